@@ -1,0 +1,301 @@
+"""The architecture: an immutable, validated value, its string form, and the search space.
+
+Source: As-ViT (arXiv 2202.11921), section 3 and appendix; the string is the published code's.
+
+    seed    K1,S1,E1|K2,S2,E2|K3,S3,E3|K4,S4,E4|H
+    scaled  K1,S1,E1,L1|K2,S2,E2,L2|K3,S3,E3,L3|K4,S4,E4,L4|H,C
+
+K is the kernel of the patch embedding (stage 1) or of the patch merging before the stage, S the
+windows a side, E the feed-forward expansion, L the blocks, H the heads of stage 4 and C the width
+of stage 1. This module needs no torch.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+
+NUM_STAGES = 4
+MAX_WIDTH = 1024
+MAX_DEPTH = 1000
+SEED_DEPTHS = (1, 1, 1, 1)
+SEED_WIDTH = 32
+
+KERNEL_CHOICES = ((4, 5, 6, 7, 8), (2, 3, 4), (2, 3, 4), (2, 3, 4))
+SPLIT_CHOICES = ((2, 4, 8), (1, 2, 4), (1, 2), (1,))
+EXPANSION_CHOICES = ((2, 3, 4, 5, 6),) * NUM_STAGES
+HEAD_CHOICES = (16, 32, 64)
+
+SEED_GRAMMAR = 'K1,S1,E1|K2,S2,E2|K3,S3,E3|K4,S4,E4|H'
+SCALED_GRAMMAR = 'K1,S1,E1,L1|K2,S2,E2,L2|K3,S3,E3,L3|K4,S4,E4,L4|H,C'
+
+
+class ArchitectureError(InputError):
+    """A malformed architecture; the message names the field, its value and what is allowed."""
+
+
+def _check_choice(name: str, value: object, allowed: Sequence[int]) -> None:
+    if type(value) is not int or value not in allowed:
+        choices = ', '.join(map(str, allowed))
+        raise ArchitectureError(f'{name} = {value!r} is not allowed: choose from {choices}')
+
+
+def _check_positive(name: str, value: object, what: str, maximum: int) -> None:
+    if type(value) is not int or not 1 <= value <= maximum:
+        raise ArchitectureError(
+            f'{name} = {value!r} is not allowed: {what} is an integer from 1 to {maximum}'
+        )
+
+
+def _as_int(value: Any) -> Any:
+    # numpy's integers become Python's, so that equal architectures print alike.
+    return int(value) if isinstance(value, np.integer) else value
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One As-ViT architecture.
+
+    Args:
+        kernels: K1 of the patch embedding, K2-K4 of the patch mergings before stages 2-4.
+        splits: S1-S4; stage i attends in windows of (token grid / S_i) tokens a side.
+        expansions: E1-E4, hidden width of the feed-forward over the width of the stage.
+        heads: H, heads of stage 4; stages 1-4 have H/8, H/4, H/2 and H.
+        depths: L1-L4, blocks of each stage.
+        width: C, width of stage 1; stages 1-4 have C, 2C, 4C and 8C, each capped at 1024.
+        seed_form: written without depths and width. Affects ``str`` only: a seed is equal to its
+            scaled form with depths 1,1,1,1 and width 32.
+
+    Raises:
+        ArchitectureError: a field outside what is allowed.
+    """
+
+    kernels: tuple[int, ...]
+    splits: tuple[int, ...]
+    expansions: tuple[int, ...]
+    heads: int
+    depths: tuple[int, ...] = SEED_DEPTHS
+    width: int = SEED_WIDTH
+    seed_form: bool = field(default=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ('kernels', 'splits', 'expansions', 'depths'):
+            value = getattr(self, name)
+            if isinstance(value, str) or not isinstance(value, Sequence):
+                raise ArchitectureError(f'{name} = {value!r} is not a list of {NUM_STAGES} integers')
+            if len(value) != NUM_STAGES:
+                raise ArchitectureError(
+                    f'{name} = {list(value)} has {len(value)} values: give {NUM_STAGES}, one a stage'
+                )
+            object.__setattr__(self, name, tuple(map(_as_int, value)))
+        for name in ('heads', 'width'):
+            object.__setattr__(self, name, _as_int(getattr(self, name)))
+        for i in range(NUM_STAGES):
+            _check_choice(f'K{i + 1} (kernel)', self.kernels[i], KERNEL_CHOICES[i])
+            _check_choice(f'S{i + 1} (split)', self.splits[i], SPLIT_CHOICES[i])
+            _check_choice(f'E{i + 1} (expansion)', self.expansions[i], EXPANSION_CHOICES[i])
+            _check_positive(f'L{i + 1} (depth)', self.depths[i], 'the blocks of a stage', MAX_DEPTH)
+        _check_choice('H (heads)', self.heads, HEAD_CHOICES)
+        _check_positive('C (width)', self.width, 'the width of stage 1', MAX_WIDTH)
+        for i, (width, heads) in enumerate(zip(self.widths, self.stage_heads, strict=True)):
+            if width < heads:
+                raise ArchitectureError(
+                    f'C (width) = {self.width} is not allowed: stage {i + 1} would have {heads} heads '
+                    f'for a width of {width}; choose C >= {self.heads // 8}'
+                )
+        if self.seed_form and not self.is_seed:
+            raise ArchitectureError(
+                f'depths {list(self.depths)} and width {self.width} have no seed form: a seed has '
+                f'depths 1,1,1,1 and width {SEED_WIDTH}; write it as {SCALED_GRAMMAR}'
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> 'Architecture':
+        """Read an architecture string of either form; ``str`` of the result gives it back exactly.
+
+        Raises:
+            ArchitectureError: the string is malformed; names the field, the value, what is allowed.
+        """
+        if not isinstance(text, str):
+            raise ArchitectureError(f'{text!r} is not an architecture string ({SEED_GRAMMAR})')
+        groups = text.split('|')
+        if len(groups) != NUM_STAGES + 1:
+            raise ArchitectureError(
+                f'architecture {text!r} has {len(groups)} groups between "|": expected 5, '
+                f'{SEED_GRAMMAR} or {SCALED_GRAMMAR}'
+            )
+        fields = [group.split(',') for group in groups]
+        seed_form = max(map(len, fields[:NUM_STAGES])) <= 3
+        grammar = SEED_GRAMMAR if seed_form else SCALED_GRAMMAR
+        stage_names = 'KSE' if seed_form else 'KSEL'
+        names = [[f'{n}{i + 1}' for n in stage_names] for i in range(NUM_STAGES)]
+        names.append(['H'] if seed_form else ['H', 'C'])
+        values = []
+        for i, (group_names, group) in enumerate(zip(names, fields, strict=True)):
+            where = f'stage {i + 1}' if i < NUM_STAGES else 'the last group'
+            if len(group) != len(group_names):
+                raise ArchitectureError(
+                    f'architecture {text!r}: {where} = {groups[i]!r} has {len(group)} values, '
+                    f'expected {",".join(group_names)} ({grammar})'
+                )
+            values.append([_parse_int(n, v, text) for n, v in zip(group_names, group, strict=True)])
+        stages = list(zip(*values[:NUM_STAGES], strict=True))
+        depths = SEED_DEPTHS if seed_form else stages[3]
+        width = SEED_WIDTH if seed_form else values[-1][1]
+        try:
+            return cls(*stages[:3], values[-1][0], depths, width, seed_form=seed_form)
+        except ArchitectureError as error:
+            raise ArchitectureError(f'architecture {text!r}: {error}') from None
+
+    def __str__(self) -> str:
+        columns = [self.kernels, self.splits, self.expansions]
+        if not self.seed_form:
+            columns.append(self.depths)
+        stages = [','.join(map(str, stage)) for stage in zip(*columns, strict=True)]
+        last = str(self.heads) if self.seed_form else f'{self.heads},{self.width}'
+        return '|'.join([*stages, last])
+
+    @property
+    def is_seed(self) -> bool:
+        """Whether depths and width are a seed's (1,1,1,1 and 32), in whichever form it is written."""
+        return self.depths == SEED_DEPTHS and self.width == SEED_WIDTH
+
+    @property
+    def seed(self) -> 'Architecture':
+        """The same topology at a seed's depths and width, in seed form."""
+        return replace(self, depths=SEED_DEPTHS, width=SEED_WIDTH, seed_form=True)
+
+    def with_size(self, depths: Sequence[int], width: int) -> 'Architecture':
+        """The same topology at other depths and width, in scaled form."""
+        return replace(self, depths=tuple(depths), width=width, seed_form=False)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the four stages: C, 2C, 4C, 8C, each at most 1024."""
+        return tuple(min(MAX_WIDTH, self.width * 2**i) for i in range(NUM_STAGES))
+
+    @property
+    def stage_heads(self) -> tuple[int, ...]:
+        """Heads of the four stages: H/8, H/4, H/2, H."""
+        return tuple(self.heads // 2 ** (NUM_STAGES - 1 - i) for i in range(NUM_STAGES))
+
+    @property
+    def head_dims(self) -> tuple[int, ...]:
+        """Widths of a head, floor(width / heads): their sum may fall short of the stage's width."""
+        return tuple(w // h for w, h in zip(self.widths, self.stage_heads, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data that :func:`as_architecture` reads back."""
+        fields = asdict(self)
+        del fields['seed_form']
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+
+
+def _parse_int(name: str, text: str, whole: str) -> int:
+    # One spelling a number, so that parsing and formatting are exact inverses.
+    if not re.fullmatch(r'0|[1-9][0-9]{0,8}', text):
+        raise ArchitectureError(
+            f'architecture {whole!r}: {name} = {text!r} is not an integer (digits only, no spaces, '
+            'sign or leading zero)'
+        )
+    return int(text)
+
+
+PRESETS: dict[str, Architecture] = {
+    'seed': Architecture.parse('8,2,3|4,1,2|4,1,4|4,1,6|32'),
+    'small': Architecture.parse('8,2,3,3|4,1,2,1|4,1,4,4|4,1,6,2|32,88'),
+    'base': Architecture.parse('8,2,3,3|4,1,2,1|4,1,4,5|4,1,6,2|32,116'),
+    'large': Architecture.parse('8,2,3,5|4,1,2,2|4,1,4,5|4,1,6,2|32,180'),
+}
+
+
+def as_architecture(spec: 'str | Mapping[str, Any] | Architecture') -> Architecture:
+    """An architecture from a preset's name, an architecture string or a mapping of its fields.
+
+    Raises:
+        ArchitectureError: none of these, or a malformed one.
+    """
+    if isinstance(spec, Architecture):
+        return spec
+    if isinstance(spec, str):
+        if spec in PRESETS:
+            return PRESETS[spec]
+        if '|' not in spec:
+            raise ArchitectureError(
+                f'{spec!r} is neither a preset ({", ".join(PRESETS)}) nor an architecture string '
+                f'({SEED_GRAMMAR} or {SCALED_GRAMMAR})'
+            )
+        return Architecture.parse(spec)
+    if isinstance(spec, Mapping):
+        required = ('kernels', 'splits', 'expansions', 'heads')
+        known = (*required, 'depths', 'width')
+        unknown = [key for key in spec if key not in known]
+        missing = [key for key in required if key not in spec]
+        if unknown or missing:
+            problem = f'unknown key {unknown[0]!r}' if unknown else f'no {missing[0]!r}'
+            raise ArchitectureError(f'architecture dict with {problem}: its keys are {", ".join(known)}')
+        return Architecture(**spec)
+    raise ArchitectureError(
+        f'{spec!r} is no architecture: give a preset ({", ".join(PRESETS)}), a string or a dict'
+    )
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The seeds that the search chooses among (paper, table 2): one entry of ``choices`` a choice."""
+
+    choices: Mapping[str, tuple[int, ...]]
+
+    @property
+    def size(self) -> int:
+        """How many seeds there are."""
+        return math.prod(len(values) for values in self.choices.values())
+
+    def decode(self, indices: Sequence[int]) -> Architecture:
+        """The seed at one index a choice, in the order of ``choices``.
+
+        Raises:
+            ArchitectureError: not one index a choice, or an index outside its choice.
+        """
+        if len(indices) != len(self.choices):
+            raise ArchitectureError(f'{len(indices)} indices for {len(self.choices)} choices')
+        value = {}
+        for (name, allowed), index in zip(self.choices.items(), indices, strict=True):
+            if not 0 <= index < len(allowed):
+                raise ArchitectureError(f'index {index} of {name} is outside 0..{len(allowed) - 1}')
+            value[name] = allowed[index]
+        stages = range(1, NUM_STAGES + 1)
+        return Architecture(
+            kernels=tuple(value[f'K{i}'] for i in stages),
+            splits=tuple(value.get(f'S{i}', 1) for i in stages),
+            expansions=tuple(value[f'E{i}'] for i in stages),
+            heads=value['H'],
+            seed_form=True,
+        )
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """A seed drawn uniformly."""
+        return self.decode([int(rng.integers(len(values))) for values in self.choices.values()])
+
+    def contains(self, arch: Architecture) -> bool:
+        """Whether ``arch`` is one of the seeds (a scaled architecture is not)."""
+        return arch.is_seed
+
+
+def _search_choices() -> dict[str, tuple[int, ...]]:
+    choices = {}
+    for i in range(NUM_STAGES):
+        choices[f'K{i + 1}'] = KERNEL_CHOICES[i]
+        if len(SPLIT_CHOICES[i]) > 1:
+            choices[f'S{i + 1}'] = SPLIT_CHOICES[i]
+        choices[f'E{i + 1}'] = EXPANSION_CHOICES[i]
+    choices['H'] = HEAD_CHOICES
+    return choices
+
+
+SEARCH_SPACE = SearchSpace(_search_choices())

@@ -1,0 +1,15 @@
+"""Training-free complexity measures (paper, section 3.1; paper.md section 2)."""
+
+from .length_distortion import curve_basis, length_distortion
+from .measure import Measurement, measure
+from .ntk import ntk_condition_number
+from .score import Score
+
+__all__ = [
+    'Measurement',
+    'Score',
+    'curve_basis',
+    'length_distortion',
+    'measure',
+    'ntk_condition_number',
+]

@@ -1,0 +1,118 @@
+"""NTK condition number of a network on a batch of images (paper, section 3.1; paper.md section 2)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from ..errors import InputError
+from ..models import AsViT
+from .score import Score
+
+
+def ntk_condition_number(model: AsViT, images: Tensor) -> Score:
+    """Largest over smallest eigenvalue of the Gram matrix of per-image gradients; lower is better.
+
+    Args:
+        model: the network, with its norms.
+        images: (B, 3, H, W), at least two.
+
+    Raises:
+        InputError: fewer than two images.
+    """
+    if len(images) < 2:
+        raise InputError(f'{len(images)} image(s) have no NTK condition number: give at least two')
+    gram = ntk_gram(model, images)
+    if not gram.isfinite().all():
+        return Score.bad('the gradients have NaN or infinite entries')
+    eigenvalues = torch.linalg.eigvalsh(gram)
+    smallest, largest = eigenvalues[0].item(), eigenvalues[-1].item()
+    # Gradients are computed in the model's precision: what it cannot tell from 0 is 0.
+    if smallest <= largest * len(images) * torch.finfo(images.dtype).eps:
+        return Score.bad('the Gram matrix is singular (are images of the batch identical?)')
+    return Score(largest / smallest)
+
+
+def ntk_gram(model: AsViT, images: Tensor) -> Tensor:
+    """Gram matrix (B, B), float64, of the gradients of sum(z_i) for each image i of ``images``.
+
+    z is the model's ``pooled_tokens``; the gradients are with respect to every parameter named ``weight``.
+    One backward pass for the whole batch: images do not interact, so the gradient that arrives at a layer's
+    output holds every image's own, and the layer's per-image weight gradient is a product of it and
+    the layer's input. The model is left as it was.
+    """
+    gram = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
+
+    def watch(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        per_image, inputs = PER_IMAGE_GRADIENTS[type(module)], args[0].detach()
+        if not output.requires_grad:  # the first layer: the graph begins at its output
+            output = output.detach().requires_grad_()
+
+        def add(grad: Tensor) -> None:
+            gradients = per_image(module, inputs, grad).flatten(1).double()
+            gram.add_(gradients @ gradients.T)
+
+        output.register_hook(add)
+        return output
+
+    network = _PooledTokens(model)
+    was_training = model.training
+    model.eval()
+    handles = []
+    try:
+        for name, module in network.named_modules():
+            if next(module.parameters(recurse=False), None) is None or name == 'model':
+                continue
+            if type(module) not in PER_IMAGE_GRADIENTS:
+                raise InputError(
+                    f'the NTK knows no per-image gradient of {type(module).__name__} ({name}): use '
+                    'LN norms, or none'
+                )
+            handles.append(module.register_forward_hook(watch))
+        constants = {name: value.detach() for name, value in network.named_parameters()}
+        with torch.enable_grad():
+            functional_call(network, constants, (images,)).sum().backward()
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    return gram
+
+
+class _PooledTokens(nn.Module):
+    """The model's ``pooled_tokens`` as a module's call, for ``functional_call``."""
+
+    def __init__(self, model: AsViT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.pooled_tokens(images)
+
+
+def _linear_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
+    """(B, ..., in), (B, ..., out) to (B, out, in)."""
+    return grad.flatten(1, -2).transpose(1, 2) @ inputs.flatten(1, -2)
+
+
+def _conv_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
+    """(B, in, H, W), (B, out, h, w) to (B, out, in * kernel * kernel); the caller has padded."""
+    assert isinstance(module, nn.Conv2d)
+    patches = F.unfold(inputs, module.kernel_size, module.dilation, module.padding, module.stride)
+    return grad.flatten(2) @ patches.transpose(1, 2)
+
+
+def _norm_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
+    """(B, ..., C), (B, ..., C) to (B, C)."""
+    assert isinstance(module, nn.LayerNorm)
+    normalised = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
+    return (grad * normalised).flatten(1, -2).sum(1)
+
+
+PER_IMAGE_GRADIENTS: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+    nn.Linear: _linear_gradients,
+    nn.Conv2d: _conv_gradients,
+    nn.LayerNorm: _norm_gradients,
+}

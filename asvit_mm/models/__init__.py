@@ -1,0 +1,5 @@
+"""Models, registered in ``asvit_mm.registry.MODELS``."""
+
+from .asvit import AsViT
+
+__all__ = ['AsViT']

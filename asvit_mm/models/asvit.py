@@ -1,0 +1,254 @@
+"""As-ViT backbone.
+
+Paper: Auto-scaling Vision Transformers without Training, ICLR 2022 (arXiv 2202.11921).
+Source of the published search code: github.com/VITA-Group/AsViT.
+
+Differences from the published search code, none of which changes an output at its sizes:
+- windows are cut once a stage, not once a block: no block shifts them, and norms and feed-forward
+  layers do not care about the order of tokens;
+- any height and width: maps that windows or mergings do not tile are padded, padding masked out;
+- the position embedding of the trained models is there (``use_abs_pos_embed``) and is resampled;
+- identity norms are a setting (``norm_cfg=None``) instead of surgery on a built network.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ..arch import NUM_STAGES, Architecture, as_architecture
+from ..errors import InputError
+from ..registry import MODELS
+from ..tokens import as_pair, as_window_sizes, embedded, window_length
+from .layers import Block, PatchEmbed, PatchMerging, build_norm, partition_windows, reverse_windows
+
+
+class Stage(nn.Module):
+    """One stage: patch merging (none in the first), then blocks on one partition into windows."""
+
+    def __init__(
+        self, merging: nn.Module, blocks: Sequence[Block], split: int, window_size: int | None, with_cp: bool
+    ) -> None:
+        super().__init__()
+        self.merging = merging
+        self.blocks = nn.ModuleList(blocks)
+        self.split = split
+        self.window_size = window_size
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.merging(x)
+        height, width = x.shape[1:3]
+        window = (
+            window_length(height, self.split, self.window_size),
+            window_length(width, self.split, self.window_size),
+        )
+        x, mask = partition_windows(x, window)
+        for block in self.blocks:
+            if self.with_cp and self.training and x.requires_grad:
+                x = checkpoint(block, x, mask, use_reentrant=False)
+            else:
+                x = block(x, mask)
+        return reverse_windows(x, window, (height, width))
+
+
+@MODELS.register_module()
+class AsViT(BaseModule):
+    """As-ViT backbone: image to feature maps.
+
+    Args:
+        arch: a preset (``'seed'``, ``'small'``, ``'base'``, ``'large'``), an architecture string or a
+            dict of :class:`~asvit_mm.arch.Architecture`'s fields.
+        img_size: pixels a side, or (height, width); decides the position embedding's grid only: any
+            input size runs.
+        in_channels: channels of the image.
+        out_indices: stages (0-3) whose maps are returned, each through a norm of its own.
+        drop_rate: dropout after the embedding and in every block's two projections.
+        drop_path_rate: stochastic depth of the last block; grows linearly from 0 at the first.
+        use_abs_pos_embed: learned absolute position embedding, one vector a token at stride 4.
+        token_stride: pixels between two tokens of the first stage (see ``set_token_stride``).
+        window_size: tokens a side of a window in all stages or in each; None: (token grid / split),
+            so that windows grow with the image.
+        with_cp: activation checkpointing of every block, which trades time for memory in training.
+        frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages.
+        norm_cfg: every norm's config; None for identities (the length distortion's network).
+        act_cfg: the activation of the feed-forward layers.
+        init_cfg: MMEngine's, a pretrained checkpoint for instance. Without it the weights are the
+            paper's: linear truncated normal with std 0.02, biases 0, norms 1 and 0, the embedding's
+            convolution as torch initialises it.
+
+    Raises:
+        InputError: a setting outside what is allowed, the architecture included.
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping[str, Any] | Architecture = 'small',
+        img_size: int | Sequence[int] = 224,
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (3,),
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        use_abs_pos_embed: bool = True,
+        token_stride: int = 4,
+        window_size: int | Sequence[int | None] | None = None,
+        with_cp: bool = False,
+        frozen_stages: int = -1,
+        norm_cfg: dict[str, Any] | None = dict(type='LN'),  # noqa: B006 (never changed; the ecosystem's form)
+        act_cfg: dict[str, Any] = dict(type='GELU'),  # noqa: B006
+        init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.architecture = arch = as_architecture(arch)
+        self.out_indices = _check_out_indices(out_indices)
+        self.frozen_stages = _check_frozen_stages(frozen_stages)
+        window_sizes = as_window_sizes(window_size)
+        height, width = as_pair(img_size)
+        widths = arch.widths
+
+        self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
+        self.patch_embed.set_stride(token_stride)
+        # (1, rows, columns, C): the shape itself tells the grid when it has to be resampled.
+        self.pos_embed = (
+            nn.Parameter(torch.zeros(1, embedded(height), embedded(width), widths[0]))
+            if use_abs_pos_embed
+            else None
+        )
+        self.drop_after_pos = nn.Dropout(drop_rate)
+
+        drop_path = iter(np.linspace(0, drop_path_rate, sum(arch.depths)).tolist())
+        self.stages = nn.ModuleList()
+        for i in range(NUM_STAGES):
+            merging = (
+                nn.Identity()
+                if i == 0
+                else PatchMerging(widths[i - 1], widths[i], arch.kernels[i], norm_cfg)
+            )
+            blocks = [
+                Block(
+                    widths[i],
+                    arch.stage_heads[i],
+                    arch.expansions[i],
+                    drop_rate,
+                    next(drop_path),
+                    norm_cfg,
+                    act_cfg,
+                )
+                for _ in range(arch.depths[i])
+            ]
+            self.stages.append(Stage(merging, blocks, arch.splits[i], window_sizes[i], with_cp))
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', build_norm(norm_cfg, widths[i]))
+
+        self.reset_parameters()
+        self._freeze()
+
+    def reset_parameters(self) -> None:
+        """Draw fresh weights, as the paper initialises them, from torch's global generator."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.LayerNorm, nn.Conv2d)):
+                module.reset_parameters()
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    @property
+    def token_stride(self) -> int:
+        """Pixels between two tokens of the first stage."""
+        return self.patch_embed.stride
+
+    def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Make the tokens coarser or finer; parameters and state dict stay as they are.
+
+        Args:
+            stride: pixels between two tokens, an integer from 4 up.
+            dilation: of the first projection; None: max(1, (stride - 1) // (K1 - 1)), paper.md section 5.
+
+        Raises:
+            InputError: a stride or dilation that is not allowed.
+        """
+        self.patch_embed.set_stride(stride, dilation)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Image (B, in_channels, H, W) to tokens (B, rows, columns, C) with their positions."""
+        x = self.patch_embed(x)
+        if self.pos_embed is not None:
+            pos = self.pos_embed
+            if pos.shape[1:3] != x.shape[1:3]:
+                pos = F.interpolate(pos.permute(0, 3, 1, 2), x.shape[1:3], mode='bicubic')
+                pos = pos.permute(0, 2, 3, 1)
+            x = x + pos
+        return self.drop_after_pos(x)
+
+    def pooled_tokens(self, x: Tensor) -> Tensor:
+        """Tokens of stage 4 before the output norm, averaged: (B, C4). What the measures look at."""
+        x = self.embed(x)
+        for stage in self.stages:
+            x = stage(x)
+        return x.mean((1, 2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Image (B, in_channels, H, W) to one (B, C_i, H_i, W_i) map for each of ``out_indices``."""
+        x = self.embed(x)
+        outs = []
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i in self.out_indices:
+                outs.append(getattr(self, f'norm{i}')(x).permute(0, 3, 1, 2).contiguous())
+            if i == self.out_indices[-1]:
+                break
+        return tuple(outs)
+
+    def train(self, mode: bool = True) -> 'AsViT':
+        """Set training mode; frozen stages stay in evaluation mode (no dropout)."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _freeze(self) -> None:
+        if self.frozen_stages < 0:
+            return
+        frozen = [self.patch_embed, self.drop_after_pos, *self.stages[: self.frozen_stages]]
+        frozen += [getattr(self, f'norm{i}') for i in self.out_indices if i < self.frozen_stages]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+        if self.pos_embed is not None:
+            self.pos_embed.requires_grad_(False)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+        # A checkpoint of another image size has another position grid: resampled, not refused.
+        key = f'{prefix}pos_embed'
+        if self.pos_embed is not None and key in state_dict:
+            pos = state_dict[key]
+            size = self.pos_embed.shape[1:3]
+            if pos.ndim == 4 and pos.shape[1:3] != size and pos.shape[3] == self.pos_embed.shape[3]:
+                pos = F.interpolate(pos.permute(0, 3, 1, 2).float(), size, mode='bicubic')
+                state_dict[key] = pos.permute(0, 2, 3, 1).to(self.pos_embed.dtype)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
+    indices = tuple(out_indices) if isinstance(out_indices, Sequence) else ()
+    if not indices or any(i not in range(NUM_STAGES) for i in indices) or list(indices) != sorted(set(indices)):
+        raise InputError(
+            f'out_indices = {out_indices!r} is not allowed: give increasing stage numbers from 0 to 3'
+        )
+    return indices
+
+
+def _check_frozen_stages(frozen_stages: int) -> int:
+    if frozen_stages not in range(-1, NUM_STAGES + 1):
+        raise InputError(
+            f'frozen_stages = {frozen_stages!r} is not allowed: -1 (none), 0 (the embedding) or up to 4'
+        )
+    return frozen_stages
+

@@ -1,0 +1,12 @@
+"""The package's own registries, children of MMEngine's root.
+
+MMEngine imports ``<scope>.registry`` for a type that carries a scope, so every OpenMMLab codebase
+builds ``type='asvit_mm.AsViT'`` without a custom import.
+"""
+
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='asvit_mm', locations=['asvit_mm.models'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='asvit_mm', locations=['asvit_mm.hooks'])

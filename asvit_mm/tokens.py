@@ -1,0 +1,108 @@
+"""The token grids of a network: the one place that says how sizes shrink and what is padded.
+
+Pure integer functions of one side (height or width), shared by the model, which pads and windows
+by them, and by the cost, which counts by them. Source: paper.md section 1 for sizes that tile;
+sizes that do not are rounded up and padded at the bottom and right, so that a token's place does
+not depend on how far the image reaches beyond it.
+"""
+
+from collections.abc import Sequence
+
+from .arch import NUM_STAGES
+from .errors import InputError
+
+BASE_STRIDE = 4
+
+
+def default_dilation(stride: int, kernel: int) -> int:
+    """Dilation of the first projection at a coarser stride: max(1, (stride - 1) // (kernel - 1)).
+
+    Progressive tokenization, paper section 3.5: stride 16, 8, 4 at kernel 4 give 5, 2, 1.
+    """
+    return max(1, (stride - 1) // (kernel - 1))
+
+
+def check_token_stride(stride: int, dilation: int | None) -> None:
+    """Refuse a stride or dilation that the first projection cannot take.
+
+    Raises:
+        InputError: the stride is no integer from 4 up, or the dilation none from 1 up.
+    """
+    if type(stride) is not int or stride < BASE_STRIDE:
+        raise InputError(f'token stride {stride!r} is not an integer from {BASE_STRIDE} up')
+    if dilation is not None and (type(dilation) is not int or dilation < 1):
+        raise InputError(f'dilation {dilation!r} is not an integer from 1 up (or None for the rule)')
+
+
+def embedded(size: int, stride: int = BASE_STRIDE) -> int:
+    """Tokens a side after the patch embedding of ``size`` pixels: ceil(size / stride)."""
+    return -(-size // stride)
+
+
+def embed_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Zeros (before, after) ``size`` pixels, such that the projection gives ``embedded`` tokens.
+
+    At stride 4 on a multiple of 4 it is (K-4)//2 before and (K-4+1)//2 after.
+    """
+    reach = dilation * (kernel - 1) + 1
+    before = max(0, reach - stride) // 2
+    after = (embedded(size, stride) - 1) * stride + reach - size - before
+    return before, max(0, after)
+
+
+def merged(size: int) -> int:
+    """Tokens a side after a patch merging: ceil(size / 2)."""
+    return -(-size // 2)
+
+
+def merge_padding(size: int, kernel: int) -> tuple[int, int]:
+    """Zeros (before, after) ``size`` tokens: (K-2)//2 and (K-1)//2, one more after an odd side."""
+    before = (kernel - 2) // 2
+    after = (merged(size) - 1) * 2 + kernel - size - before
+    return before, after
+
+
+def window_length(size: int, split: int, window_size: int | None = None) -> int:
+    """Tokens a side of a window: ceil(size / split), or the fixed ``window_size`` up to ``size``."""
+    return -(-size // split) if window_size is None else min(window_size, size)
+
+
+def window_count(size: int, window: int) -> int:
+    """Windows a side; the last one is padded where the windows do not tile ``size``."""
+    return -(-size // window)
+
+
+def stage_sizes(size: int, stride: int = BASE_STRIDE) -> tuple[int, ...]:
+    """Tokens a side in each of the four stages for an image side of ``size`` pixels."""
+    sizes = [embedded(size, stride)]
+    while len(sizes) < NUM_STAGES:
+        sizes.append(merged(sizes[-1]))
+    return tuple(sizes)
+
+
+def as_pair(size: int | Sequence[int], name: str = 'img_size') -> tuple[int, int]:
+    """(height, width) from one positive integer or a pair of them.
+
+    Raises:
+        InputError: it is neither.
+    """
+    pair = (size, size) if type(size) is int else tuple(size) if isinstance(size, Sequence) else ()
+    if len(pair) != 2 or any(type(side) is not int or side < 1 for side in pair):
+        raise InputError(f'{name} = {size!r} is not a positive integer or a (height, width) of them')
+    return pair[0], pair[1]
+
+
+def as_window_sizes(window_size: int | Sequence[int | None] | None) -> tuple[int | None, ...]:
+    """Fixed tokens a side of a window for each stage, None where (token grid / split) decides.
+
+    Raises:
+        InputError: neither None, nor a positive integer, nor four of these.
+    """
+    sizes = tuple(window_size) if isinstance(window_size, Sequence) else (window_size,) * NUM_STAGES
+    if len(sizes) != NUM_STAGES or any(
+        size is not None and (type(size) is not int or size < 1) for size in sizes
+    ):
+        raise InputError(
+            f'window_size = {window_size!r} is not allowed: None, tokens a side, or four of these'
+        )
+    return sizes

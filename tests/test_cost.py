@@ -1,0 +1,92 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmpretrain.registry import MODELS
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from asvit_mm.arch import PRESETS, Architecture
+from asvit_mm.cost import count_macs, count_params, stage_macs, token_grids
+from asvit_mm.models import AsViT
+from tests.golden import ENTRIES
+from tests.test_arch import architectures
+
+
+def built(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def classifier(arch, num_classes, **kwargs):
+    width = PRESETS[arch].widths[-1]
+    head = dict(
+        type='VisionTransformerClsHead', num_classes=num_classes, in_channels=width, hidden_dim=width
+    )
+    backbone = dict(type='asvit_mm.AsViT', arch=arch, **kwargs)
+    neck = dict(type='GlobalAveragePooling')
+    return MODELS.build(dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    architectures(max_depth=3, max_width=160),
+    st.integers(1, 4),
+    st.tuples(st.integers(4, 260), st.integers(4, 260)),
+    st.booleans(),
+    st.sets(st.integers(0, 3), min_size=1),
+)
+def test_parameters_equal_the_built_models(arch, in_channels, img_size, pos, out):
+    with torch.device('meta'):
+        model = AsViT(
+            arch,
+            img_size=img_size,
+            in_channels=in_channels,
+            use_abs_pos_embed=pos,
+            out_indices=sorted(out),
+        )
+    assert built(model) == count_params(
+        arch, in_channels=in_channels, img_size=img_size, abs_pos_embed=pos, out_norms=sorted(out)
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    architectures(max_depth=2, max_width=96),
+    st.tuples(st.integers(16, 300), st.integers(16, 300)),
+    st.sampled_from([4, 8, 12, 16]),
+    st.one_of(st.none(), st.tuples(*[st.integers(2, 16)] * 4)),
+)
+def test_multiply_adds_equal_torchs_counter(arch, img_size, stride, window_size):
+    """torch counts two FLOPs a multiply-add, and sees attention in its explicit form only."""
+    with torch.device('meta'):
+        model = AsViT(arch, token_stride=stride, window_size=window_size, use_abs_pos_embed=False)
+        image = torch.empty(1, 3, *img_size)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model(image)
+    counted = count_macs(arch, img_size, token_stride=stride, window_size=window_size)
+    assert 2 * counted == pytest.approx(counter.get_total_flops(), rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ('preset', 'params', 'gmacs'),
+    [('small', 29.05, 5.13), ('base', 52.62, 8.75), ('large', 88.15, 22.36)],
+)
+def test_published_family(preset, params, gmacs):
+    arch = PRESETS[preset]
+    assert count_params(arch, 1000) / 1e6 == pytest.approx(params, abs=0.006)
+    assert count_macs(arch, 224, 1000) / 1e9 == pytest.approx(gmacs, abs=0.006)
+    with torch.device('meta'):
+        assert built(classifier(preset, 1000)) == count_params(arch, 1000)
+
+
+@pytest.mark.parametrize('entry', ENTRIES, ids=lambda entry: entry['arch'])
+def test_golden_parameter_counts(entry):
+    arch = Architecture.parse(entry['arch'])
+    assert count_params(arch, abs_pos_embed=False) == entry['params_backbone']
+    assert count_params(arch, entry['num_classes'], abs_pos_embed=False) == entry['params']
+
+
+def test_stages_sum_up():
+    arch = PRESETS['base']
+    assert sum(s.total for s in stage_macs(arch)) == count_macs(arch)
+    assert token_grids(224, 16) == ((14, 14), (7, 7), (4, 4), (2, 2))

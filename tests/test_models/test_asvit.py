@@ -1,0 +1,329 @@
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from torch import nn
+from torch.nn import functional as F
+
+from asvit_mm.errors import InputError
+from asvit_mm.models import AsViT
+from asvit_mm.models.layers import partition_windows, reverse_windows
+from asvit_mm.registry import MODELS
+from tests.golden import ENTRIES, golden_backbone, golden_tensor
+
+TINY = '5,2,2,1|3,2,3,2|2,1,2,1|3,1,2,1|16,16'
+LN = dict(type='LN')
+
+
+def images(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def golden_classifier(entry):
+    backbone = golden_backbone(entry, norm_cfg=LN)
+    width = backbone.architecture.widths[-1]
+    model = MMPRETRAIN_MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(
+                type='asvit_mm.AsViT',
+                arch=entry['arch'],
+                img_size=entry['img_size'],
+                use_abs_pos_embed=False,
+            ),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(
+                type='VisionTransformerClsHead',
+                num_classes=entry['num_classes'],
+                in_channels=width,
+                hidden_dim=width,
+            ),
+        )
+    ).double()
+    model.backbone.load_state_dict(backbone.state_dict())
+    with torch.no_grad():
+        for layer, name in (('pre_logits', 'head.0'), ('head', 'head.2')):
+            for key, parameter in getattr(model.head.layers, layer).named_parameters():
+                parameter.copy_(golden_tensor(f'{name}.{key}', tuple(parameter.shape)))
+    return model.eval()
+
+
+@pytest.mark.parametrize('entry', ENTRIES, ids=lambda entry: entry['arch'])
+def test_golden_features_and_logits(entry):
+    size = entry['img_size']
+    x = images(2, 3, size, size).double()
+    model = golden_classifier(entry)
+    with torch.no_grad():
+        features, logits = model.backbone.pooled_tokens(x), model(x)
+    for name, value in (('pooled_features', features), ('logits', logits)):
+        first, norm = (
+            torch.tensor(entry[f'{name}_{kind}'], dtype=torch.float64) for kind in ('first6', 'norm')
+        )
+        torch.testing.assert_close(value[:, :6], first, rtol=1e-9, atol=0)
+        torch.testing.assert_close(value.norm(dim=1), norm, rtol=1e-9, atol=0)
+
+
+def slow_forward(model, x):
+    """The network written out plainly: windows cut in every block, attention head by head."""
+    arch = model.architecture
+
+    def attention(block, x, split):
+        b, h, w, c = x.shape
+        heads, dim = block.attn.num_heads, block.attn.head_dim
+        wh, ww = h // split, w // split
+        out = torch.zeros(b, h, w, heads * dim, dtype=x.dtype)
+        qkv = block.attn.qkv(x)
+        for i in range(split):
+            for j in range(split):
+                rows, columns = slice(i * wh, (i + 1) * wh), slice(j * ww, (j + 1) * ww)
+                tokens = qkv[:, rows, columns].reshape(b, wh * ww, 3, heads, dim)
+                for n in range(heads):
+                    q, k, v = (tokens[:, :, part, n] for part in range(3))
+                    weights = (q @ k.transpose(1, 2) / dim**0.5).softmax(-1)
+                    lo, hi = n * dim, (n + 1) * dim
+                    out[:, rows, columns, lo:hi] = (weights @ v).reshape(b, wh, ww, dim)
+        return block.attn.proj(out)
+
+    k = arch.kernels[0]
+    x = F.pad(x, ((k - 4) // 2, (k - 4 + 1) // 2) * 2)
+    x = model.patch_embed.norm(model.patch_embed.proj(x).permute(0, 2, 3, 1))
+    if model.pos_embed is not None:
+        x = x + model.pos_embed
+    maps = []
+    for i, stage in enumerate(model.stages):
+        if i > 0:
+            k = arch.kernels[i]
+            b, h, w, _ = x.shape
+            padded = F.pad(x.permute(0, 3, 1, 2), ((k - 2) // 2, (k - 1) // 2) * 2)
+            patches = F.unfold(padded, k, stride=2).transpose(1, 2)
+            x = stage.merging.reduction(stage.merging.norm(patches)).view(b, h // 2, w // 2, -1)
+        for block in stage.blocks:
+            x = x + attention(block, block.norm1(x), arch.splits[i])
+            x = x + block.ffn.fc2(F.gelu(block.ffn.fc1(block.norm2(x))))
+        maps.append(getattr(model, f'norm{i}')(x).permute(0, 3, 1, 2))
+    return maps
+
+
+@pytest.mark.parametrize('arch', [TINY, '8,4,3,1|4,2,2,1|4,2,2,1|2,1,2,2|32,20'])
+def test_agrees_with_the_plain_network(arch):
+    model = AsViT(arch, img_size=64, out_indices=(0, 1, 2, 3)).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x = images(2, 3, 64, 64).double()
+    for fast, slow in zip(model(x), slow_forward(model, x), strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-12)
+
+
+def test_float32_agrees_with_float64():
+    model = AsViT('small', img_size=64).eval()
+    x = images(1, 3, 64, 64)
+    with torch.no_grad():
+        single, double = model(x)[0], copy.deepcopy(model).double()(x.double())[0]
+    assert (single - double).abs().max() < 1e-5 * double.abs().max()
+
+
+@pytest.mark.parametrize('size', [(64, 64), (33, 70), (4, 4), (1, 9), (100, 57)])
+@pytest.mark.parametrize('window_size', [None, 7, (8, 8, 4, 2)])
+def test_any_size(size, window_size):
+    model = AsViT(TINY, img_size=64, out_indices=(0, 1, 2, 3), window_size=window_size).eval()
+    h, w = (-(-side // 4) for side in size)
+    for i, out in enumerate(model(images(2, 3, *size))):
+        assert out.shape == (2, model.architecture.widths[i], h, w)
+        assert out.isfinite().all()
+        h, w = (h + 1) // 2, (w + 1) // 2
+
+
+def test_what_pads_a_window_reaches_no_token():
+    """Padded tokens may hold anything: the tokens of the map come out the same."""
+    torch.manual_seed(0)
+    stage = AsViT(TINY, img_size=64).double().eval().stages[0]
+    x = torch.randn(2, 7, 9, 16, dtype=torch.float64)
+    windows, mask = partition_windows(x, (4, 5))
+    assert mask.shape == (2 * 4, 1, 1, 20)
+    assert mask.sum() == 2 * 7 * 9
+    dirty = torch.where(mask.view(2, 4, 20, 1), windows, torch.full_like(windows, 50.0))
+    assert (dirty == 50).any()
+    clean, changed = (
+        reverse_windows(stage.blocks[0](tokens, mask), (4, 5), (7, 9)) for tokens in (windows, dirty)
+    )
+    torch.testing.assert_close(changed, clean, rtol=0, atol=0)
+
+
+def test_a_window_attends_to_its_own_tokens_only():
+    model = AsViT(TINY, img_size=64, out_indices=(0,), use_abs_pos_embed=False).eval()
+    x = images(1, 3, 64, 64)
+    changed = x.clone()
+    changed[:, :, :28, :28] += 1  # inside the first of 2 x 2 windows, away from the others' kernels
+    difference = (model(x)[0] - model(changed)[0]).abs().amax((0, 1))
+    assert difference[:8, :8].min() > 0
+    assert difference[8:].max() == 0
+    assert difference[:, 8:].max() == 0
+
+
+@pytest.mark.parametrize('size', [(28, 28), (27, 31), (3, 3)])
+def test_windows_reverse(size):
+    x = images(2, *size, 5)
+    windows, _ = partition_windows(x, (7, 5))
+    torch.testing.assert_close(reverse_windows(windows, (7, 5), size), x, rtol=0, atol=0)
+
+
+def test_registered_once_and_built_from_every_scope():
+    for scope in ('mmpretrain', 'mmdet', 'mmengine', 'asvit_mm'):
+        with DefaultScope.overwrite_default_scope(scope):
+            assert isinstance(MMPRETRAIN_MODELS.build(dict(type='asvit_mm.AsViT', arch=TINY)), AsViT)
+    with DefaultScope.overwrite_default_scope('asvit_mm'):
+        assert isinstance(MODELS.build(dict(type='AsViT', arch=TINY)), AsViT)
+    assert MMPRETRAIN_MODELS.get('AsViT') is None
+
+
+@pytest.mark.parametrize('package', ['mmdet', 'mmpretrain', 'mmengine'])
+def test_built_in_a_fresh_process_without_custom_import(package):
+    """No import of ours, whatever the toolbox's default scope."""
+    code = (
+        f'from {package}.registry import MODELS\n'
+        f'from mmengine.registry import init_default_scope\ninit_default_scope({package!r})\n'
+        f"model = MODELS.build(dict(type='asvit_mm.AsViT', arch={TINY!r}, out_indices=(0, 1, 2, 3)))\n"
+        'print(type(model).__module__, type(model).__name__)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.stdout.strip().endswith('asvit_mm.models.asvit AsViT'), done.stderr
+
+
+def test_token_stride_changes_the_grid_and_nothing_else():
+    model = AsViT('8,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16', img_size=64).eval()
+    x = images(1, 3, 64, 64)
+    before = model(x)[0]
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    parameters = list(map(id, model.parameters()))
+    for stride, dilation, grid in ((16, 2, 4), (8, 1, 8), (12, 1, 6)):
+        model.set_token_stride(stride)
+        assert model.token_stride == stride
+        assert model.patch_embed.dilation == dilation
+        assert model.embed(x).shape[1:3] == (grid, grid)
+        assert model(x)[0].isfinite().all()
+    model.set_token_stride(16, dilation=3)
+    assert model.patch_embed.dilation == 3
+    model.set_token_stride(4)
+    torch.testing.assert_close(model(x)[0], before, rtol=0, atol=0)
+    assert parameters == list(map(id, model.parameters()))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key])
+
+
+def test_position_embedding_of_another_size_is_resampled_when_loaded():
+    small, large = AsViT(TINY, img_size=64), AsViT(TINY, img_size=(96, 128))
+    assert large.pos_embed.shape == (1, 24, 32, 16)
+    state = small.state_dict()
+    large.load_state_dict(state)
+    assert state['pos_embed'].shape == (1, 16, 16, 16)
+    expected = F.interpolate(small.pos_embed.permute(0, 3, 1, 2), (24, 32), mode='bicubic')
+    torch.testing.assert_close(large.pos_embed.permute(0, 3, 1, 2), expected, rtol=0, atol=0)
+    x = images(1, 3, 96, 128)
+    torch.testing.assert_close(large.eval()(x)[0], small.eval()(x)[0])
+
+
+def test_checkpointing_and_dropout_give_the_same_gradients():
+    x = images(2, 3, 32, 32)
+    gradients = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        model = AsViT(
+            TINY, img_size=32, with_cp=with_cp, drop_rate=0.1, drop_path_rate=0.3, act_cfg=dict(type='ReLU')
+        ).train()
+        torch.manual_seed(1)
+        model(x)[0].square().mean().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+
+
+def test_stochastic_depth_drops_whole_images():
+    """A block is dropped for an image, not for some of its windows."""
+    torch.manual_seed(0)
+    model = AsViT(TINY, img_size=32, drop_path_rate=0.9, out_indices=(1,)).train()
+    block = model.stages[1].blocks[1]
+    x = torch.randn(16, 4, 4, 32)
+    changed = (block(x) - x).abs().amax((2, 3)) > 0  # (images, windows)
+    assert changed.any()
+    assert not changed.all()
+    assert (changed.all(1) | ~changed.any(1)).all()
+
+
+def test_drop_path_grows_linearly_to_the_rate():
+    model = AsViT(TINY, drop_path_rate=0.4)
+    rates = [getattr(b.drop_path, 'drop_prob', 0.0) for s in model.stages for b in s.blocks]
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(('frozen', 'stages'), [(-1, 0), (0, 0), (2, 2), (4, 4)])
+def test_frozen_stages(frozen, stages):
+    model = AsViT(TINY, img_size=32, frozen_stages=frozen, out_indices=(0, 1, 2, 3), drop_rate=0.5)
+    assert model.train() is model
+    assert model.patch_embed.proj.weight.requires_grad == (frozen < 0)
+    assert model.pos_embed.requires_grad == (frozen < 0)
+    for i, stage in enumerate(model.stages):
+        learns = i >= stages
+        assert all(p.requires_grad == learns for p in stage.parameters())
+        assert stage.training == learns
+        assert getattr(model, f'norm{i}').weight.requires_grad == learns
+    assert model.eval() is model
+
+
+def test_identity_norms_are_a_setting():
+    model = AsViT(TINY, norm_cfg=None, out_indices=(0, 3))
+    assert not any(isinstance(module, nn.LayerNorm) for module in model.modules())
+    assert not any('norm' in name for name, _ in model.named_parameters())
+
+
+def test_initialisation_is_the_papers():
+    torch.manual_seed(0)
+    model = AsViT('small')
+    model.init_weights()
+    for name, parameter in model.named_parameters():
+        if 'norm' in name:
+            assert (parameter == (1 if name.endswith('weight') else 0)).all(), name
+        elif name.startswith('patch_embed.proj'):
+            assert parameter.abs().max() <= (3 * 8 * 8) ** -0.5, name
+        elif name.endswith('bias'):
+            assert (parameter == 0).all(), name
+        else:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.05), name
+
+
+def test_pretrained_weights_load_through_init_cfg(tmp_path):
+    source = AsViT(TINY, img_size=32)
+    torch.save(
+        dict(state_dict={f'backbone.{k}': v for k, v in source.state_dict().items()}), tmp_path / 'w.pth'
+    )
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'w.pth'), prefix='backbone.')
+    model = AsViT(TINY, img_size=32, init_cfg=init_cfg)
+    model.init_weights()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, source.state_dict()[key]), key
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'said'),
+    [
+        (dict(arch='tiny'), "'tiny' is neither a preset"),
+        (dict(out_indices=(4,)), 'out_indices'),
+        (dict(out_indices=()), 'out_indices'),
+        (dict(out_indices=(3, 1)), 'out_indices'),
+        (dict(out_indices=2), 'out_indices'),
+        (dict(frozen_stages=5), 'frozen_stages'),
+        (dict(img_size=(224,)), 'img_size'),
+        (dict(window_size=(7, 7)), 'window_size'),
+        (dict(window_size=0), 'window_size'),
+        (dict(token_stride=2), 'token stride 2'),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(kwargs, said):
+    with pytest.raises(InputError) as error:
+        AsViT(**kwargs)
+    assert said in str(error.value)
+    assert '\n' not in str(error.value)

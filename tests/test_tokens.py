@@ -1,0 +1,62 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asvit_mm import tokens
+from asvit_mm.errors import InputError
+
+
+def slow_outputs(size, padding, reach, stride):
+    """Places that a window of ``reach`` can start at, counted one by one."""
+    length = size + sum(padding)
+    return sum(1 for start in range(0, length, stride) if start + reach <= length)
+
+
+@given(st.integers(1, 300), st.integers(4, 8), st.integers(4, 32), st.integers(1, 6))
+def test_embedding_gives_one_token_a_stride(size, kernel, stride, dilation):
+    padding = tokens.embed_padding(size, kernel, stride, dilation)
+    reach = dilation * (kernel - 1) + 1
+    assert slow_outputs(size, padding, reach, stride) == tokens.embedded(size, stride)
+
+
+@given(st.integers(1, 100), st.sampled_from([2, 3, 4]))
+def test_merging_halves_and_rounds_up(size, kernel):
+    padding = tokens.merge_padding(size, kernel)
+    assert min(padding) >= 0
+    assert slow_outputs(size, padding, kernel, 2) == tokens.merged(size) == (size + 1) // 2
+
+
+@pytest.mark.parametrize('kernel', [4, 5, 6, 7, 8])
+def test_published_embedding_padding(kernel):
+    assert tokens.embed_padding(224, kernel, 4, 1) == ((kernel - 4) // 2, (kernel - 4 + 1) // 2)
+
+
+@pytest.mark.parametrize('kernel', [2, 3, 4])
+def test_published_merging_padding(kernel):
+    assert tokens.merge_padding(56, kernel) == ((kernel - 2) // 2, (kernel - 1) // 2)
+
+
+@pytest.mark.parametrize(
+    ('kernel', 'dilations'), [(4, (5, 2, 1)), (8, (2, 1, 1)), (7, (2, 1, 1)), (5, (3, 1, 1))]
+)
+def test_dilation_rule(kernel, dilations):
+    assert tuple(tokens.default_dilation(s, kernel) for s in (16, 8, 4)) == dilations
+
+
+@given(st.integers(1, 100), st.sampled_from([1, 2, 4, 8]))
+def test_windows_cover_the_map_and_none_is_padding_only(size, split):
+    window = tokens.window_length(size, split)
+    count = tokens.window_count(size, window)
+    assert count * window >= size > (count - 1) * window
+    assert count <= split
+
+
+def test_odd_grids():
+    assert tokens.stage_sizes(224, 16) == (14, 7, 4, 2)
+    assert tokens.stage_sizes(224) == (56, 28, 14, 7)
+
+
+@pytest.mark.parametrize('size', [0, -4, 2.0, '224', (224,), (1, 2, 3), None, True])
+def test_bad_sizes(size):
+    with pytest.raises(InputError, match='img_size'):
+        tokens.as_pair(size)
