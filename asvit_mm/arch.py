@@ -87,7 +87,9 @@ class Architecture:
         for name in ('kernels', 'splits', 'expansions', 'depths'):
             value = getattr(self, name)
             if isinstance(value, str) or not isinstance(value, Sequence):
-                raise ArchitectureError(f'{name} = {value!r} is not a list of {NUM_STAGES} integers')
+                raise ArchitectureError(
+                    f'{name} = {value!r} is not a list of {NUM_STAGES} integers'
+                )
             if len(value) != NUM_STAGES:
                 raise ArchitectureError(
                     f'{name} = {list(value)} has {len(value)} values: give {NUM_STAGES}, one a stage'
@@ -144,11 +146,11 @@ class Architecture:
                     f'expected {",".join(group_names)} ({grammar})'
                 )
             values.append([_parse_int(n, v, text) for n, v in zip(group_names, group, strict=True)])
-        stages = list(zip(*values[:NUM_STAGES], strict=True))
-        depths = SEED_DEPTHS if seed_form else stages[3]
-        width = SEED_WIDTH if seed_form else values[-1][1]
+        kernels, splits, expansions, *rest = zip(*values[:NUM_STAGES], strict=True)
+        depths = SEED_DEPTHS if seed_form else rest[0]
+        heads, width = values[-1][0], SEED_WIDTH if seed_form else values[-1][1]
         try:
-            return cls(*stages[:3], values[-1][0], depths, width, seed_form=seed_form)
+            return cls(kernels, splits, expansions, heads, depths, width, seed_form=seed_form)
         except ArchitectureError as error:
             raise ArchitectureError(f'architecture {text!r}: {error}') from None
 
@@ -238,7 +240,9 @@ def as_architecture(spec: 'str | Mapping[str, Any] | Architecture') -> Architect
         missing = [key for key in required if key not in spec]
         if unknown or missing:
             problem = f'unknown key {unknown[0]!r}' if unknown else f'no {missing[0]!r}'
-            raise ArchitectureError(f'architecture dict with {problem}: its keys are {", ".join(known)}')
+            raise ArchitectureError(
+                f'architecture dict with {problem}: its keys are {", ".join(known)}'
+            )
         return Architecture(**spec)
     raise ArchitectureError(
         f'{spec!r} is no architecture: give a preset ({", ".join(PRESETS)}), a string or a dict'
@@ -288,7 +292,7 @@ class SearchSpace:
 
 
 def _search_choices() -> dict[str, tuple[int, ...]]:
-    choices = {}
+    choices: dict[str, tuple[int, ...]] = {}
     for i in range(NUM_STAGES):
         choices[f'K{i + 1}'] = KERNEL_CHOICES[i]
         if len(SPLIT_CHOICES[i]) > 1:

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .arch import Architecture
-from .tokens import BASE_STRIDE, as_pair, as_window_sizes, embedded, stage_sizes, window_count, window_length
+from .tokens import (
+    BASE_STRIDE,
+    as_pair,
+    as_window_sizes,
+    embedded,
+    stage_sizes,
+    window_count,
+    window_length,
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,27 @@ def count_macs(
     width = arch.widths[-1]
     head = 0 if num_classes is None else width * width + width * num_classes
     return sum(stage.total for stage in stages) + head
+
+
+def schedule_share(
+    arch: Architecture,
+    phases: Sequence[tuple[int, int]],
+    img_size: int | Sequence[int] = 224,
+    num_classes: int | None = None,
+) -> float:
+    """Multiply-adds of a training run in phases, as a share of the run at the full token grid.
+
+    Args:
+        phases: (end, token stride) of each phase of progressive tokenization, ends increasing.
+
+    The backward pass costs about twice the forward pass in every phase, so the share is the forward's.
+    """
+    full = count_macs(arch, img_size, num_classes)
+    spent, start = 0, 0
+    for end, stride in phases:
+        spent += (end - start) * count_macs(arch, img_size, num_classes, token_stride=stride)
+        start = end
+    return spent / (start * full)
 
 
 def token_grids(

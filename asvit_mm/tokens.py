@@ -31,7 +31,9 @@ def check_token_stride(stride: int, dilation: int | None) -> None:
     if type(stride) is not int or stride < BASE_STRIDE:
         raise InputError(f'token stride {stride!r} is not an integer from {BASE_STRIDE} up')
     if dilation is not None and (type(dilation) is not int or dilation < 1):
-        raise InputError(f'dilation {dilation!r} is not an integer from 1 up (or None for the rule)')
+        raise InputError(
+            f'dilation {dilation!r} is not an integer from 1 up (or None for the rule)'
+        )
 
 
 def embedded(size: int, stride: int = BASE_STRIDE) -> int:
@@ -88,7 +90,9 @@ def as_pair(size: int | Sequence[int], name: str = 'img_size') -> tuple[int, int
     """
     pair = (size, size) if type(size) is int else tuple(size) if isinstance(size, Sequence) else ()
     if len(pair) != 2 or any(type(side) is not int or side < 1 for side in pair):
-        raise InputError(f'{name} = {size!r} is not a positive integer or a (height, width) of them')
+        raise InputError(
+            f'{name} = {size!r} is not a positive integer or a (height, width) of them'
+        )
     return pair[0], pair[1]
 
 

@@ -127,7 +127,10 @@ def test_any_text_parses_back_or_is_refused(text):
         ({'kernels': [8, 4, 4, 4], 'depth': 1}, "unknown key 'depth'"),
         (dict(kernels=8, splits=[2, 1, 1, 1], expansions=[3] * 4, heads=32), 'kernels = 8'),
         (dict(kernels=[8, 4], splits=[2, 1, 1, 1], expansions=[3] * 4, heads=32), '2 values'),
-        (dict(kernels=[8, 4, 4, 4], splits=[2, 1, 1, 1], expansions=[3] * 4, heads=True), 'H (heads)'),
+        (
+            dict(kernels=[8, 4, 4, 4], splits=[2, 1, 1, 1], expansions=[3] * 4, heads=True),
+            'H (heads)',
+        ),
         (dict(kernels=[8, 4, 4, 4], splits=[2, 1, 1, 1], expansions=[3] * 4, heads='32'), "'32'"),
     ],
 )
@@ -150,7 +153,8 @@ def test_no_seed_form_of_a_scaled_architecture():
 
 def test_search_space_has_the_published_size():
     assert SEARCH_SPACE.size == 4_556_250
-    assert list(SEARCH_SPACE.choices) == 'K1 S1 E1 K2 S2 E2 K3 S3 E3 K4 E4 H'.split()
+    names = ['K1', 'S1', 'E1', 'K2', 'S2', 'E2', 'K3', 'S3', 'E3', 'K4', 'E4', 'H']
+    assert list(SEARCH_SPACE.choices) == names
 
 
 def test_search_space_decodes_every_choice():

@@ -7,7 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from asvit_mm.arch import PRESETS, Architecture
-from asvit_mm.cost import count_macs, count_params, stage_macs, token_grids
+from asvit_mm.cost import count_macs, count_params, schedule_share, stage_macs, token_grids
 from asvit_mm.models import AsViT
 from tests.golden import ENTRIES
 from tests.test_arch import architectures
@@ -20,7 +20,10 @@ def built(model):
 def classifier(arch, num_classes, **kwargs):
     width = PRESETS[arch].widths[-1]
     head = dict(
-        type='VisionTransformerClsHead', num_classes=num_classes, in_channels=width, hidden_dim=width
+        type='VisionTransformerClsHead',
+        num_classes=num_classes,
+        in_channels=width,
+        hidden_dim=width,
     )
     backbone = dict(type='asvit_mm.AsViT', arch=arch, **kwargs)
     neck = dict(type='GlobalAveragePooling')
@@ -90,3 +93,12 @@ def test_stages_sum_up():
     arch = PRESETS['base']
     assert sum(s.total for s in stage_macs(arch)) == count_macs(arch)
     assert token_grids(224, 16) == ((14, 14), (7, 7), (4, 4), (2, 2))
+
+
+def test_share_of_a_schedule_is_the_sum_over_its_epochs():
+    arch = PRESETS['small']
+    strides = [16] * 80 + [8] * 60 + [4] * 160
+    slow = sum(count_macs(arch, 224, 1000, token_stride=stride) for stride in strides)
+    share = schedule_share(arch, [(80, 16), (140, 8), (300, 4)], 224, 1000)
+    assert share == pytest.approx(slow / (300 * count_macs(arch, 224, 1000)), rel=1e-12)
+    assert schedule_share(arch, [(7, 4)]) == 1

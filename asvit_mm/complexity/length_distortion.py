@@ -14,7 +14,9 @@ from .score import Score
 NUM_ANGLES = 10
 
 
-def curve_basis(img_size: int | tuple[int, int], generator: torch.Generator, channels: int = 3) -> Tensor:
+def curve_basis(
+    img_size: int | tuple[int, int], generator: torch.Generator, channels: int = 3
+) -> Tensor:
     """Orthonormal basis U (D, 2) of a random plane of images, D = channels * height * width, float64.
 
     The left singular vectors of a Gaussian D x 2 matrix (paper.md section 2).

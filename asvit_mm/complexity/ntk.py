@@ -100,7 +100,7 @@ def _linear_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor
 def _conv_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
     """(B, in, H, W), (B, out, h, w) to (B, out, in * kernel * kernel); the caller has padded."""
     assert isinstance(module, nn.Conv2d)
-    patches = F.unfold(inputs, module.kernel_size, module.dilation, module.padding, module.stride)
+    patches = F.unfold(inputs, module.kernel_size, module.dilation, stride=module.stride)
     return grad.flatten(2) @ patches.transpose(1, 2)
 
 

@@ -32,7 +32,12 @@ class Stage(nn.Module):
     """One stage: patch merging (none in the first), then blocks on one partition into windows."""
 
     def __init__(
-        self, merging: nn.Module, blocks: Sequence[Block], split: int, window_size: int | None, with_cp: bool
+        self,
+        merging: nn.Module,
+        blocks: Sequence[Block],
+        split: int,
+        window_size: int | None,
+        with_cp: bool,
     ) -> None:
         super().__init__()
         self.merging = merging
@@ -181,7 +186,7 @@ class AsViT(BaseModule):
         """Image (B, in_channels, H, W) to tokens (B, rows, columns, C) with their positions."""
         x = self.patch_embed(x)
         if self.pos_embed is not None:
-            pos = self.pos_embed
+            pos: Tensor = self.pos_embed
             if pos.shape[1:3] != x.shape[1:3]:
                 pos = F.interpolate(pos.permute(0, 3, 1, 2), x.shape[1:3], mode='bicubic')
                 pos = pos.permute(0, 2, 3, 1)
@@ -224,7 +229,9 @@ class AsViT(BaseModule):
         if self.pos_embed is not None:
             self.pos_embed.requires_grad_(False)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         # A checkpoint of another image size has another position grid: resampled, not refused.
         key = f'{prefix}pos_embed'
         if self.pos_embed is not None and key in state_dict:
@@ -238,7 +245,11 @@ class AsViT(BaseModule):
 
 def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
     indices = tuple(out_indices) if isinstance(out_indices, Sequence) else ()
-    if not indices or any(i not in range(NUM_STAGES) for i in indices) or list(indices) != sorted(set(indices)):
+    if (
+        not indices
+        or any(i not in range(NUM_STAGES) for i in indices)
+        or list(indices) != sorted(set(indices))
+    ):
         raise InputError(
             f'out_indices = {out_indices!r} is not allowed: give increasing stage numbers from 0 to 3'
         )
@@ -251,4 +262,3 @@ def _check_frozen_stages(frozen_stages: int) -> int:
             f'frozen_stages = {frozen_stages!r} is not allowed: -1 (none), 0 (the embedding) or up to 4'
         )
     return frozen_stages
-

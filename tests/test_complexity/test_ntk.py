@@ -34,7 +34,10 @@ def test_golden(entry):
     model = golden_backbone(entry, norm_cfg=LN, reset_norms=True)
     batch = images(8, entry['img_size'])
     gram = ntk_gram(model, batch)
-    for value, key in ((gram[0], 'ntk_gram_row0'), (torch.linalg.eigvalsh(gram), 'ntk_eigenvalues')):
+    for value, key in (
+        (gram[0], 'ntk_gram_row0'),
+        (torch.linalg.eigvalsh(gram), 'ntk_eigenvalues'),
+    ):
         expected = torch.tensor(entry[key], dtype=torch.float64)
         torch.testing.assert_close(value, expected, rtol=1e-8, atol=0)
     score = ntk_condition_number(model, batch)
@@ -47,14 +50,18 @@ def test_agrees_with_one_image_at_a_time(norm_cfg, size):
     torch.manual_seed(0)
     model = AsViT(TINY, img_size=size, norm_cfg=norm_cfg).double().eval()
     batch = images(5, size)
-    torch.testing.assert_close(ntk_gram(model, batch), slow_gram(model, batch), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        ntk_gram(model, batch), slow_gram(model, batch), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_coarse_tokens():
     torch.manual_seed(0)
     model = AsViT(TINY, img_size=64, token_stride=8).double().eval()
     batch = images(3, 64)
-    torch.testing.assert_close(ntk_gram(model, batch), slow_gram(model, batch), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        ntk_gram(model, batch), slow_gram(model, batch), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_model_is_left_as_it_was():
@@ -90,7 +97,7 @@ def test_bad_networks_are_reported_with_the_reason():
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(InputError, match='at least two'):
         ntk_condition_number(AsViT(TINY, img_size=24), images(1, 24).float())
+    model = AsViT(TINY, img_size=24)
+    model.patch_embed.proj.__class__ = type('Conv2dScaled', (torch.nn.Conv2d,), {})
     with pytest.raises(InputError, match='no per-image gradient of Conv2dScaled'):
-        model = AsViT(TINY, img_size=24)
-        model.patch_embed.proj.__class__ = type('Conv2dScaled', (torch.nn.Conv2d,), {})
         ntk_gram(model, images(2, 24).float())

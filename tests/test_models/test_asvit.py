@@ -61,7 +61,8 @@ def test_golden_features_and_logits(entry):
         features, logits = model.backbone.pooled_tokens(x), model(x)
     for name, value in (('pooled_features', features), ('logits', logits)):
         first, norm = (
-            torch.tensor(entry[f'{name}_{kind}'], dtype=torch.float64) for kind in ('first6', 'norm')
+            torch.tensor(entry[f'{name}_{kind}'], dtype=torch.float64)
+            for kind in ('first6', 'norm')
         )
         torch.testing.assert_close(value[:, :6], first, rtol=1e-9, atol=0)
         torch.testing.assert_close(value.norm(dim=1), norm, rtol=1e-9, atol=0)
@@ -72,7 +73,7 @@ def slow_forward(model, x):
     arch = model.architecture
 
     def attention(block, x, split):
-        b, h, w, c = x.shape
+        b, h, w, _ = x.shape
         heads, dim = block.attn.num_heads, block.attn.head_dim
         wh, ww = h // split, w // split
         out = torch.zeros(b, h, w, heads * dim, dtype=x.dtype)
@@ -149,7 +150,8 @@ def test_what_pads_a_window_reaches_no_token():
     dirty = torch.where(mask.view(2, 4, 20, 1), windows, torch.full_like(windows, 50.0))
     assert (dirty == 50).any()
     clean, changed = (
-        reverse_windows(stage.blocks[0](tokens, mask), (4, 5), (7, 9)) for tokens in (windows, dirty)
+        reverse_windows(stage.blocks[0](tokens, mask), (4, 5), (7, 9))
+        for tokens in (windows, dirty)
     )
     torch.testing.assert_close(changed, clean, rtol=0, atol=0)
 
@@ -175,7 +177,9 @@ def test_windows_reverse(size):
 def test_registered_once_and_built_from_every_scope():
     for scope in ('mmpretrain', 'mmdet', 'mmengine', 'asvit_mm'):
         with DefaultScope.overwrite_default_scope(scope):
-            assert isinstance(MMPRETRAIN_MODELS.build(dict(type='asvit_mm.AsViT', arch=TINY)), AsViT)
+            assert isinstance(
+                MMPRETRAIN_MODELS.build(dict(type='asvit_mm.AsViT', arch=TINY)), AsViT
+            )
     with DefaultScope.overwrite_default_scope('asvit_mm'):
         assert isinstance(MODELS.build(dict(type='AsViT', arch=TINY)), AsViT)
     assert MMPRETRAIN_MODELS.get('AsViT') is None
@@ -233,7 +237,12 @@ def test_checkpointing_and_dropout_give_the_same_gradients():
     for with_cp in (False, True):
         torch.manual_seed(0)
         model = AsViT(
-            TINY, img_size=32, with_cp=with_cp, drop_rate=0.1, drop_path_rate=0.3, act_cfg=dict(type='ReLU')
+            TINY,
+            img_size=32,
+            with_cp=with_cp,
+            drop_rate=0.1,
+            drop_path_rate=0.3,
+            act_cfg=dict(type='ReLU'),
         ).train()
         torch.manual_seed(1)
         model(x)[0].square().mean().backward()
@@ -298,7 +307,8 @@ def test_initialisation_is_the_papers():
 def test_pretrained_weights_load_through_init_cfg(tmp_path):
     source = AsViT(TINY, img_size=32)
     torch.save(
-        dict(state_dict={f'backbone.{k}': v for k, v in source.state_dict().items()}), tmp_path / 'w.pth'
+        dict(state_dict={f'backbone.{k}': v for k, v in source.state_dict().items()}),
+        tmp_path / 'w.pth',
     )
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'w.pth'), prefix='backbone.')
     model = AsViT(TINY, img_size=32, init_cfg=init_cfg)

@@ -1,0 +1,40 @@
+# Everything runs in .venv, which tools/install.py builds from the pinned requirements, once.
+# PYTHON chooses the interpreter that it is made with: PYTHON=python3.12 make demo
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install demo test lint clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo       search, scale, train and evaluate on handwritten digits'
+	@echo 'make test       run all tests'
+	@echo 'make lint       ruff and mypy'
+	@echo 'make install    build .venv (the targets above do it themselves)'
+	@echo 'make clean      remove caches and build outputs'
+	@echo 'make distclean  remove .venv too'
+
+install:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+		echo 'error: $(PYTHON) is missing or older than Python 3.10; install Python 3.10 to 3.13' \
+			'or choose one: PYTHON=python3.12 make ...' >&2; exit 1; }
+	@$(PYTHON) tools/install.py
+
+demo: install
+	@$(BIN)/python tools/demo.py
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find asvit_mm configs tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv asvit_mm/.mim

@@ -1,0 +1,328 @@
+"""Speed of image models side by side: one counter of multiply-adds, one clock, rounds in turn.
+
+Models are timed in turn, one call each a round, so that a machine whose speed drifts slows all of
+them alike. A large matrix product is timed in the same rounds: its milliseconds per billion
+multiply-adds are the floor that the device sets.
+"""
+
+import gc
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from .arch import PRESETS
+from .errors import InputError
+
+MODES = ('inference', 'training')
+DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How models are run.
+
+    Args:
+        mode: ``'inference'`` (forward) or ``'training'`` (forward, backward, AdamW step).
+        device: ``'cpu'`` or ``'cuda'``.
+        dtype: ``'float32'``, or the autocast type ``'bfloat16'`` or ``'float16'``.
+        compile: whether models go through ``torch.compile``.
+        batch: images a call.
+        size: (height, width) of an image in pixels.
+    """
+
+    mode: str = 'inference'
+    device: str = 'cpu'
+    dtype: str = 'float32'
+    compile: bool = False
+    batch: int = 8
+    size: tuple[int, int] = (224, 224)
+
+    def __str__(self) -> str:
+        height, width = self.size
+        how = 'torch.compile' if self.compile else 'eager'
+        return (
+            f'{self.mode}, {self.device}, {self.dtype}, {how}, batch {self.batch}, {height}x{width}'
+        )
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Figures of one model in one setting.
+
+    Attributes:
+        name: the model.
+        macs: multiply-adds of one image's forward pass.
+        params: parameters.
+        seconds: median of a call.
+        spread: third minus first quartile of the calls, as a share of the median.
+        memory: peak bytes: allocated on a GPU, growth of the resident set of a process of its own on
+            the CPU; None where not measured.
+        floor: seconds of the device's large matrix product per multiply-add, in the same rounds.
+        setting: how the model was run.
+    """
+
+    name: str
+    macs: int
+    params: int
+    seconds: float
+    spread: float
+    memory: int | None
+    floor: float
+    setting: Setting
+
+    @property
+    def images_per_second(self) -> float:
+        """Images a second."""
+        return self.setting.batch / self.seconds
+
+    @property
+    def ms_per_gmac(self) -> float:
+        """Milliseconds for a billion multiply-adds of the forward pass (training: of a whole step)."""
+        return self.seconds * 1e3 / (self.setting.batch * self.macs / 1e9)
+
+    @property
+    def share_of_matmul(self) -> float:
+        """The rate of multiply-adds as a share of the matrix product's (training: 3 forwards a step)."""
+        passes = 3 if self.setting.mode == 'training' else 1
+        return passes * self.floor * self.setting.batch * self.macs / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, derived figures included."""
+        return {
+            **asdict(self),
+            'images_per_second': self.images_per_second,
+            'ms_per_gmac': self.ms_per_gmac,
+            'share_of_matmul': self.share_of_matmul,
+        }
+
+
+def count_multiply_adds(model: nn.Module, images: Tensor) -> int:
+    """Multiply-adds of one forward pass: matrix products, convolutions and attention, fused or not.
+
+    torch's counter with a formula for the CPU's fused attention, which it does not know.
+    """
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+    def formula(
+        query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any
+    ) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    with (
+        torch.no_grad(),
+        FlopCounterMode(display=False, custom_mapping={fused: formula}) as counter,
+    ):
+        model(images)
+    return counter.get_total_flops() // 2
+
+
+def build_model(name: str) -> nn.Module:
+    """An image classifier or backbone, randomly initialised, by name.
+
+    Args:
+        name: a preset of ours (``small``), an architecture string, ``mmpretrain:CONFIG_NAME``,
+            ``mmdet:CONFIG_NAME`` (its backbone) or ``timm:MODEL_NAME``.
+
+    Raises:
+        InputError: no such model.
+    """
+    source, _, model = name.partition(':')
+    if not model:
+        return _own_classifier(name)
+    try:
+        return {'mmpretrain': _mmpretrain, 'mmdet': _mmdet_backbone, 'timm': _timm}[source](model)
+    except KeyError:
+        raise InputError(
+            f'{name!r}: no such source; give a preset ({", ".join(PRESETS)}), an architecture, '
+            'mmpretrain:NAME, mmdet:NAME or timm:NAME'
+        ) from None
+
+
+def _own_classifier(arch: str) -> nn.Module:
+    from mmpretrain.registry import MODELS
+
+    from .arch import as_architecture
+
+    width = as_architecture(arch).widths[-1]
+    return MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(type='asvit_mm.AsViT', arch=arch),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(
+                type='VisionTransformerClsHead',
+                num_classes=1000,
+                in_channels=width,
+                hidden_dim=width,
+            ),
+        )
+    )
+
+
+def _mmpretrain(name: str) -> nn.Module:
+    from mmpretrain import get_model
+
+    try:
+        return get_model(name, pretrained=False)
+    except ValueError as error:
+        raise InputError(f'mmpretrain:{name}: {error}') from None
+
+
+def _mmdet_backbone(name: str) -> nn.Module:
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+
+    spec = find_spec('mmdet')
+    if spec is None or spec.origin is None:
+        raise InputError('mmdet: models need mmdet, which is not installed')
+    configs = Path(spec.origin).parent / '.mim' / 'configs'
+    found = sorted(configs.glob(f'**/{name}.py'))
+    if not found:
+        raise InputError(f'mmdet:{name}: no such config below {configs}')
+    from mmdet.registry import MODELS
+
+    backbone = Config.fromfile(found[0]).model.backbone
+    backbone.init_cfg = None  # no download
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(backbone)
+
+
+def _timm(name: str) -> nn.Module:
+    import timm
+
+    if not timm.is_model(name):
+        raise InputError(f'timm:{name}: no such model')
+    return timm.create_model(name)
+
+
+class Contestant:
+    """A model ready to be called again and again in one setting."""
+
+    def __init__(self, name: str, setting: Setting) -> None:
+        self.name, self.setting = name, setting
+        torch.manual_seed(0)
+        self.images = torch.randn(setting.batch, 3, *setting.size).to(setting.device)
+        model = build_model(name).to(setting.device)
+        model.train(setting.mode == 'training')  # some backbones return None from it
+        self.params = sum(parameter.numel() for parameter in model.parameters())
+        self.macs = count_multiply_adds(model, self.images[:1])
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+        self.model: Callable[[Tensor], Any] = torch.compile(model) if setting.compile else model
+
+    def call(self) -> None:
+        """One forward pass, or one training step."""
+        training = self.setting.mode == 'training'
+        with torch.enable_grad() if training else torch.inference_mode():
+            with _autocast(self.setting):
+                outputs = self.model(self.images)
+                if not training:
+                    return
+                outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+                # A sum has a gradient of one value everywhere, which a softmax head would cancel.
+                loss = sum(output.float().square().mean() for output in outputs)
+            loss.backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+
+
+def run(
+    names: Sequence[str],
+    setting: Setting,
+    *,
+    rounds: int = 9,
+    warmup: int = 3,
+    memory: bool = False,
+    report: Callable[[str], None] = lambda text: None,
+) -> list[Timing]:
+    """Time models side by side.
+
+    Args:
+        names: see :func:`build_model`.
+        rounds: calls of each model, in turn.
+        warmup: calls of each before the first round.
+        memory: whether peak memory is measured too (CPU: in a process of its own for each model).
+        report: told what is being done.
+
+    Raises:
+        InputError: an unknown model, or a device that is not there.
+    """
+    if setting.device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('device cuda: torch finds no CUDA device; use --device cpu')
+    contestants = []
+    for name in names:
+        report(f'warm-up of {name} ({setting})')
+        contestants.append(Contestant(name, setting))
+        for _ in range(warmup):
+            contestants[-1].call()
+    product, product_macs = matrix_product(setting)
+    calls = [product, *(contestant.call for contestant in contestants)]
+    seconds: list[list[float]] = [[] for _ in calls]
+    product()
+    for i in range(rounds):
+        report(f'round {i + 1} of {rounds} ({setting})')
+        for call, taken in zip(calls, seconds, strict=True):
+            taken.append(_clock(call, setting.device))
+    floor = statistics.median(seconds[0]) / product_macs
+    peaks = [_gpu_peak(c) if memory and setting.device == 'cuda' else None for c in contestants]
+    timings = []
+    for contestant, taken, peak in zip(contestants, seconds[1:], peaks, strict=True):
+        median = statistics.median(taken)
+        quartiles = statistics.quantiles(taken, n=4) if rounds > 1 else [median] * 3
+        spread = (quartiles[2] - quartiles[0]) / median
+        macs, params = contestant.macs, contestant.params
+        timings.append(Timing(contestant.name, macs, params, median, spread, peak, floor, setting))
+    return timings
+
+
+def matrix_product(setting: Setting) -> tuple[Callable[[], Any], int]:
+    """A large square matrix product in the setting's type, and its multiply-adds."""
+    side = 8192 if setting.device == 'cuda' else 2048
+    dtype = DTYPES[setting.dtype]
+    left, right = (torch.randn(side, side, device=setting.device, dtype=dtype) for _ in range(2))
+    return (lambda: left @ right), side**3
+
+
+def cpu_peak(name: str, setting: Setting) -> int:
+    """Growth of this process's peak resident set, in bytes, over one call: run it in a fresh process."""
+    contestant = Contestant(name, setting)
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    contestant.call()
+    contestant.call()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def _gpu_peak(contestant: Contestant) -> int:
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    contestant.call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _clock(call: Callable[[], Any], device: str) -> float:
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    call()
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _autocast(setting: Setting) -> AbstractContextManager[Any]:
+    if setting.dtype == 'float32':
+        return nullcontext()
+    return torch.autocast(setting.device, dtype=DTYPES[setting.dtype])

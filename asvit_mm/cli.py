@@ -1,0 +1,45 @@
+"""Command-line arguments that the training and testing tools share; imports nothing heavy.
+
+``mim`` and users run the tools with ``-h`` first, so parsing must not wait for torch.
+"""
+
+import argparse
+import os
+
+CFG_OPTIONS_HELP = (
+    'override settings of the config: KEY=VALUE pairs with dotted keys, e.g. '
+    'train_cfg.max_epochs=10. A list is key="[a,b]" or key=a,b; nested ones such as '
+    'key="[(a,b),(c,d)]" need the quotation marks and no white space'
+)
+
+
+def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that every tool that builds a Runner has."""
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints (default: ./work_dirs/<config name>)'
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
+    parser.add_argument(
+        '--no-pin-memory', action='store_true', help='disable pin_memory in the data loaders'
+    )
+    parser.add_argument(
+        '--no-persistent-workers',
+        action='store_true',
+        help='disable persistent_workers in the data loaders',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help=CFG_OPTIONS_HELP
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher (default: none)',
+    )
+    # torch.distributed.launch passes it with an underscore or a hyphen, by its version.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def export_local_rank(args: argparse.Namespace) -> None:
+    """Make ``--local_rank`` known to MMEngine, unless the launcher has set it already."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

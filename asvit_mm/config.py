@@ -1,0 +1,114 @@
+"""Reading a config and checking what it needs before anything heavy is built.
+
+Everything here turns a user's mistake into one :class:`~asvit_mm.errors.InputError`, early.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .errors import InputError
+
+
+def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
+    """Read an MMEngine config and merge ``options`` (dotted keys, as ``--cfg-options`` has them).
+
+    Raises:
+        InputError: no such file, not a config, a base that does not resolve, or options that do not
+            fit the config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f'config {str(path)!r} does not exist: give the path of a config file')
+    # A config is a program of the user's: whatever it raises is about the config, not about us.
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:
+        raise InputError(f'config {str(path)!r} cannot be read: {_one_line(error)}') from error
+    if options:
+        try:
+            cfg.merge_from_dict(dict(options))
+        except (KeyError, TypeError, AssertionError, IndexError) as error:
+            raise InputError(
+                f'--cfg-options do not fit {str(path)!r}: {_one_line(error)}'
+            ) from error
+    return cfg
+
+
+def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
+    """Refuse a config without one of ``fields``.
+
+    Raises:
+        InputError: names the first field that is missing or None.
+    """
+    for field in fields:
+        if cfg.get(field) is None:
+            name = cfg.filename or 'the config'
+            raise InputError(f'{name} has no {field!r}, which {purpose} needs')
+
+
+def check_data(cfg: Config, loaders: Sequence[str]) -> None:
+    """Refuse a config whose local data folders or annotation files are missing or empty.
+
+    Data behind a storage address (``s3://`` and the like) is left to MMEngine.
+
+    Args:
+        cfg: the config.
+        loaders: which of its dataloaders will be used, e.g. ``['train_dataloader']``.
+
+    Raises:
+        InputError: names the path, the field that holds it and how to give another.
+    """
+    for loader in loaders:
+        if cfg.get(loader) is None or cfg[loader].get('dataset') is None:
+            continue
+        for field, dataset in _datasets(f'{loader}.dataset', cfg[loader]['dataset']):
+            _check_dataset(field, dataset)
+
+
+def _datasets(field: str, dataset: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A dataset's config and those that it wraps, each with the dotted field that holds it."""
+    if not isinstance(dataset, Mapping):
+        return
+    yield field, dataset
+    yield from _datasets(f'{field}.dataset', dataset.get('dataset'))
+    for i, inner in enumerate(dataset.get('datasets') or ()):
+        yield from _datasets(f'{field}.datasets.{i}', inner)
+
+
+def _check_dataset(field: str, dataset: Mapping[str, Any]) -> None:
+    root = dataset.get('data_root') or ''
+    if '://' in root or ':' in root.split('/')[0]:
+        return
+    if root:
+        _check_path(f'{field}.data_root', Path(root), root)
+    prefixes = dataset.get('data_prefix') or ''
+    if isinstance(prefixes, str):
+        prefixes = {'': prefixes}
+    for key, prefix in prefixes.items():
+        if isinstance(prefix, str) and prefix and '://' not in prefix:
+            name = f'{field}.data_prefix' + (f'.{key}' if key else '')
+            _check_path(name, Path(root) / prefix, root)
+    annotations = dataset.get('ann_file') or ''
+    if isinstance(annotations, str) and annotations and '://' not in annotations:
+        _check_path(f'{field}.ann_file', Path(root) / annotations, root)
+
+
+def _check_path(field: str, path: Path, root: str) -> None:
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        return
+    state = 'is empty' if path.is_dir() else 'does not exist'
+    # The one data set that the package can write by itself.
+    hint = (
+        f'write it with `python -m asvit_mm.data {root}`'
+        if Path(root).name == 'digits'
+        else f'put the data there or give another path with --cfg-options {field}=PATH'
+    )
+    raise InputError(f'data path {str(path)!r} ({field}) {state}: {hint}')
+
+
+def _one_line(error: Exception) -> str:
+    return f'{type(error).__name__}: {" ".join(str(error).split())}'

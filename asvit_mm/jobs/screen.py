@@ -1,0 +1,71 @@
+"""What a run shows: a progress bar on a terminal, a line now and then in a log."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LOG_LINES = 10
+
+
+class Screen:
+    """Shows how far a run is and what is best so far.
+
+    Args:
+        title: what the bar is called.
+        total: what the run counts up to.
+        counts: whether the bar says 120/500 or 24 %.
+    """
+
+    def __init__(self, title: str, total: float, *, counts: bool = True) -> None:
+        self.console = Console(highlight=False)
+        amount = MofNCompleteColumn() if counts else TaskProgressColumn()
+        self._progress = Progress(
+            TextColumn('{task.description}'),
+            BarColumn(bar_width=24),
+            amount,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn('{task.fields[best]}', markup=False),
+            console=self.console,
+        )
+        self._task = self._progress.add_task(title, total=total, best='')
+        self._title, self._total, self._shown = title, total, 0
+
+    @contextmanager
+    def shown(self) -> Iterator['Screen']:
+        """Show the bar within the block; without a terminal there are lines instead."""
+        if not self.console.is_terminal:
+            yield self
+            return
+        with self._progress:
+            yield self
+
+    def update(self, done: float, best: str) -> None:
+        """Move the bar to ``done`` and show ``best``."""
+        self._progress.update(self._task, completed=min(done, self._total), best=best)
+        share = int(LOG_LINES * done / self._total)
+        if not self.console.is_terminal and share > self._shown:
+            self._shown = share
+            print(f'{self._title}: {min(done / self._total, 1):4.0%}  {best}', flush=True)
+
+
+def print_summary(rows: dict[str, str]) -> None:
+    """Print names and values in two columns; nothing is wrapped, so commands can be copied."""
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f'{name:<{width}}  {value}')
+
+
+def figure(value: float | None) -> str:
+    """A measured value for people; a dash where there is none."""
+    return '-' if value is None else f'{value:.4g}'

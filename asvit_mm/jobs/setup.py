@@ -1,0 +1,140 @@
+"""What both runs check and prepare before they measure anything."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from ..data import load_images
+from ..errors import InputError
+from ..search import Measure, complexity_measure
+from ..version import __version__
+from ..writing import DataSource, describe_data
+
+DEFAULT_SIZE = 224
+DIGITS_SIZE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringSettings:
+    """What a run is asked to measure, and where its results go.
+
+    Args:
+        work_dir: folder for everything that is written.
+        data: digits, noise, an image folder or an mmpretrain config.
+        img_size: pixels a side; None: 224, or 32 for the digits.
+        batch_size: images of a network.
+        repeat: networks to average over.
+        seed: decides images, curves, weights and samples.
+        device: 'cpu', 'cuda', 'cuda:1' or 'auto'.
+        progressive: whether configs are written with progressive tokenization.
+        overwrite: whether results of an earlier run in ``work_dir`` are replaced.
+
+    Raises:
+        InputError: a value out of range, or a device that is not there.
+    """
+
+    work_dir: str
+    data: str = 'noise'
+    img_size: int | None = None
+    batch_size: int = 16
+    repeat: int = 5
+    seed: int = 0
+    device: str = 'auto'
+    progressive: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_at_least('--img-size', self.pixels, 4)
+        # A single gradient has no condition number.
+        check_at_least('--batch-size', self.batch_size, 2)
+        check_at_least('--repeat', self.repeat, 1)
+        check_at_least('--seed', self.seed, 0)
+        find_device(self.device)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels a side of the images."""
+        if self.img_size is not None:
+            return self.img_size
+        return DIGITS_SIZE if self.data == 'digits' else DEFAULT_SIZE
+
+
+def check_at_least(name: str, value: int, smallest: int) -> None:
+    """Refuse a value below ``smallest``.
+
+    Raises:
+        InputError: it is.
+    """
+    if value < smallest:
+        raise InputError(f'{name} {value} is too small: give at least {smallest}')
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; 'auto' is cuda where there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f'--device {name!r} is no device: give cpu, cuda, cuda:1 or auto'
+        ) from None
+    if device.type not in ('cpu', 'cuda'):
+        raise InputError(f'--device {name!r} is not supported: give cpu, cuda, cuda:1 or auto')
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f'--device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA '
+            'devices that torch can use; give --device cpu'
+        )
+    return device
+
+
+def prepare(settings: MeasuringSettings) -> tuple[DataSource, Measure]:
+    """The data that configs train on, and the measure on images of it.
+
+    Raises:
+        InputError: missing or too few images.
+    """
+    data = describe_data(settings.data, settings.pixels)
+    count = settings.repeat * settings.batch_size
+    images = load_images(data.images, settings.pixels, count, settings.seed)
+    measure = complexity_measure(
+        images.reshape(settings.repeat, settings.batch_size, *images.shape[1:]),
+        img_size=settings.pixels,
+        repeat=settings.repeat,
+        seed=settings.seed,
+        device=find_device(settings.device),
+    )
+    return data, measure
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """What decides the last digits of a result, as plain data."""
+    found = {
+        'asvit_mm': __version__,
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+    }
+    for name in ('numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = 'not installed'
+    found['device'] = (
+        torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
+    )
+    return found
+
+
+def relative(path: Path) -> str:
+    """``path`` as it is shortest to type: relative where it lies in the current directory."""
+    # Symbolic links stay: .venv/bin/python is one, and what it points to is another interpreter.
+    path = Path.cwd() / path
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

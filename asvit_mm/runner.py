@@ -1,0 +1,282 @@
+"""Training and testing of any config through MMEngine's Runner; what tools/{train,test}.py share.
+
+After ``tools/{train,test}.py`` of mmpretrain and mmdet, which differ in small things only (the
+collate function, the visualization hook, the class that dumps predictions): one script serves both
+here, and what a user got wrong is said in one line before anything is built.
+"""
+
+import argparse
+import importlib
+import os
+import pickle
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
+
+from .config import check_data, load_config, require
+from .errors import InputError
+from .files import atomic_write_json
+
+LAUNCHER_VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+}
+MMCV_COMMAND = (
+    'mim install onedl-mmcv (prebuilt), or, to build it: '
+    'pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv'
+)
+
+
+def train(args: argparse.Namespace) -> Runner:
+    """Train the config ``args.config`` as the arguments of tools/train.py say.
+
+    Returns:
+        the Runner, at the end of its run.
+
+    Raises:
+        InputError: a user's mistake; nothing has been trained.
+    """
+    cfg = _prepare(args)
+    require(cfg, ['model', 'train_cfg', 'train_dataloader', 'optim_wrapper'], 'training')
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        _require_gpu('--amp')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
+            raise InputError(
+                f'--auto-scale-lr: {args.config} has no auto_scale_lr.base_batch_size; add '
+                '--cfg-options auto_scale_lr.base_batch_size=N, N the batch its rate is meant for'
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    loaders = ['train_dataloader', 'val_dataloader']
+    _set_loader_defaults(cfg, args, loaders)
+    check_data(cfg, loaders)
+    checkpoint = cfg.get('load_from')
+    if checkpoint is None and cfg.get('resume') and Path(cfg.work_dir).is_dir():
+        checkpoint = find_latest_checkpoint(cfg.work_dir)
+    if checkpoint is not None:
+        read_checkpoint(checkpoint)
+    runner = _build(cfg)
+    runner.train()
+    return runner
+
+
+def test(args: argparse.Namespace) -> dict[str, float]:
+    """Evaluate ``args.checkpoint`` on the config's test set as the arguments of tools/test.py say.
+
+    Returns:
+        the metrics.
+
+    Raises:
+        InputError: a user's mistake, or a checkpoint of which no weight fits the model.
+    """
+    out_item = _out_item(args)
+    cfg = _prepare(args)
+    require(cfg, ['model', 'test_dataloader', 'test_evaluator'], 'testing')
+    # A checkpoint to train from has no say here, nor has a resume that the config asks for.
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.test_cfg = cfg.get('test_cfg') or {}
+    if args.amp:
+        _require_gpu('--amp')
+        cfg.test_cfg.fp16 = True
+    if args.show or args.show_dir is not None:
+        _enable_visualization(cfg, args)
+    _set_loader_defaults(cfg, args, ['test_dataloader'])
+    check_data(cfg, ['test_dataloader'])
+    checkpoint = read_checkpoint(args.checkpoint)
+    runner = _build(cfg)
+    if checkpoint is not None:
+        _check_weights(runner.model, checkpoint, args.checkpoint)
+    if out_item == 'pred':
+        runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
+    metrics = runner.test()
+    if out_item == 'metrics' and runner.rank == 0:
+        atomic_write_json(args.out, {k: float(v) for k, v in metrics.items()})
+    return metrics
+
+
+def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """``KEY=VALUE`` strings to a dict of dotted keys, the values read as MMEngine reads them.
+
+    Raises:
+        InputError: a string without ``=``.
+    """
+    if not pairs:
+        return {}
+    for pair in pairs:
+        if not pair.partition('=')[0] or '=' not in pair:
+            raise InputError(f'--cfg-options {pair!r} is not KEY=VALUE')
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    return parser.parse_args(['--cfg-options', *pairs]).cfg_options
+
+
+def read_checkpoint(path: str) -> dict[str, Any] | None:
+    """Read a local checkpoint to the CPU, to know that it is whole before a run depends on it.
+
+    Returns:
+        its content; None for an address (``https://`` and the like), which MMEngine fetches later.
+
+    Raises:
+        InputError: no such file, truncated, or not a checkpoint.
+    """
+    if '://' in str(path):
+        return None
+    if not Path(path).is_file():
+        raise InputError(f'checkpoint {str(path)!r} does not exist: give the path of a .pth file')
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f'checkpoint {str(path)!r} is truncated or not a checkpoint ({reason}): '
+            'copy it again or take an earlier one'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(
+            f'checkpoint {str(path)!r} holds a {type(checkpoint).__name__}, no weights'
+        )
+    return checkpoint
+
+
+def _prepare(args: argparse.Namespace) -> Config:
+    """The config with its options, work dir and launcher; its code base importable."""
+    cfg = load_config(args.config, parse_options(args.cfg_options))
+    _check_codebase(cfg)
+    _check_launcher(args.launcher)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if Path(cfg.work_dir).exists() and not Path(cfg.work_dir).is_dir():
+        raise InputError(f'--work-dir {cfg.work_dir!r} is a file: name a folder')
+    return cfg
+
+
+def _check_codebase(cfg: Config) -> None:
+    """Import what the config's default scope registers, detection only where it is asked for.
+
+    Raises:
+        InputError: the code base is not installed, or mmcv lacks the operators that it needs.
+    """
+    scope = cfg.get('default_scope') or 'mmengine'
+    if scope in ('mmengine', 'mmpretrain', 'asvit_mm'):
+        return
+    try:
+        # Every code base of OpenMMLab but mmpretrain needs mmcv's compiled operators.
+        importlib.import_module('mmcv._ext')
+    except ImportError as error:
+        raise InputError(
+            f'{scope} needs mmcv with compiled operators, and this mmcv has none ({error}): '
+            + MMCV_COMMAND
+        ) from error
+    try:
+        importlib.import_module(f'{scope}.registry')
+    except ModuleNotFoundError as error:
+        raise InputError(f'the config is for {scope}, which cannot be imported: {error}') from error
+
+
+def _check_launcher(launcher: str) -> None:
+    missing = [name for name in LAUNCHER_VARIABLES.get(launcher, ()) if name not in os.environ]
+    if missing:
+        raise InputError(
+            f'--launcher {launcher} without {missing[0]} in the environment: start it by '
+            'tools/dist_train.sh, tools/slurm_train.sh or your launcher, or use --launcher none'
+        )
+
+
+def _require_gpu(flag: str) -> None:
+    if not torch.cuda.is_available():
+        raise InputError(f'{flag} needs a GPU and there is none: leave it out')
+
+
+def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequence[str]) -> None:
+    """Fill in what mmpretrain's tool fills in; the config's values win, and flags over all."""
+    for name in loaders:
+        if cfg.get(name) is None:
+            continue
+        loader = ConfigDict(pin_memory=torch.cuda.is_available())
+        # torch refuses persistent workers where there are no workers.
+        loader.persistent_workers = cfg[name].get('num_workers', 0) > 0
+        if cfg.get('default_scope') == 'mmpretrain':
+            loader.collate_fn = {'type': 'default_collate'}
+        loader.update(cfg[name])
+        if args.no_pin_memory:
+            loader.pin_memory = False
+        if args.no_persistent_workers or not loader.get('num_workers', 0):
+            loader.persistent_workers = False
+        cfg[name] = loader
+
+
+def _build(cfg: Config) -> Runner:
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _check_weights(model: torch.nn.Module, checkpoint: dict[str, Any], path: str) -> None:
+    """Refuse a checkpoint that MMEngine would load without one weight of it reaching the model."""
+    given = checkpoint.get('state_dict', checkpoint)
+    own = getattr(model, 'module', model).state_dict()
+    fits = [
+        key
+        for key, value in given.items()
+        if own.get(key.removeprefix('module.')) is not None
+        and getattr(value, 'shape', None) == own[key.removeprefix('module.')].shape
+    ]
+    if not fits:
+        raise InputError(
+            f'none of the {len(given)} weights in {path!r} fits the model of the config: '
+            'test it with the config that trained it'
+        )
+
+
+def _out_item(args: argparse.Namespace) -> str | None:
+    """Which results ``--out`` names: ``metrics`` (.json) or ``pred`` (.pkl); None without it."""
+    if args.out is None:
+        if args.out_item is not None:
+            raise InputError('--out-item without --out: name the file with --out')
+        return None
+    suffixes = {'metrics': ('.json',), 'pred': ('.pkl', '.pickle')}
+    suffix = Path(args.out).suffix
+    item = args.out_item or ('metrics' if suffix == '.json' else 'pred')
+    if suffix not in suffixes[item]:
+        raise InputError(f'--out {args.out!r}: {item} are written to {" or ".join(suffixes[item])}')
+    return item
+
+
+def _dump_results(cfg: Config, path: str) -> Any:
+    if cfg.get('default_scope') == 'mmdet':
+        from mmdet.evaluation import DumpDetResults
+
+        return DumpDetResults(out_file_path=path)
+    from mmengine.evaluator import DumpResults
+
+    return DumpResults(out_file_path=path)
+
+
+def _enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
+    hook = (cfg.get('default_hooks') or {}).get('visualization')
+    if hook is None:
+        raise InputError(
+            f'--show and --show-dir: {args.config} has no default_hooks.visualization; add '
+            "visualization=dict(type='VisualizationHook') or 'DetVisualizationHook' to its hooks"
+        )
+    detection = cfg.get('default_scope') == 'mmdet'
+    hook['draw' if detection else 'enable'] = True
+    hook['test_out_dir' if detection else 'out_dir'] = args.show_dir
+    hook.show = args.show
+    hook.wait_time = args.wait_time
+    hook.interval = args.interval

@@ -1,0 +1,187 @@
+"""Auto-scaling of a seed without training (paper.md section 4; As-ViT, section 3.4)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..arch import MAX_WIDTH, NUM_STAGES, SEED_DEPTHS, Architecture
+from ..errors import InputError
+from .measuring import Measure, measured_fields
+from .rewards import fill_with_worst, rank_networks
+
+START_WIDTH = 8
+WIDTH_FACTOR = 4
+WIDTH_GROWTH = (0.05, 0.10, 0.15, 0.20)
+
+Size = tuple[tuple[int, ...], int]
+
+
+def next_sizes(depths: tuple[int, ...], proxy_width: int) -> list[Size]:
+    """(depths, proxy width) of a step's candidates: one more layer in one stage x a wider proxy.
+
+    Widths are rounded as Python rounds (halves to even), duplicates dropped; a small width may thus
+    stay as it is.
+    """
+    grown = (round(proxy_width * (1 + growth)) for growth in WIDTH_GROWTH)
+    widths = [w for w in dict.fromkeys(grown) if w * WIDTH_FACTOR <= MAX_WIDTH]
+    deeper = [
+        tuple(depth + (stage == i) for i, depth in enumerate(depths)) for stage in range(NUM_STAGES)
+    ]
+    return [(depths, width) for depths in deeper for width in widths]
+
+
+class AutoScaling:
+    """Grows a seed step by step; every step adds one network to the series.
+
+    Candidates are measured as proxies, 1/4 as wide as the real network; parameters are the real
+    network's. A candidate without kappa is chosen only where no candidate has one (L^E decides
+    then), a candidate without L^E never.
+
+    Args:
+        topology: whose kernels, splits, expansions and heads are kept; its size is not looked at.
+        measure: called with a proxy, the step and the candidate's number.
+        count: parameters of a real network.
+        min_params: growing stops at the first network with at least this many parameters.
+        max_params: candidates with more parameters are dropped.
+
+    Raises:
+        InputError: no network can meet the budget; says what would be possible.
+    """
+
+    def __init__(
+        self,
+        topology: Architecture,
+        measure: Measure,
+        count: Callable[[Architecture], int],
+        *,
+        min_params: int = 80_000_000,
+        max_params: int = 110_000_000,
+    ) -> None:
+        self.topology = topology
+        self.measure = measure
+        self.count = count
+        self.min_params = min_params
+        self.max_params = max_params
+        self.depths: tuple[int, ...] = SEED_DEPTHS
+        self.proxy_width = START_WIDTH
+        self.series: list[dict[str, Any]] = []
+        self.stopped: str | None = None
+        self._check_budget()
+
+    @property
+    def start(self) -> Architecture:
+        """The real network that scaling starts from (not part of the series)."""
+        return self.real((SEED_DEPTHS, START_WIDTH))
+
+    def real(self, size: Size) -> Architecture:
+        """The network of a size at its real width, 4 times the proxy's."""
+        return self.topology.with_size(size[0], size[1] * WIDTH_FACTOR)
+
+    def proxy(self, size: Size) -> Architecture:
+        """The network of a size as it is measured."""
+        return self.topology.with_size(*size)
+
+    def step(self, report: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any] | None:
+        """Measure one step's candidates and take the best.
+
+        Args:
+            report: called with every candidate as soon as it is measured.
+
+        Returns:
+            The series' new member as plain data (arch, proxy, depths, width, params, the two
+            measures, candidates, tie_break), or None where growing ended without one. ``stopped``
+            then says why; it is also set when the new member reaches ``min_params``.
+        """
+        if self.stopped:
+            return None
+        number = len(self.series) + 1
+        sizes = next_sizes(self.depths, self.proxy_width)
+        affordable = [size for size in sizes if self.count(self.real(size)) <= self.max_params]
+        if not affordable:
+            self.stopped = (
+                f'every larger network exceeds {self.max_params:,} parameters before '
+                f'{self.min_params:,} are reached'
+            )
+            return None
+        candidates = []
+        for i, size in enumerate(affordable):
+            real, proxy = self.real(size), self.proxy(size)
+            candidates.append(
+                {
+                    'arch': str(real),
+                    'proxy': str(proxy),
+                    'params': self.count(real),
+                    **measured_fields(self.measure(proxy, number, i)),
+                }
+            )
+            if report is not None:
+                report(candidates[-1])
+        ranked = [i for i, candidate in enumerate(candidates) if 'bad' not in candidate] or [
+            i
+            for i, candidate in enumerate(candidates)
+            if candidate['length_distortion'] is not None
+        ]
+        if not ranked:
+            self.stopped = (
+                f'no candidate of step {number} could be measured ({candidates[0]["bad"]})'
+            )
+            return None
+        lengths = [candidates[i]['length_distortion'] for i in ranked]
+        kappas = [candidates[i]['ntk_condition_number'] for i in ranked]
+        ranking = rank_networks(lengths, fill_with_worst(kappas, larger_is_better=False))
+        for i, by_length, by_kappa in zip(
+            ranked, ranking.length_ranks, ranking.kappa_ranks, strict=True
+        ):
+            candidates[i].update(rank_length_distortion=by_length, rank_kappa=by_kappa)
+        best = ranked[ranking.best]
+        self.depths, self.proxy_width = affordable[best]
+        chosen = candidates[best]
+        member = {
+            'step': number,
+            **chosen,
+            'depths': list(self.depths),
+            'width': self.proxy_width * WIDTH_FACTOR,
+            'tie_break': ranking.tie_break,
+            'dropped': len(sizes) - len(affordable),
+            'candidates': candidates,
+        }
+        self.series.append(member)
+        if chosen['params'] >= self.min_params:
+            self.stopped = f'{self.min_params:,} parameters reached'
+        return member
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last network of the series has at least ``min_params`` parameters."""
+        return bool(self.series) and self.series[-1]['params'] >= self.min_params
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, as plain data."""
+        return {
+            'topology': str(self.topology),
+            'depths': list(self.depths),
+            'proxy_width': self.proxy_width,
+            'series': list(self.series),
+            'stopped': self.stopped,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state that ``state_dict`` gave."""
+        self.topology = Architecture.parse(state['topology'])
+        self.depths = tuple(state['depths'])
+        self.proxy_width = state['proxy_width']
+        self.series = list(state['series'])
+        self.stopped = state['stopped']
+
+    def _check_budget(self) -> None:
+        if self.min_params > self.max_params:
+            raise InputError(
+                f'min-params {self.min_params:,} is larger than max-params {self.max_params:,}: '
+                f'give a minimum of at most {self.max_params:,}'
+            )
+        first = [self.real(size) for size in next_sizes(SEED_DEPTHS, START_WIDTH)]
+        smallest = min(first, key=self.count)
+        if self.count(smallest) > self.max_params:
+            raise InputError(
+                f'max-params {self.max_params:,} is less than the smallest candidate has '
+                f'({smallest}): give at least {self.count(smallest):,}'
+            )

@@ -1,0 +1,274 @@
+"""Progressive tokenization in real small runs: phases, evaluation, resume, EMA, refusals."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
+from mmengine.runner import Runner, find_latest_checkpoint
+from mmpretrain.registry import HOOKS as MMPRETRAIN_HOOKS
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from mmpretrain.structures import DataSample
+from torch.utils.data import Dataset
+
+from asvit_mm.errors import InputError
+from asvit_mm.hooks import ProgressiveTokenizationHook
+
+HOOK = 'asvit_mm.ProgressiveTokenizationHook'
+PHASES = [dict(end=2, stride=16), dict(end=4, stride=8), dict(end=6, stride=4)]
+MODEL = dict(
+    type='ImageClassifier',
+    backbone=dict(type='asvit_mm.AsViT', arch='4,2,2|2,1,2|2,1,2|2,1,2|16', img_size=16),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=256),
+)
+
+
+class Bars(Dataset):
+    """16 images of 16 x 16 with one bar, horizontal or vertical."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        image = torch.zeros(3, 16, 16)
+        image[:, i // 2] = 1
+        if i % 2:
+            image = image.mT.contiguous()
+        return dict(inputs=image, data_samples=DataSample().set_gt_label(i % 2))
+
+
+class Recorder(Hook):
+    """What every iteration saw, after every other hook."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        self.train: list[tuple[int, int]] = []
+        self.val: list[int] = []
+        self.parameters: set[int] = set()
+        self.kill_at = kill_at
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        if runner.iter == self.kill_at:
+            raise KeyboardInterrupt
+        backbone = _backbone(runner)
+        self.train.append((backbone.token_stride, backbone.patch_embed.dilation))
+        self.parameters |= {id(p) for p in runner.model.parameters()}
+
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self.val.append(_backbone(runner).token_stride)
+
+
+def _backbone(runner: Runner) -> torch.nn.Module:
+    return getattr(runner.model, 'module', runner.model).backbone
+
+
+def _loader(**sampler: Any) -> dict[str, Any]:
+    return dict(
+        batch_size=8,
+        num_workers=0,
+        dataset=Bars(),
+        sampler=dict(type='DefaultSampler', shuffle=True) | sampler,
+        collate_fn=dict(type='default_collate'),
+    )
+
+
+def _runner(work_dir: Path, *hooks: Hook | dict, **settings: Any) -> Runner:
+    settings = (
+        dict(
+            model=MODEL,
+            train_dataloader=_loader(),
+            val_dataloader=_loader(shuffle=False),
+            val_evaluator=dict(type='Accuracy'),
+            train_cfg=dict(by_epoch=True, max_epochs=6),
+            val_cfg=dict(),
+            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+        )
+        | settings
+    )
+    return Runner(
+        work_dir=str(work_dir),
+        custom_hooks=list(hooks),
+        default_scope='mmpretrain',
+        randomness=dict(seed=0),
+        experiment_name=uuid.uuid4().hex,
+        log_level='ERROR',
+        **settings,
+    )
+
+
+def test_phases_are_seen_at_their_epochs_and_evaluation_at_the_full_grid(tmp_path: Path) -> None:
+    recorder = Recorder()
+    runner = _runner(tmp_path, dict(type=HOOK, phases=PHASES), recorder)
+    own = {id(p) for p in runner.model.parameters()}
+    runner.train()
+    # Two iterations an epoch; K1 = 4, so the paper's own dilations.
+    assert recorder.train == [(16, 5)] * 4 + [(8, 2)] * 4 + [(4, 1)] * 4
+    assert recorder.val == [4] * 12
+    assert recorder.parameters == own
+    assert _backbone(runner).token_stride == 4
+
+
+def test_the_log_names_each_change_of_phase_once(tmp_path: Path) -> None:
+    runner = _runner(tmp_path, dict(type=HOOK, phases=PHASES))
+    runner.logger.setLevel('INFO')
+    for handler in runner.logger.handlers:
+        handler.setLevel('INFO')
+    runner.train()
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    lines = [line.partition('Progressive tokenization: ')[2] for line in log.splitlines()]
+    assert [line for line in lines if line] == [
+        'token stride 16, dilation 5 from epoch 1 to 2.',
+        'token stride 8, dilation 2 from epoch 3 to 4.',
+        'token stride 4, dilation 1 from epoch 5 to 6.',
+    ]
+
+
+@pytest.mark.parametrize('ema', [False, True])
+def test_a_killed_run_resumed_in_a_phase_equals_the_undisturbed_one(
+    tmp_path: Path, ema: bool
+) -> None:
+    hooks = [dict(type=HOOK, phases=PHASES)]
+    if ema:
+        hooks.append(dict(type='EMAHook', momentum=0.1))
+    whole = _runner(tmp_path / 'whole', *hooks)
+    whole.train()
+
+    with pytest.raises(KeyboardInterrupt):
+        _runner(tmp_path / 'cut', *hooks, Recorder(kill_at=7)).train()
+    recorder = Recorder()
+    resumed = _runner(tmp_path / 'cut', *hooks, recorder, resume=True)
+    resumed.train()
+
+    # Killed in the second epoch of the second phase, resumed at that epoch's start.
+    assert recorder.train == [(8, 2)] * 2 + [(4, 1)] * 4
+    states = [
+        torch.load(find_latest_checkpoint(str(tmp_path / name)), weights_only=False)
+        for name in ('whole', 'cut')
+    ]
+    parts = ['state_dict', 'optimizer'] + (['ema_state_dict'] if ema else [])
+    for part in parts:
+        torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_an_early_phase_loads_into_a_plain_model(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _runner(tmp_path, dict(type=HOOK, phases=PHASES), Recorder(kill_at=2)).train()
+    checkpoint = torch.load(find_latest_checkpoint(str(tmp_path)), weights_only=False)
+    plain = MMPRETRAIN_MODELS.build(MODEL)
+    plain.load_state_dict(checkpoint['state_dict'], strict=True)
+    assert plain.backbone.token_stride == 4
+
+
+def test_the_averaged_model_follows_the_phases(tmp_path: Path) -> None:
+    ema = MMPRETRAIN_HOOKS.build(dict(type='EMAHook'))
+    seen: list[tuple[str, int]] = []
+
+    class EmaRecorder(Hook):
+        priority = 'LOWEST'
+
+        def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+            seen.append(('train', ema.ema_model.module.backbone.token_stride))
+
+        def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+            seen.append(('val', ema.ema_model.module.backbone.token_stride))
+
+    _runner(tmp_path, dict(type=HOOK, phases=PHASES), ema, EmaRecorder()).train()
+    assert [stride for kind, stride in seen if kind == 'train'] == [16] * 4 + [8] * 4 + [4] * 4
+    assert {stride for kind, stride in seen if kind == 'val'} == {4}
+
+
+def test_iterations_as_the_unit_with_validation_inside_a_phase(tmp_path: Path) -> None:
+    recorder = Recorder()
+    hook = dict(
+        type=HOOK,
+        phases=[dict(end=4, stride=8, dilation=1), dict(end=6, stride=4)],
+        by_epoch=False,
+    )
+    _runner(
+        tmp_path,
+        hook,
+        recorder,
+        train_dataloader=_loader(type='InfiniteSampler'),
+        train_cfg=dict(by_epoch=False, max_iters=6, val_interval=2),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False)),
+        log_processor=dict(by_epoch=False),
+    ).train()
+    assert recorder.train == [(8, 1)] * 4 + [(4, 1)] * 2
+    assert recorder.val == [4] * 6
+
+
+def test_the_backbone_is_found_through_a_wrapper(tmp_path: Path) -> None:
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/rendezvous', rank=0, world_size=1
+    )
+    try:
+        model = MMDistributedDataParallel(MMPRETRAIN_MODELS.build(MODEL))
+        recorder = Recorder()
+        _runner(tmp_path, dict(type=HOOK, phases=PHASES), recorder, model=model).train()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert [stride for stride, _ in recorder.train] == [16] * 4 + [8] * 4 + [4] * 4
+
+
+@pytest.mark.parametrize(
+    ('phases', 'message'),
+    [
+        ([], 'are not a list'),
+        (dict(end=3, stride=4), 'are not a list'),
+        ([dict(end=3)], r'phase 1 = .* is not dict\(end'),
+        ([dict(end=3, stride=4, kernel=2)], 'phase 1'),
+        ([dict(end=3, stride=8), dict(end=3, stride=4)], 'phase 2 ends at 3'),
+        ([dict(end=0, stride=4)], 'phase 1 ends at 0'),
+        ([dict(end=2.5, stride=4)], 'phase 1 ends at 2.5'),
+        ([dict(end=3, stride=6)], 'stride 6 is not a multiple of 4'),
+        ([dict(end=3, stride=2)], 'token stride 2'),
+        ([dict(end=3, stride=8, dilation=0)], 'dilation 0'),
+    ],
+)
+def test_malformed_schedules_are_refused_when_built(phases: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        ProgressiveTokenizationHook(phases)
+    assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('hook', 'settings', 'message'),
+    [
+        (dict(phases=[dict(end=5, stride=4)]), {}, 'ends at epoch 5 and the run has 6'),
+        (
+            dict(phases=[dict(end=5, stride=4)], by_epoch=False),
+            {},
+            'ends at iteration 5 and the run has 12',
+        ),
+        (
+            dict(phases=[dict(end=6, stride=4)]),
+            dict(train_cfg=dict(by_epoch=False, max_iters=6)),
+            'by_epoch=False',
+        ),
+        (
+            dict(phases=PHASES),
+            dict(
+                model=dict(
+                    type='ImageClassifier',
+                    backbone=dict(type='LeNet5', num_classes=-1),
+                    head=dict(type='LinearClsHead', num_classes=2, in_channels=120),
+                )
+            ),
+            'no AsViT backbone',
+        ),
+    ],
+)
+def test_schedules_that_do_not_fit_the_run_are_refused_before_it(
+    tmp_path: Path, hook: dict, settings: dict, message: str
+) -> None:
+    recorder = Recorder()
+    runner = _runner(tmp_path, dict(type=HOOK, **hook), recorder, **settings)
+    with pytest.raises(InputError, match=message):
+        runner.train()
+    assert recorder.train == []

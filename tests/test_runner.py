@@ -1,0 +1,168 @@
+"""What a user can get wrong with the training and testing tools gets one clear line, early."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+from asvit_mm import runner
+from asvit_mm.config import check_data, load_config
+from asvit_mm.data import write_digits
+from asvit_mm.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+LEAF = ROOT / 'configs/digits/asvit-seed_b64-progressive_digits.py'
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _arguments(config: Any = LEAF, **given: Any) -> argparse.Namespace:
+    defaults = dict(
+        work_dir=None, amp=False, no_pin_memory=False, no_persistent_workers=False, launcher='none',
+        cfg_options=None, resume=None, no_validate=False, auto_scale_lr=False,
+        checkpoint=None, out=None, out_item=None, show_dir=None, show=False,
+        interval=1, wait_time=2,
+    )  # fmt: skip
+    return argparse.Namespace(config=str(config), **(defaults | given))
+
+
+def _one_line(call: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        call()
+    assert '\n' not in str(caught.value)
+
+
+def test_options_are_read_as_mmengine_reads_them() -> None:
+    assert runner.parse_options(['a.b=3', 'c=[1,2]', 'd=x', 'e=True']) == {
+        'a.b': 3, 'c': [1, 2], 'd': 'x', 'e': True,
+    }  # fmt: skip
+    assert runner.parse_options(None) == {}
+    _one_line(lambda: runner.parse_options(['a.b']), "'a.b' is not KEY=VALUE")
+    _one_line(lambda: runner.parse_options(['=1']), 'is not KEY=VALUE')
+
+
+def test_missing_config(here: Path) -> None:
+    _one_line(lambda: runner.train(_arguments('absent.py')), "config 'absent.py' does not exist")
+
+
+def test_config_that_raises_or_lacks_a_base(here: Path) -> None:
+    (here / 'raises.py').write_text('x = 1 / 0')
+    _one_line(lambda: load_config('raises.py'), 'ZeroDivisionError')
+    (here / 'base.py').write_text("_base_ = ['absent.py']")
+    _one_line(lambda: load_config('base.py'), 'cannot be read: .*absent.py')
+    (here / 'package.py').write_text("_base_ = ['mmpretrain::_base_/absent.py']")
+    _one_line(lambda: load_config('package.py'), 'cannot be read')
+
+
+def test_config_without_a_training_part(here: Path) -> None:
+    (here / 'config.py').write_text("model = dict(type='ImageClassifier')")
+    _one_line(lambda: runner.train(_arguments('config.py')), "no 'train_cfg', which training needs")
+
+
+def test_options_that_do_not_fit(here: Path) -> None:
+    arguments = _arguments(cfg_options=['train_dataloader.batch_size.deep=1'])
+    _one_line(lambda: runner.train(arguments), '--cfg-options do not fit')
+
+
+def test_missing_data_names_path_field_and_remedy(here: Path) -> None:
+    _one_line(
+        lambda: runner.train(_arguments()),
+        r"'data/digits' \(train_dataloader.dataset.data_root\) does not exist: "
+        '.*python -m asvit_mm.data data/digits',
+    )
+    imagenet = ROOT / 'configs/asvit/asvit-small_8xb128_in1k.py'
+    _one_line(
+        lambda: runner.train(_arguments(imagenet)),
+        "'data/imagenet' .* does not exist: "
+        '.*--cfg-options train_dataloader.dataset.data_root=PATH',
+    )
+
+
+def test_empty_and_wrapped_data_are_seen_and_storage_addresses_left_alone(here: Path) -> None:
+    (here / 'data').mkdir()
+    (here / 'config.py').write_text(
+        "inner = dict(type='CustomDataset', data_root='data')\n"
+        "train_dataloader = dict(dataset=dict(type='RepeatDataset', times=2, dataset=inner))\n"
+        "val_dataloader = dict(dataset=dict(type='ConcatDataset', datasets=[inner, inner]))\n"
+        "test_dataloader = dict(dataset=dict(type='CustomDataset', data_root='s3://bucket/x'))\n"
+    )
+    cfg = load_config('config.py')
+    _one_line(
+        lambda: check_data(cfg, ['train_dataloader']), r'dataset.dataset.data_root\) is empty'
+    )
+    _one_line(
+        lambda: check_data(cfg, ['val_dataloader']), r'dataset.datasets.0.data_root\) is empty'
+    )
+    check_data(cfg, ['test_dataloader'])
+    (here / 'data' / 'x.png').touch()
+    check_data(cfg, ['train_dataloader', 'val_dataloader'])
+
+
+def test_checkpoints_that_are_missing_truncated_or_of_something_else(here: Path) -> None:
+    write_digits('data/digits')
+    _one_line(
+        lambda: runner.test(_arguments(checkpoint='absent.pth')), "'absent.pth' does not exist"
+    )
+    _one_line(lambda: runner.train(_arguments(resume='absent.pth')), "'absent.pth' does not exist")
+    torch.save({'state_dict': {'weight': torch.zeros(1000)}}, 'other.pth')
+    whole = Path('other.pth').read_bytes()
+    for size in (0, 10, len(whole) // 2, len(whole) - 10):
+        Path('cut.pth').write_bytes(whole[:size])
+        _one_line(
+            lambda: runner.test(_arguments(checkpoint='cut.pth')),
+            "'cut.pth' is truncated or not a checkpoint",
+        )
+    Path('text.pth').write_text('no checkpoint at all')
+    _one_line(lambda: runner.read_checkpoint('text.pth'), 'truncated or not a checkpoint')
+    torch.save([1, 2], 'list.pth')
+    _one_line(lambda: runner.read_checkpoint('list.pth'), 'holds a list')
+    _one_line(
+        lambda: runner.test(_arguments(checkpoint='other.pth', work_dir='w')),
+        "none of the 1 weights in 'other.pth' fits the model",
+    )
+
+
+def test_detection_without_operators_names_the_command(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / 'config.py').write_text("default_scope = 'mmdet'\nmodel = dict(type='MaskRCNN')")
+    # None makes Python's own import machinery refuse the module, as it does when there is none.
+    monkeypatch.setitem(sys.modules, 'mmcv._ext', None)
+    _one_line(
+        lambda: runner.train(_arguments('config.py')),
+        'mmdet needs mmcv with compiled operators.*mim install',
+    )
+
+
+def test_flags_that_cannot_be_met(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv('RANK', raising=False)
+    _one_line(
+        lambda: runner.train(_arguments(launcher='pytorch')), '--launcher pytorch without RANK'
+    )
+    (here / 'file').touch()
+    _one_line(lambda: runner.train(_arguments(work_dir='file')), "--work-dir 'file' is a file")
+    options = ['auto_scale_lr.base_batch_size=None']
+    _one_line(
+        lambda: runner.train(_arguments(auto_scale_lr=True, cfg_options=options)), 'base_batch_size'
+    )
+    _one_line(lambda: runner.test(_arguments(out_item='pred')), '--out-item without --out')
+    _one_line(
+        lambda: runner.test(_arguments(out='m.txt')), r'pred are written to \.pkl or \.pickle'
+    )
+    if not torch.cuda.is_available():
+        _one_line(lambda: runner.train(_arguments(amp=True)), '--amp needs a GPU')
+
+
+def test_weights_of_a_wrapped_model_count_as_fitting() -> None:
+    model = MODELS.build(load_config(LEAF).model)
+    state = {f'module.{key}': value for key, value in model.state_dict().items()}
+    runner._check_weights(model, {'state_dict': state}, 'x.pth')

@@ -1,0 +1,164 @@
+"""The repository's shell: requirements, pins, the model index, and what a wheel holds."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import asvit_mm
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / 'requirements'
+PYTHONS = ('3.10', '3.11', '3.12', '3.13')
+
+
+def requirements_of(name: str) -> list[Requirement]:
+    text = (REQUIREMENTS / name).read_text()
+    lines = (line.partition('#')[0].strip() for line in text.splitlines())
+    return [Requirement(line) for line in lines if line]
+
+
+def pins_for(python: str) -> dict[str, str]:
+    """Name -> version of the constraints that apply under ``python``."""
+    environment = {'python_version': python, 'python_full_version': f'{python}.0'}
+    pins: dict[str, str] = {}
+    for pin in requirements_of('constraints.txt'):
+        if pin.marker is None or pin.marker.evaluate(environment):
+            name = canonicalize_name(pin.name)
+            assert name not in pins, f'{name} is pinned twice for Python {python}'
+            (specifier,) = pin.specifier
+            assert specifier.operator == '=='
+            pins[name] = specifier.version
+    return pins
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+@pytest.mark.parametrize(
+    'name', ['runtime.txt', 'mminstall.txt', 'optional.txt', 'tests.txt', 'docs.txt']
+)
+def test_every_requirement_has_a_pin_that_it_admits(name: str, python: str) -> None:
+    pins = pins_for(python)
+    for requirement in requirements_of(name):
+        version = pins.get(canonicalize_name(requirement.name))
+        assert version is not None, f'{requirement} has no pin'
+        assert requirement.specifier.contains(version), f'{requirement} does not admit {version}'
+
+
+def test_openmmlab_packages_come_from_their_forks() -> None:
+    for path in REQUIREMENTS.glob('*.txt'):
+        names = {canonicalize_name(requirement.name) for requirement in requirements_of(path.name)}
+        assert not names & {'mmcv', 'mmcv-full', 'mmdet', 'mmengine', 'mmpretrain', 'openmim'}, path
+
+
+def test_version_is_light_and_of_three_numbers() -> None:
+    assert re.fullmatch(r'\d+\.\d+\.\d+', asvit_mm.__version__)
+    code = 'import asvit_mm, sys; assert not {"torch", "mmengine"} & set(sys.modules)'
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+
+
+def test_changelog_has_this_version() -> None:
+    assert f'## {asvit_mm.__version__}' in (ROOT / 'CHANGELOG.md').read_text()
+
+
+def test_model_index_imports_metafiles_that_exist() -> None:
+    imports = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+    assert imports
+    for path in imports:
+        assert (ROOT / path).is_file(), f'model-index.yml imports {path}, which does not exist'
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_package_and_its_mim_folder(tmp_path: Path) -> None:
+    """Built twice from one tree: a file deleted in between is in no later wheel."""
+    source = tmp_path / 'source'
+    copy_source(source)
+    (source / 'asvit_mm/passing.py').touch()
+    (source / 'configs/passing.py').touch()
+    assert 'asvit_mm/passing.py' in build_wheel(source, tmp_path / 'first')
+
+    (source / 'asvit_mm/passing.py').unlink()
+    (source / 'configs/passing.py').unlink()
+    names = build_wheel(source, tmp_path / 'second')
+
+    assert {'asvit_mm/__init__.py', 'asvit_mm/py.typed', 'asvit_mm/.mim/model-index.yml'} <= names
+    for folder in ('configs', 'tools'):
+        expected = {
+            f'asvit_mm/.mim/{path.relative_to(source).as_posix()}'
+            for path in (source / folder).rglob('*')
+            if path.is_file()
+        }
+        assert expected
+        assert {name for name in names if name.startswith(f'asvit_mm/.mim/{folder}/')} == expected
+    modules = {path.relative_to(source).as_posix() for path in (source / 'asvit_mm').rglob('*.py')}
+    assert {
+        name for name in names if name.startswith('asvit_mm/') and not name.startswith('asvit_mm/.')
+    } == modules | {'asvit_mm/py.typed'}
+    assert not [name for name in names if name.startswith(('tests/', 'tools/', 'configs/'))]
+    assert not (source / 'asvit_mm/.mim').exists(), 'the build left something in the source tree'
+
+
+@pytest.mark.slow
+def test_source_distribution_builds_the_same_wheel(tmp_path: Path) -> None:
+    source = tmp_path / 'source'
+    copy_source(source)
+    code = 'from setuptools.build_meta import build_sdist; build_sdist("../sdist")'
+    run([sys.executable, '-c', code], cwd=source)
+    (archive,) = (tmp_path / 'sdist').glob('*.tar.gz')
+    assert build_wheel(archive, tmp_path / 'from_sdist') == build_wheel(source, tmp_path / 'wheel')
+
+
+@pytest.mark.slow
+def test_editable_install_links_the_mim_folder(tmp_path: Path) -> None:
+    """After a wheel was built in the same tree, and into a folder of its own."""
+    source = tmp_path / 'source'
+    copy_source(source)
+    build_wheel(source, tmp_path / 'wheel')
+    for _ in range(2):
+        site = str(tmp_path / 'site')
+        pip('install', '--upgrade', '--target', site, '--editable', str(source), cwd=tmp_path)
+        for name in ('configs', 'tools', 'model-index.yml'):
+            link = source / 'asvit_mm/.mim' / name
+            assert link.is_symlink()
+            assert link.resolve() == source / name
+
+
+def copy_source(target: Path) -> None:
+    """Copy what git would: the tracked files and the new ones that it does not ignore."""
+    listed = subprocess.run(
+        ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split('\0')):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes((ROOT / name).read_bytes())
+
+
+def build_wheel(source: Path, target: Path) -> set[str]:
+    """Build a wheel with pip, no download; return the names in it outside its metadata."""
+    pip('wheel', '--no-index', '--wheel-dir', str(target), str(source), cwd=source.parent)
+    (wheel,) = target.glob('asvit_mm-*.whl')
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if '.dist-info/' not in name}
+
+
+def pip(command: str, *arguments: str, cwd: Path) -> None:
+    options = ['--no-build-isolation', '--no-deps', *arguments]
+    run([sys.executable, '-m', 'pip', command, *options], cwd=cwd)
+
+
+def run(command: list[str], cwd: Path) -> None:
+    result = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': ''}
+    )
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,0 +1,47 @@
+"""Running a tool: as users do, in a process and a folder of its own, or here, which is quicker."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / 'tools'
+TINY = ['--repeat', '1', '--img-size', '32', '--batch-size', '4', '--device', 'cpu']
+
+
+def tool(name, *args, cwd):
+    """Run a tool; one thread, since tiny networks on busy cores are slower with more."""
+    return subprocess.run(
+        [sys.executable, TOOLS / name, *map(str, args)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+
+
+class Here:
+    """Runs a tool's script in this process and in the test's folder."""
+
+    def __init__(self, monkeypatch, capsys, folder):
+        monkeypatch.chdir(folder)
+        self.monkeypatch, self.capsys, self.folder = monkeypatch, capsys, folder
+
+    def run(self, name, *args):
+        """What it prints; fails where it exits otherwise than by reaching its end."""
+        self.monkeypatch.setattr(sys, 'argv', [str(TOOLS / name), *map(str, args)])
+        runpy.run_path(str(TOOLS / name), run_name='__main__')
+        return self.capsys.readouterr().out
+
+    def refusal(self, name, *args):
+        """The one line of a run that is refused."""
+        with pytest.raises(SystemExit) as exit_:
+            self.run(name, *args)
+        lines = self.capsys.readouterr().err.strip().splitlines()
+        assert exit_.value.code == 2
+        assert len(lines) == 1
+        assert lines[0].startswith('error: ')
+        return lines[0]

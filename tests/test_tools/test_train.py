@@ -1,0 +1,147 @@
+"""tools/train.py and tools/test.py as their users run them: train, resume, test, mistakes."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asvit_mm.data import write_digits
+
+ROOT = Path(__file__).parents[2]
+TINY = f"""
+_base_ = ['{ROOT}/configs/digits/asvit-seed_b64-progressive_digits.py']
+model = dict(backbone=dict(arch='4,2,2|2,1,2|2,1,2|2,1,2|16', img_size=16))
+train_dataloader = dict(dataset=dict(indices=128), num_workers=0)
+val_dataloader = dict(dataset=dict(indices=64), num_workers=0)
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=2, val_interval=1)
+param_scheduler = []
+default_hooks = dict(checkpoint=dict(interval=1))
+custom_hooks = [
+    dict(
+        type='asvit_mm.ProgressiveTokenizationHook',
+        phases=[dict(end=1, stride=8), dict(end=2, stride=4)],
+    )
+]
+"""
+
+
+def _run(tool: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / 'tools' / tool), *arguments]
+    return subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('run')
+    write_digits(folder / 'data/digits')
+    (folder / 'tiny.py').write_text(TINY)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def checkpoint(folder: Path) -> Path:
+    """Of a run of one epoch (no phases: theirs end at two), resumed to two."""
+    options = ['--cfg-options', 'train_cfg.max_epochs=1', 'custom_hooks=[]']
+    first = _run('train.py', 'tiny.py', *options, cwd=folder)
+    assert first.returncode == 0, first.stderr[-2000:]
+    work_dir = folder / 'work_dirs/tiny'
+    assert (work_dir / 'last_checkpoint').read_text().endswith('epoch_1.pth')
+
+    second = _run('train.py', 'tiny.py', '--resume', '--auto-scale-lr', cwd=folder)
+    output = second.stdout + second.stderr
+    assert second.returncode == 0, output[-2000:]
+    assert 'resumed epoch: 1' in output
+    # Resumed in the second phase, so the first one is never entered.
+    assert 'token stride 4, dilation 1 from epoch 2 to 2' in output
+    assert 'token stride 8' not in output
+    return work_dir / 'epoch_2.pth'
+
+
+@pytest.mark.slow
+def test_train_resume_and_test(checkpoint: Path, folder: Path) -> None:
+    assert checkpoint.is_file()
+    tested = _run(
+        'test.py',
+        'tiny.py',
+        str(checkpoint),
+        '--out',
+        'metrics.json',
+        '--work-dir',
+        'tested',
+        cwd=folder,
+    )
+    assert tested.returncode == 0, tested.stderr[-2000:]
+    metrics = json.loads((folder / 'metrics.json').read_text())
+    assert 0 <= metrics['accuracy/top1'] <= 100
+    assert f'{metrics["accuracy/top1"]:.4f}' in tested.stdout + tested.stderr
+    # What the training run measured at its end is what the test measures.
+    scalars = max((folder / 'work_dirs/tiny').glob('*/vis_data/scalars.json'), key=str)
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    assert [line for line in lines if 'accuracy/top1' in line][-1][
+        'accuracy/top1'
+    ] == pytest.approx(metrics['accuracy/top1'])
+
+
+@pytest.mark.slow
+def test_predictions_and_pictures(checkpoint: Path, folder: Path) -> None:
+    tested = _run(
+        'test.py', 'tiny.py', str(checkpoint), '--out', 'pred.pkl', '--show-dir', 'pictures',
+        '--interval', '32', '--work-dir', 'pictured', cwd=folder,
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stderr[-2000:]
+    assert len(pickle.loads((folder / 'pred.pkl').read_bytes())) == 64
+    assert list(folder.rglob('pictures/**/*.png'))
+
+
+@pytest.mark.slow
+def test_training_without_validation_and_mistakes_in_one_line(folder: Path) -> None:
+    wrong = _run(
+        'train.py', 'tiny.py', '--no-validate', '--work-dir', 'wrong',
+        '--cfg-options', 'train_cfg.max_epochs=3', cwd=folder,
+    )  # fmt: skip
+    assert wrong.returncode == 2
+    assert 'Traceback' not in wrong.stderr
+    assert wrong.stderr.splitlines()[-1] == (
+        'error: progressive tokenization: the last phase ends at epoch 2 and the run has 3; '
+        'make the two agree'
+    )
+    absent = _run('test.py', 'tiny.py', 'absent.pth', cwd=folder)
+    assert absent.returncode == 2
+    assert absent.stderr.splitlines()[-1].startswith(
+        "error: checkpoint 'absent.pth' does not exist"
+    )
+    assert 'Traceback' not in absent.stderr
+
+
+@pytest.mark.parametrize('tool', ['train.py', 'test.py'])
+def test_help_waits_for_nothing_heavy(tool: str, tmp_path: Path) -> None:
+    script = (
+        'import runpy, sys\n'
+        f'sys.argv = [{tool!r}, "-h"]\n'
+        'try:\n'
+        f'    runpy.run_path({str(ROOT / "tools" / tool)!r}, run_name="__main__")\n'
+        'except SystemExit as done:\n'
+        '    assert done.code == 0\n'
+        'assert not {"torch", "mmengine", "numpy"} & set(sys.modules)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, check=True
+    )
+    flags = ('--work-dir', '--amp', '--cfg-options', '--launcher')
+    flags += ('--resume', '--no-validate', '--auto-scale-lr') if tool == 'train.py' else ('--out',)
+    for flag in flags:
+        assert flag in done.stdout
+
+
+@pytest.mark.parametrize(
+    'script', sorted((ROOT / 'tools').glob('*.sh')), ids=lambda path: path.name
+)
+def test_shell_scripts_parse_and_can_be_run(script: Path) -> None:
+    subprocess.run(['bash', '-n', str(script)], check=True)
+    assert script.stat().st_mode & 0o111

@@ -1,0 +1,271 @@
+"""Written configs: read by plain MMEngine from another folder, built, compared with the shipped."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.config import Config
+from PIL import Image
+
+from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
+from asvit_mm.cost import count_params
+from asvit_mm.errors import InputError
+from asvit_mm.writing import (
+    config_name,
+    config_text,
+    describe_data,
+    progressive_phases,
+    train_command,
+    write_config,
+)
+from asvit_mm.writing.shipped import shipped_config
+
+TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')
+HOOK = 'asvit_mm.ProgressiveTokenizationHook'
+
+USER_CONFIG = """
+_base_ = ['mmpretrain::_base_/default_runtime.py']
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet', depth=18, num_stages=4, out_indices=(3,)),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead', num_classes=7, in_channels=512, loss=dict(type='CrossEntropyLoss')
+    ),
+    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.3)]),
+)
+data_preprocessor = dict(num_classes=7, mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb=True)
+train_dataloader = dict(
+    batch_size=24,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='CIFAR10', data_root='data/cifar10', split='train', pipeline=[]),
+)
+train_cfg = dict(by_epoch=True, max_epochs=30)
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))
+custom_hooks = [dict(type='EMAHook')]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes with train/ and val/."""
+    for split in ('train', 'val'):
+        for name in 'abc':
+            (tmp_path / 'pets' / split / name).mkdir(parents=True)
+            image = Image.fromarray(np.zeros((6, 8, 3), np.uint8))
+            image.save(tmp_path / 'pets' / split / name / '0.png')
+    return tmp_path / 'pets'
+
+
+@pytest.fixture
+def user_config(tmp_path):
+    path = tmp_path / 'mine' / 'my.resnet-18.py'
+    path.parent.mkdir()
+    path.write_text(USER_CONFIG)
+    return path
+
+
+def sources(folder, user_config):
+    return {spec: describe_data(str(spec), 32) for spec in ('digits', 'noise', folder, user_config)}
+
+
+def read(arch, data, progressive=False):
+    return Config.fromstring(config_text(arch, data, progressive=progressive), '.py')
+
+
+@pytest.mark.parametrize('progressive', [False, True])
+def test_reads_from_anywhere_and_builds(tmp_path, monkeypatch, folder, user_config, progressive):
+    monkeypatch.chdir(tmp_path)
+    from mmengine.registry import DefaultScope
+    from mmpretrain.registry import MODELS
+
+    for i, data in enumerate(sources(folder, user_config).values()):
+        name = config_name('seed', data, progressive)
+        written = write_config(tmp_path / 'here' / name, TINY, data, progressive=progressive)
+        elsewhere = tmp_path / 'there' / str(i) / name
+        elsewhere.parent.mkdir(parents=True)
+        elsewhere.write_text(written.read_text())
+        cfg = Config.fromfile(elsewhere)
+        assert cfg.train_dataloader.batch_size > 0
+        assert (HOOK in [hook.type for hook in cfg.get('custom_hooks', [])]) == progressive
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            model = MODELS.build(cfg.model)
+        assert model.backbone.architecture == TINY
+        assert sum(p.numel() for p in model.parameters()) == count_params(
+            TINY, data.num_classes, img_size=data.img_size
+        )
+
+
+def test_reads_in_a_process_that_has_not_imported_the_package(tmp_path):
+    data = describe_data('digits', 32)
+    path = write_config(tmp_path / 'x.py', TINY, data, progressive=True)
+    code = (
+        'import sys; from mmengine.config import Config; '
+        f'cfg = Config.fromfile({str(path)!r}); '
+        "assert 'asvit_mm' not in sys.modules; print(cfg.model.backbone.arch)"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == str(TINY)
+
+
+def same_but_arch(written, shipped):
+    first, second = written.to_dict(), shipped.to_dict()
+    for cfg in (first, second):
+        assert as_architecture(cfg['model']['backbone'].pop('arch'))
+        # tanh is the head's default, written out or not
+        cfg['model']['head'].setdefault('act_cfg', {'type': 'Tanh'})
+    assert first == second
+
+
+def test_the_digits_config_is_the_shipped_recipe():
+    written = read(PRESETS['seed'], describe_data('digits', 32), progressive=True)
+    shipped = Config.fromfile(shipped_config('digits/asvit-seed_b64-progressive_digits.py'))
+    same_but_arch(written, shipped)
+
+
+@pytest.mark.parametrize('size', ['small', 'base', 'large'])
+def test_the_imagenet_config_is_the_shipped_recipe(size):
+    for progressive, name in ((False, '8xb128'), (True, '8xb128-progressive')):
+        written = read(PRESETS[size], describe_data('noise', 32), progressive)
+        shipped = Config.fromfile(shipped_config(f'asvit/asvit-{size}_{name}_in1k.py'))
+        same_but_arch(written, shipped)
+
+
+def test_digits_at_another_size():
+    cfg = read(TINY, describe_data('digits', 20))
+    assert cfg.model.backbone.img_size == 20
+    assert [step.scale for step in cfg.train_pipeline if step.type == 'Resize'] == [(20, 20)]
+    assert cfg.get('custom_hooks') is None
+
+
+def test_an_image_folder(folder):
+    cfg = read(TINY, describe_data(str(folder), 48))
+    assert cfg.model.head.num_classes == 3
+    assert Path(cfg.train_dataloader.dataset.data_root) == folder
+    assert cfg.train_dataloader.dataset.data_prefix == 'train'
+    assert cfg.val_dataloader.dataset.data_prefix == 'val'
+    assert cfg.val_evaluator.topk == (1,)
+    assert cfg.train_pipeline[1].scale == 48
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * 64 / 1024)
+
+
+def test_the_datasets_of_an_image_folder_build(folder):
+    from mmengine.registry import DefaultScope
+    from mmpretrain.registry import DATASETS
+
+    cfg = read(TINY, describe_data(str(folder), 24))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            dataset = DATASETS.build(loader.dataset)
+            assert len(dataset) == 3
+            assert dataset[0]['inputs'].shape == (3, 24, 24)
+
+
+def test_an_image_folder_without_validation(folder):
+    data = describe_data(str(folder / 'train'), 32)
+    text = config_text(TINY, data)
+    cfg = Config.fromstring(text, '.py')
+    assert 'nothing is validated' in text
+    assert cfg.get('val_dataloader') is None
+    assert cfg.val_cfg is None
+    assert (data.num_classes, cfg.train_dataloader.dataset.data_prefix) == (3, '')
+
+
+def test_a_folder_without_classes_trains_on_imagenet(folder):
+    data = describe_data(str(folder / 'train' / 'a'), 32)
+    assert (data.kind, data.num_classes, data.img_size) == ('imagenet', 1000, 224)
+    assert 'no class folders' in config_text(TINY, data)
+
+
+def test_a_users_config_keeps_all_but_the_model(user_config):
+    data = describe_data(str(user_config), 64)
+    mine = Config.fromfile(user_config)
+    cfg = read(TINY, data, progressive=True)
+    assert cfg.model.backbone.to_dict() == {
+        'type': 'asvit_mm.AsViT', 'arch': str(TINY), 'img_size': 64,
+    }  # fmt: skip
+    assert cfg.model.head.num_classes == 7
+    assert cfg.model.head.loss.type == 'CrossEntropyLoss'
+    assert cfg.model.train_cfg == mine.model.train_cfg
+    for name in ('data_preprocessor', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
+        assert cfg[name] == mine[name]
+    assert [hook.type for hook in cfg.custom_hooks] == ['EMAHook', HOOK]
+    assert [phase.end for phase in cfg.custom_hooks[1].phases] == [8, 14, 30]
+    assert config_name('seed', data) == 'asvit-seed_b24_myresnet18.py'
+
+
+def test_iterations_as_the_unit(user_config):
+    text = user_config.read_text().replace('by_epoch=True, max_epochs=30', 'max_iters=3000')
+    user_config.write_text(text)
+    hook = read(TINY, describe_data(str(user_config), 64), progressive=True).custom_hooks[1]
+    assert hook.by_epoch is False
+    assert [phase.end for phase in hook.phases] == [800, 1400, 3000]
+
+
+@given(st.integers(1, 400))
+def test_phases_fit_any_run(length):
+    phases = progressive_phases(length)
+    ends = [phase['end'] for phase in phases]
+    assert ends == sorted(set(ends))
+    assert (ends[-1], phases[-1]['stride']) == (length, 4)
+    assert ends[0] > 0
+
+
+def test_phases_of_the_paper():
+    assert progressive_phases(300) == [
+        {'end': 80, 'stride': 16},
+        {'end': 140, 'stride': 8},
+        {'end': 300, 'stride': 4},
+    ]
+
+
+@given(
+    st.lists(st.integers(0, 10**6), min_size=12, max_size=12),
+    st.lists(st.integers(1, 9), min_size=4, max_size=4),
+    st.integers(8, 300),
+)
+@settings(max_examples=6, deadline=None)
+def test_every_architecture_comes_back(numbers, depths, width):
+    sizes = map(len, SEARCH_SPACE.choices.values())
+    seed = SEARCH_SPACE.decode([n % size for n, size in zip(numbers, sizes, strict=True)])
+    data = describe_data('digits', 32)
+    for arch in (seed, seed.with_size(depths, width)):
+        assert read(arch, data).model.backbone.arch == str(arch)
+
+
+def test_the_header_says_what_it_is_and_how_to_train_it():
+    data = describe_data('digits', 32)
+    lines = config_text(TINY, data, path="work dirs/it's.py").splitlines()
+    assert lines[0] == f'# As-ViT {TINY}'
+    assert f'{count_params(TINY, 10, img_size=32):,} parameters' in lines[1]
+    assert lines[2] == """# Train: python tools/train.py 'work dirs/it'"'"'s.py'"""
+    noise = describe_data('noise', 32)
+    assert train_command('c.py', noise) == 'bash tools/dist_train.sh c.py 8'
+
+
+@pytest.mark.parametrize(
+    ('spec', 'words'),
+    [('nowhere', 'no data at'), ('no/such.py', 'no data at')],
+)
+def test_missing_data_is_one_line(spec, words):
+    with pytest.raises(InputError, match=words):
+        describe_data(spec, 32)
+
+
+def test_a_config_without_classes_is_refused(user_config):
+    user_config.write_text(USER_CONFIG.replace('num_classes=7, ', ''))
+    with pytest.raises(InputError, match='no number of classes'):
+        describe_data(str(user_config), 32)
+
+
+def test_different_classes_to_validate_on_are_refused(folder):
+    (folder / 'val' / 'c').rename(folder / 'val' / 'd')
+    with pytest.raises(InputError, match="'c' is in one only"):
+        describe_data(str(folder), 32)

@@ -1,0 +1,35 @@
+"""Search a seed architecture without training (REINFORCE on L^E and the NTK condition number)."""
+
+import argparse
+from pathlib import Path
+
+from asvit_mm.errors import one_line_errors
+from asvit_mm.jobs.arguments import add_measuring_arguments
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--work-dir',
+        default='work_dirs/search',
+        help='folder of the results (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--steps', type=int, default=500, help='architectures to measure (default: %(default)s)'
+    )
+    add_measuring_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, then hand over to the package."""
+    args = parse_args()
+    with one_line_errors():
+        from asvit_mm.jobs.search import SearchSettings, run_search
+
+        run_search(SearchSettings(**vars(args)), tools=Path(__file__).parent)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,37 @@
+"""Test (evaluate) a checkpoint of any config, classification or detection."""
+
+import argparse
+
+from asvit_mm.cli import add_runner_arguments, export_local_rank
+from asvit_mm.errors import one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path of the checkpoint (.pth)')
+    parser.add_argument('--out', help='write the metrics (.json) or the predictions (.pkl) here')
+    parser.add_argument(
+        '--out-item', choices=['metrics', 'pred'], help='what to write (default: by the suffix)'
+    )
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--interval', type=int, default=1, help='picture every N-th sample')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
+    add_runner_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Parse, then hand over to the package."""
+    args = parse_args()
+    export_local_rank(args)
+    with one_line_errors():
+        from asvit_mm.runner import test
+
+        test(args)
+
+
+if __name__ == '__main__':
+    main()
