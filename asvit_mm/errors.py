@@ -11,7 +11,7 @@ class InputError(ValueError):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an :class:`InputError` into one line on stderr and exit status 2.
+    """Turn an :class:`InputError` into one line on stderr and exit status 2, Ctrl-C into 130.
 
     Every other exception keeps its traceback: it is a defect, not a user's mistake.
     """
@@ -20,3 +20,6 @@ def one_line_errors() -> Iterator[None]:
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        raise SystemExit(130) from None

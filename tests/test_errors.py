@@ -1,0 +1,22 @@
+import pytest
+
+from asvit_mm.errors import InputError, one_line_errors
+
+
+def test_an_input_error_is_one_line_and_status_2(capsys):
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        raise InputError('x = 3 is not allowed: give 4')
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == 'error: x = 3 is not allowed: give 4\n'
+
+
+def test_ctrl_c_has_no_traceback(capsys):
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        raise KeyboardInterrupt
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == 'interrupted\n'
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ValueError, match='ours'), one_line_errors():
+        raise ValueError('ours')

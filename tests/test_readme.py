@@ -1,0 +1,52 @@
+"""What README tells people to type is understood by the tools, and its Python runs."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / 'README.md').read_text()
+SHELL = [
+    line
+    for block in re.findall(r'```bash\n(.*?)```', README, re.DOTALL)
+    for line in block.splitlines()
+]
+PYTHON = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+
+
+@pytest.mark.parametrize('command', [line for line in SHELL if line.startswith('python tools/')])
+def test_tools_understand_the_arguments(command, monkeypatch):
+    _, script, *arguments = shlex.split(command)
+    spec = importlib.util.spec_from_file_location('tool', ROOT / script)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(sys, 'argv', [script, *arguments])
+    tool.parse_args()
+
+
+def test_make_targets_and_scripts_exist():
+    makefile = (ROOT / 'Makefile').read_text()
+    targets = [line.split()[1] for line in SHELL if line.startswith('make ')]
+    assert targets == ['demo', 'test']
+    assert all(f'\n{target}: install' in makefile for target in targets)
+    scripts = [line.split()[1] for line in SHELL if line.startswith(('bash ', 'python tools/'))]
+    assert len(scripts) == 5
+    assert all((ROOT / script).is_file() for script in scripts)
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r'\]\((?!https://)([^)]+)\)', README)
+    assert links
+    assert all((ROOT / link).is_file() for link in links)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('code', PYTHON, ids=range(len(PYTHON)))
+def test_python_runs(code):
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
