@@ -286,10 +286,6 @@ class SearchSpace:
         """A seed drawn uniformly."""
         return self.decode([int(rng.integers(len(values))) for values in self.choices.values()])
 
-    def contains(self, arch: Architecture) -> bool:
-        """Whether ``arch`` is one of the seeds (a scaled architecture is not)."""
-        return arch.is_seed
-
 
 def _search_choices() -> dict[str, tuple[int, ...]]:
     choices: dict[str, tuple[int, ...]] = {}

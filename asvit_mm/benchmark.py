@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from .arch import PRESETS
 from .errors import InputError
+from .models.inference import optimize_for_inference
 
-MODES = ('inference', 'training')
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -107,19 +108,10 @@ class Timing:
 def count_multiply_adds(model: nn.Module, images: Tensor) -> int:
     """Multiply-adds of one forward pass: matrix products, convolutions and attention, fused or not.
 
-    torch's counter with a formula for the CPU's fused attention, which it does not know.
+    Counted by torch on the explicit form of attention, since its counter does not know the CPU's fused
+    kernel; there no model computes more than it asks for.
     """
-    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-
-    def formula(
-        query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any
-    ) -> int:
-        return sdpa_flop_count(query, key, value)
-
-    with (
-        torch.no_grad(),
-        FlopCounterMode(display=False, custom_mapping={fused: formula}) as counter,
-    ):
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(images)
     return counter.get_total_flops() // 2
 
@@ -137,13 +129,17 @@ def build_model(name: str) -> nn.Module:
     source, _, model = name.partition(':')
     if not model:
         return _own_classifier(name)
-    try:
-        return {'mmpretrain': _mmpretrain, 'mmdet': _mmdet_backbone, 'timm': _timm}[source](model)
-    except KeyError:
+    builders = {
+        'mmpretrain': _mmpretrain,
+        'mmdet': _mmdet_backbone,
+        'timm': _timm,
+    }
+    if source not in builders:
         raise InputError(
             f'{name!r}: no such source; give a preset ({", ".join(PRESETS)}), an architecture, '
             'mmpretrain:NAME, mmdet:NAME or timm:NAME'
-        ) from None
+        )
+    return builders[source](model)
 
 
 def _own_classifier(arch: str) -> nn.Module:
@@ -213,11 +209,14 @@ class Contestant:
         self.name, self.setting = name, setting
         torch.manual_seed(0)
         self.images = torch.randn(setting.batch, 3, *setting.size).to(setting.device)
-        model = build_model(name).to(setting.device)
-        model.train(setting.mode == 'training')  # some backbones return None from it
-        self.params = sum(parameter.numel() for parameter in model.parameters())
-        self.macs = count_multiply_adds(model, self.images[:1])
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+        # What is packed computes the same as the plain model, in operators that cannot be counted.
+        plain = build_model(name.removeprefix('packed:')).to(setting.device)
+        self.params = sum(parameter.numel() for parameter in plain.parameters())
+        self.macs = count_multiply_adds(plain, self.images[:1])
+        plain.train(setting.mode == 'training')  # some backbones return None from it
+        model = optimize_for_inference(plain) if name.startswith('packed:') else plain
+        if setting.mode == 'training':
+            self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
         self.model: Callable[[Tensor], Any] = torch.compile(model) if setting.compile else model
 
     def call(self) -> None:
@@ -248,7 +247,8 @@ def run(
     """Time models side by side.
 
     Args:
-        names: see :func:`build_model`.
+        names: see :func:`build_model`; ``packed:`` before one of ours (inference only) runs it through
+            :func:`~asvit_mm.models.inference.optimize_for_inference`.
         rounds: calls of each model, in turn.
         warmup: calls of each before the first round.
         memory: whether peak memory is measured too (CPU: in a process of its own for each model).
@@ -257,6 +257,8 @@ def run(
     Raises:
         InputError: an unknown model, or a device that is not there.
     """
+    if setting.mode == 'training' and any(name.startswith('packed:') for name in names):
+        raise InputError('packed: models cannot be trained; leave them out or use --mode inference')
     if setting.device == 'cuda' and not torch.cuda.is_available():
         raise InputError('device cuda: torch finds no CUDA device; use --device cpu')
     contestants = []

@@ -2,7 +2,7 @@
 
 Multiply-adds are those of matrix products and convolutions, attention's two products included, for
 one image; norms, activations and softmax are not counted. Published GFLOPs of this family are
-multiply-adds too (paper.md section 1). Tokens that only pad a window are counted: they are computed.
+multiply-adds too. Tokens that only pad a window are counted: they are computed.
 """
 
 from collections.abc import Sequence

@@ -45,7 +45,7 @@ def write_digits(root: str | os.PathLike[str] = DIGITS_ROOT) -> Path:
         ``root`` as a path.
 
     Raises:
-        InputError: scikit-learn is missing, or ``root`` holds something else.
+        InputError: scikit-learn is missing, or ``root`` holds something else or cannot be written.
     """
     root = Path(root)
     if _digits_complete(root):
@@ -76,11 +76,20 @@ def write_digits(root: str | os.PathLike[str] = DIGITS_ROOT) -> Path:
                     pixels = np.rint(digits.images[i] * (255 / 16)).astype(np.uint8)
                     folder = temporary / split / str(digits.target[i])
                     Image.fromarray(pixels).save(folder / f'{i:04d}.png')
-    except FileExistsError:
+    except FileExistsError as error:
         # Another process wrote the same folder meanwhile; only an incomplete one is an error.
         if not _digits_complete(root):
-            raise
+            raise _unwritable(root, error) from None
+    except OSError as error:
+        raise _unwritable(root, error) from None
     return root
+
+
+def _unwritable(root: Path, error: OSError) -> InputError:
+    return InputError(
+        f'the digits cannot be written to {str(root)!r} ({error.strerror or error}): run it in a '
+        'folder that you can write to'
+    )
 
 
 def _digits_complete(root: Path) -> bool:
@@ -190,13 +199,22 @@ def _config_images(path: Path, img_size: int, count: int, rng: np.random.Generat
     check_data(cfg, ['train_dataloader'])
     preprocessor_cfg = cfg.get('data_preprocessor') or cfg.get('model', {}).get('data_preprocessor')
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-        preprocessor = MODELS.build(
-            preprocessor_cfg or {}, default_args={'type': 'ClsDataPreprocessor'}
-        )
-        indices = _draw(len(dataset), count, f'the training set of {str(path)!r}', rng)
-        with _seeded(int(rng.integers(2**31))):
-            inputs = [dataset[i]['inputs'] for i in indices]
+        # What the user's dataset and pipeline raise is about the config, not about us.
+        try:
+            dataset = DATASETS.build(cfg.train_dataloader.dataset)
+            preprocessor = MODELS.build(
+                preprocessor_cfg or {}, default_args={'type': 'ClsDataPreprocessor'}
+            )
+            indices = _draw(len(dataset), count, f'the training set of {str(path)!r}', rng)
+            with _seeded(int(rng.integers(2**31))):
+                inputs = [dataset[i]['inputs'] for i in indices]
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f'the training set of {str(path)!r} cannot be read: {type(error).__name__}: '
+                f'{" ".join(str(error).split())}'
+            ) from error
     images = preprocessor({'inputs': inputs}, training=False)['inputs'].float()
     if images.shape[-2:] != (img_size, img_size):
         images = torch.nn.functional.interpolate(

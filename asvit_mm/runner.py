@@ -7,10 +7,11 @@ here, and what a user got wrong is said in one line before anything is built.
 
 import argparse
 import importlib
+import math
 import os
 import pickle
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def train(args: argparse.Namespace) -> Runner:
         the Runner, at the end of its run.
 
     Raises:
-        InputError: a user's mistake; nothing has been trained.
+        InputError: a user's mistake, a checkpoint to start from of which no weight fits the model, or
+            one to resume that is not of this model; nothing has been trained.
     """
     cfg = _prepare(args)
     require(cfg, ['model', 'train_cfg', 'train_dataloader', 'optim_wrapper'], 'training')
@@ -67,14 +69,18 @@ def train(args: argparse.Namespace) -> Runner:
     checkpoint = cfg.get('load_from')
     if checkpoint is None and cfg.get('resume') and Path(cfg.work_dir).is_dir():
         checkpoint = find_latest_checkpoint(cfg.work_dir)
-    if checkpoint is not None:
-        read_checkpoint(checkpoint)
+    content = None if checkpoint is None else read_checkpoint(checkpoint)
+    if content is not None and cfg.get('resume'):
+        _check_resumable(content, checkpoint)
     runner = _build(cfg)
+    if content is not None:
+        _check_weights(runner.model, content, checkpoint, whole=bool(cfg.get('resume')))
+        del content  # the Runner reads it again, onto its own device
     runner.train()
     return runner
 
 
-def test(args: argparse.Namespace) -> dict[str, float]:
+def test(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate ``args.checkpoint`` on the config's test set as the arguments of tools/test.py say.
 
     Returns:
@@ -97,6 +103,8 @@ def test(args: argparse.Namespace) -> dict[str, float]:
     _set_loader_defaults(cfg, args, ['test_dataloader'])
     check_data(cfg, ['test_dataloader'])
     checkpoint = read_checkpoint(args.checkpoint)
+    if args.out is not None:
+        _require_folder('the folder of --out,', Path(args.out).parent)  # not when the test is over
     runner = _build(cfg)
     if checkpoint is not None:
         _check_weights(runner.model, checkpoint, args.checkpoint)
@@ -104,7 +112,7 @@ def test(args: argparse.Namespace) -> dict[str, float]:
         runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
     metrics = runner.test()
     if out_item == 'metrics' and runner.rank == 0:
-        atomic_write_json(args.out, {k: float(v) for k, v in metrics.items()})
+        atomic_write_json(args.out, _plain(metrics))
     return metrics
 
 
@@ -148,6 +156,12 @@ def read_checkpoint(path: str) -> dict[str, Any] | None:
     if not isinstance(checkpoint, dict):
         raise InputError(
             f'checkpoint {str(path)!r} holds a {type(checkpoint).__name__}, no weights'
+        )
+    weights = checkpoint.get('state_dict', checkpoint)
+    if not isinstance(weights, dict):
+        raise InputError(
+            f'checkpoint {str(path)!r} holds a {type(weights).__name__} for its weights: '
+            'give one that MMEngine wrote'
         )
     return checkpoint
 
@@ -223,11 +237,41 @@ def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequenc
 
 
 def _build(cfg: Config) -> Runner:
+    _require_folder('--work-dir', Path(cfg.work_dir))
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
-def _check_weights(model: torch.nn.Module, checkpoint: dict[str, Any], path: str) -> None:
-    """Refuse a checkpoint that MMEngine would load without one weight of it reaching the model."""
+def _require_folder(flag: str, folder: Path) -> None:
+    """Make the folder, or say in one line why it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f'{flag} {str(folder)!r} cannot be made ({error.strerror}): name another'
+        ) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f'{flag} {str(folder)!r} cannot be written to: name another')
+
+
+def _check_resumable(checkpoint: dict[str, Any], path: str) -> None:
+    """Refuse a checkpoint that does not say how far its run was."""
+    if not {'epoch', 'iter'} <= set(checkpoint.get('meta') or ()):
+        raise InputError(
+            f'checkpoint {str(path)!r} holds weights, but no run to resume: to start from the weights, '
+            f'leave --resume out and give --cfg-options load_from={path}'
+        )
+
+
+def _check_weights(
+    model: torch.nn.Module, checkpoint: dict[str, Any], path: str, whole: bool = False
+) -> None:
+    """Refuse a checkpoint that MMEngine would load without one weight of it reaching the model.
+
+    Args:
+        whole: refuse it too where it lacks a weight of the model, as no checkpoint of its own run does.
+    """
+    if not isinstance(model, torch.nn.Module):
+        return  # MMEngine's FlexibleRunner builds the model later
     given = checkpoint.get('state_dict', checkpoint)
     own = getattr(model, 'module', model).state_dict()
     fits = [
@@ -239,8 +283,27 @@ def _check_weights(model: torch.nn.Module, checkpoint: dict[str, Any], path: str
     if not fits:
         raise InputError(
             f'none of the {len(given)} weights in {path!r} fits the model of the config: '
-            'test it with the config that trained it'
+            'use it with the config that trained it'
         )
+    missing = sorted(own.keys() - {key.removeprefix('module.') for key in fits})
+    if whole and missing:
+        raise InputError(
+            f'{path!r} cannot be resumed: {len(missing)} of the {len(own)} weights of the model are not '
+            f'in it or have another shape ({missing[0]}); resume with the config that trained it'
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Metrics as JSON has them: tensors and arrays as lists, None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, 'tolist'):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
 def _out_item(args: argparse.Namespace) -> str | None:

@@ -1,7 +1,7 @@
 """The token grids of a network: the one place that says how sizes shrink and what is padded.
 
 Pure integer functions of one side (height or width), shared by the model, which pads and windows
-by them, and by the cost, which counts by them. Source: paper.md section 1 for sizes that tile;
+by them, and by the cost, which counts by them. Source: the published code for sizes that tile;
 sizes that do not are rounded up and padded at the bottom and right, so that a token's place does
 not depend on how far the image reaches beyond it.
 """

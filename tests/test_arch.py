@@ -173,7 +173,7 @@ def test_samples_are_seeds_reproducible_and_cover_the_choices():
     samples = [SEARCH_SPACE.sample(rng) for _ in range(300)]
     again = np.random.default_rng(0)
     assert samples == [SEARCH_SPACE.sample(again) for _ in range(300)]
-    assert all(SEARCH_SPACE.contains(arch) for arch in samples)
+    assert all(arch.is_seed for arch in samples)
     assert {arch.kernels[0] for arch in samples} == set(KERNEL_CHOICES[0])
     assert {arch.heads for arch in samples} == set(HEAD_CHOICES)
-    assert not SEARCH_SPACE.contains(PRESETS['small'])
+    assert not PRESETS['small'].is_seed

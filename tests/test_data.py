@@ -150,6 +150,12 @@ def test_config_images_pass_its_pipeline_and_normalisation(digits: Path, tmp_pat
             lambda d: _written(d / 'gone.py', CONFIG.format(root='/no/such')),
             "'/no/such' .* does not",
         ),
+        (
+            lambda d: _written(
+                d / 'type.py', "train_dataloader = dict(dataset=dict(type='Nothing'))"
+            ),
+            'type.py.* cannot be read: KeyError',
+        ),
         (lambda d: _written(d / 'image.txt', ''), 'is a file'),
         (lambda d: _written(d / 'sub' / 'x.txt', '').parent, 'no images in'),
         (lambda d: _written(d / 'sub' / 'x.png', 'not a picture').parent, 'x.png.* cannot be read'),

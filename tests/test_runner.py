@@ -1,6 +1,7 @@
 """What a user can get wrong with the training and testing tools gets one clear line, early."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,68 @@ def test_checkpoints_that_are_missing_truncated_or_of_something_else(here: Path)
         lambda: runner.test(_arguments(checkpoint='other.pth', work_dir='w')),
         "none of the 1 weights in 'other.pth' fits the model",
     )
+
+
+def test_checkpoints_that_the_model_cannot_go_on_from(here: Path) -> None:
+    write_digits('data/digits')
+    own = MODELS.build(load_config(LEAF).model).state_dict()
+    meta = {'epoch': 1, 'iter': 23}
+    torch.save({'state_dict': {'weight': torch.zeros(3)}, 'meta': meta}, 'other.pth')
+    torch.save({'state_dict': own}, 'weights.pth')
+    part = {key: value for key, value in own.items() if key != 'head.layers.head.bias'}
+    torch.save({'state_dict': part, 'meta': meta}, 'part.pth')
+    torch.save({'state_dict': [1]}, 'list.pth')
+    for name, message in (
+        ('weights.pth', 'no run to resume: .*load_from=weights.pth'),
+        ('other.pth', 'none of the 1 weights'),
+        ('part.pth', r'1 of the \d+ weights of the model are not .*head.layers.head.bias'),
+        ('list.pth', 'holds a list for its weights'),
+    ):
+        _one_line(lambda name=name: runner.train(_arguments(resume=name, work_dir='w')), message)
+    options = ['load_from=other.pth']
+    _one_line(
+        lambda: runner.train(_arguments(cfg_options=options, work_dir='w')), 'none of the 1 weights'
+    )
+    model = MODELS.build(load_config(LEAF).model)
+    runner._check_weights(model, {'state_dict': part}, 'part.pth')  # enough to start from
+
+
+def test_folders_that_cannot_be_made(here: Path) -> None:
+    write_digits('data/digits')
+    (here / 'file').touch()
+    model = MODELS.build(load_config(LEAF).model)
+    torch.save({'state_dict': model.state_dict()}, 'x.pth')
+    _one_line(
+        lambda: runner.train(_arguments(work_dir='file/w')), "--work-dir 'file/w' cannot be made"
+    )
+    _one_line(
+        lambda: runner.test(_arguments(checkpoint='x.pth', work_dir='w', out='file/m.json')),
+        "folder of --out, 'file' cannot be made",
+    )
+
+
+def test_metrics_of_every_kind_are_written(here: Path) -> None:
+    write_digits('data/digits')
+    model = MODELS.build(load_config(LEAF).model)
+    torch.save({'state_dict': model.state_dict()}, 'x.pth')
+    (here / 'config.py').write_text(
+        f"_base_ = ['{LEAF}']\n"
+        'test_dataloader = dict(num_workers=0, dataset=dict(indices=8))\n'
+        'test_evaluator = [\n'
+        "    dict(type='ConfusionMatrix'), dict(type='SingleLabelMetric', average=None)\n"
+        ']\n'
+    )
+    metrics = runner.test(
+        _arguments('config.py', checkpoint='x.pth', work_dir='w', out='new/m.json')
+    )
+    written = json.loads(Path('new/m.json').read_text())
+    assert written['confusion_matrix/result'] == metrics['confusion_matrix/result'].tolist()
+    assert len(written['single-label/precision_classwise']) == 10
+    assert runner._plain({'loss': float('nan'), 'n': 3, 'what': torch.float32}) == {
+        'loss': None,
+        'n': 3,
+        'what': 'torch.float32',
+    }
 
 
 def test_detection_without_operators_names_the_command(

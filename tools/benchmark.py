@@ -1,7 +1,8 @@
 """Time image models side by side: images a second, and time for each multiply-add.
 
-Names: a preset of ours (small), an architecture string, mmpretrain:CONFIG_NAME, mmdet:CONFIG_NAME (its
-backbone) or timm:MODEL_NAME. Several modes, types, sizes and --compile values make one table each.
+Names: a preset of ours (small) or an architecture string, with packed: before it for the model that
+optimize_for_inference makes of it; mmpretrain:CONFIG_NAME, mmdet:CONFIG_NAME (its backbone) or
+timm:MODEL_NAME. Several modes, types, sizes and --compile values make one table each.
 """
 
 import argparse
@@ -134,7 +135,7 @@ def draw(tables: Sequence[Sequence[Any]], path: Path) -> None:
     for axis, timings in zip(axes[:, 0], tables, strict=True):
         setting = timings[0].setting
         passes = 3 if setting.mode == 'training' else 1
-        ours = [':' not in timing.name for timing in timings]
+        ours = [timing.name.split(':')[0] in ('packed', timing.name) for timing in timings]
         bars = axis.barh(
             [timing.name for timing in timings],
             [timing.ms_per_gmac for timing in timings],

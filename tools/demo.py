@@ -112,7 +112,8 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
     from asvit_mm.writing import plot_learning_curve
 
     train = work_dir / 'train'
-    settings = Config.fromfile(next(train.glob('*.py')))
+    # The Runner's copy, options included; an earlier demo may have left others beside it.
+    settings = Config.fromfile(train / config.name)
     backbone = settings.model.backbone
     arch, size = as_architecture(backbone.arch), backbone.img_size
     classes = settings.model.head.num_classes

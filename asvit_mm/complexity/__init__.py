@@ -1,4 +1,4 @@
-"""Training-free complexity measures (paper, section 3.1; paper.md section 2)."""
+"""Training-free complexity measures (As-ViT, arXiv 2202.11921, section 3)."""
 
 from .length_distortion import curve_basis, length_distortion
 from .measure import Measurement, measure

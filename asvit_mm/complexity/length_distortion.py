@@ -1,4 +1,4 @@
-"""Expected length distortion L^E of a network on a circle of images (paper, section 3.1)."""
+"""Expected length distortion L^E of a network on a circle of images (As-ViT, section 3)."""
 
 import math
 
@@ -19,7 +19,7 @@ def curve_basis(
 ) -> Tensor:
     """Orthonormal basis U (D, 2) of a random plane of images, D = channels * height * width, float64.
 
-    The left singular vectors of a Gaussian D x 2 matrix (paper.md section 2).
+    The left singular vectors of a Gaussian D x 2 matrix, as the published code draws it.
     """
     height, width = as_pair(img_size)
     gaussian = torch.randn(channels * height * width, 2, generator=generator, dtype=torch.float64)
@@ -67,7 +67,7 @@ def output_speeds(
 def length_distortion(
     model: AsViT, basis: Tensor, img_size: int | tuple[int, int], num_angles: int = NUM_ANGLES
 ) -> Score:
-    """L^E of one network: the sum over the angles of ||dz/dt|| (paper.md section 2); higher is better.
+    """L^E of one network: the sum over the angles of ||dz/dt||; higher is better.
 
     Takes what :func:`output_speeds` takes; the model is left as it was.
     """

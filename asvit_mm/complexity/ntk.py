@@ -1,4 +1,4 @@
-"""NTK condition number of a network on a batch of images (paper, section 3.1; paper.md section 2)."""
+"""NTK condition number of a network on a batch of images (As-ViT, section 3)."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..models import AsViT
+from ..models.layers import HeadsProjection, QKVProjection
 from .score import Score
 
 
@@ -111,8 +112,22 @@ def _norm_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
     return (grad * normalised).flatten(1, -2).sum(1)
 
 
+def _qkv_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
+    """(B, ..., C), (B, ..., 3, heads, dim) to (B, 3 * heads * head_dim, C)."""
+    assert isinstance(module, QKVProjection)
+    return _linear_gradients(module, inputs, grad[..., : module.head_dim].flatten(-3))
+
+
+def _heads_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
+    """(B, ..., heads, dim), (B, ..., C) to (B, C, heads * head_dim)."""
+    assert isinstance(module, HeadsProjection)
+    return _linear_gradients(module, inputs[..., : module.head_dim].flatten(-2), grad)
+
+
 PER_IMAGE_GRADIENTS: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
     nn.Linear: _linear_gradients,
     nn.Conv2d: _conv_gradients,
     nn.LayerNorm: _norm_gradients,
+    QKVProjection: _qkv_gradients,
+    HeadsProjection: _heads_gradients,
 }

@@ -1,6 +1,6 @@
 """A whole scaling run: a seed becomes a series of networks, each with a config.
 
-Source: paper.md section 4 (As-ViT, section 3.4).
+Source: As-ViT (arXiv 2202.11921), section 3.4.
 """
 
 import sys

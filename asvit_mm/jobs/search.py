@@ -1,4 +1,4 @@
-"""A whole seed search: measure, learn, write the seed's config (paper.md section 3)."""
+"""A whole seed search: measure, learn, write the seed's config (As-ViT, section 3.3)."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 
 from ..arch import Architecture
 from ..cost import count_macs, count_params
+from ..errors import InputError
 from ..search import ReinforceSearch, measured_fields
 from ..units import format_count
 from ..writing import DataSource, config_name, config_text, plot_search, train_command
@@ -42,7 +43,7 @@ def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[st
         the content of result.json.
 
     Raises:
-        InputError: a user's mistake; nothing has been measured.
+        InputError: a user's mistake (nothing has been measured), or no network could be measured.
     """
     started = time.perf_counter()
     data, measure = prepare(settings)
@@ -61,6 +62,11 @@ def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[st
                     f'{record["most_likely"]}  L^E {figure(record["length_distortion"])}  '
                     f'kappa {figure(record["ntk_condition_number"])}',
                 )
+        if all(record['ntk_condition_number'] is None for record in trace):
+            raise InputError(
+                f'no network of the {settings.steps} steps could be measured ({trace[-1]["bad"]}): '
+                'try a larger --batch-size or --img-size'
+            )
         found = search.most_likely
         name = config_name('seed', data, settings.progressive)
         path = folder.configs / name

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from ..arch import PRESETS
 from ..data import load_images
 from ..errors import InputError
 from ..search import Measure, complexity_measure
 from ..version import __version__
-from ..writing import DataSource, describe_data
+from ..writing import DataSource, config_text, describe_data
 
 DEFAULT_SIZE = 224
 DIGITS_SIZE = 32
@@ -100,9 +101,10 @@ def prepare(settings: MeasuringSettings) -> tuple[DataSource, Measure]:
     """The data that configs train on, and the measure on images of it.
 
     Raises:
-        InputError: missing or too few images.
+        InputError: missing or too few images, or data that no config can be written for.
     """
     data = describe_data(settings.data, settings.pixels)
+    config_text(PRESETS['seed'], data, progressive=settings.progressive)  # fails now or never
     count = settings.repeat * settings.batch_size
     images = load_images(data.images, settings.pixels, count, settings.seed)
     measure = complexity_measure(

@@ -109,6 +109,7 @@ class AsViT(BaseModule):
         init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        _check_settings(in_channels, drop_rate, drop_path_rate, norm_cfg, act_cfg)
         self.architecture = arch = as_architecture(arch)
         self.out_indices = _check_out_indices(out_indices)
         self.frozen_stages = _check_frozen_stages(frozen_stages)
@@ -175,7 +176,7 @@ class AsViT(BaseModule):
 
         Args:
             stride: pixels between two tokens, an integer from 4 up.
-            dilation: of the first projection; None: max(1, (stride - 1) // (K1 - 1)), paper.md section 5.
+            dilation: of the first projection; None: max(1, (stride - 1) // (K1 - 1)).
 
         Raises:
             InputError: a stride or dilation that is not allowed.
@@ -243,11 +244,33 @@ class AsViT(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
+def _check_settings(
+    in_channels: int,
+    drop_rate: float,
+    drop_path_rate: float,
+    norm_cfg: dict[str, Any] | None,
+    act_cfg: dict[str, Any],
+) -> None:
+    if type(in_channels) is not int or in_channels < 1:
+        raise InputError(f'in_channels = {in_channels!r} is not allowed: give an integer from 1 up')
+    for name, rate in (('drop_rate', drop_rate), ('drop_path_rate', drop_path_rate)):
+        if not 0 <= rate < 1:
+            raise InputError(f'{name} = {rate!r} is not allowed: give a number from 0 to below 1')
+    if norm_cfg is not None and norm_cfg.get('type') not in ('LN', 'LayerNorm'):
+        raise InputError(
+            f'norm_cfg = {norm_cfg!r} is not allowed: tokens are (..., C), so norms are LN, or None'
+        )
+    if not isinstance(act_cfg, Mapping) or 'type' not in act_cfg:
+        raise InputError(
+            f"act_cfg = {act_cfg!r} is not allowed: give a dict such as dict(type='GELU')"
+        )
+
+
 def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
     indices = tuple(out_indices) if isinstance(out_indices, Sequence) else ()
     if (
         not indices
-        or any(i not in range(NUM_STAGES) for i in indices)
+        or any(type(i) is not int or i not in range(NUM_STAGES) for i in indices)
         or list(indices) != sorted(set(indices))
     ):
         raise InputError(
@@ -257,7 +280,7 @@ def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
 
 
 def _check_frozen_stages(frozen_stages: int) -> int:
-    if frozen_stages not in range(-1, NUM_STAGES + 1):
+    if type(frozen_stages) is not int or frozen_stages not in range(-1, NUM_STAGES + 1):
         raise InputError(
             f'frozen_stages = {frozen_stages!r} is not allowed: -1 (none), 0 (the embedding) or up to 4'
         )

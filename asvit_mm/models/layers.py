@@ -1,7 +1,7 @@
 """Building blocks of As-ViT: patch embedding, patch merging, attention, block, windows.
 
 Token maps are (B, H, W, C); inside a stage tokens are (B, windows, tokens of a window, C).
-Source: paper.md section 1 (As-ViT, arXiv 2202.11921, section 3.2 and appendix).
+Source: As-ViT (arXiv 2202.11921) and its published search code.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ class PatchEmbed(nn.Module):
         return self.proj.dilation[0]
 
     def set_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Set the stride, and the dilation or (None) what the rule of paper.md section 5 gives."""
+        """Set the stride, and the dilation or (None) what :func:`~asvit_mm.tokens.default_dilation` gives."""
         check_token_stride(stride, dilation)
         if dilation is None:
             dilation = default_dilation(stride, self.proj.kernel_size[0])
@@ -70,7 +70,8 @@ class PatchMerging(nn.Module):
     """Tokens (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), out_width).
 
     Patches of kernel x kernel tokens at stride 2, channel-major as ``torch.nn.Unfold`` orders them,
-    then a norm over kernel * kernel * C and a linear layer without bias.
+    then a norm over kernel * kernel * C and a linear layer without bias. Where no gradient is wanted
+    the same is computed as one convolution (:func:`merge_by_convolution`).
     """
 
     def __init__(
@@ -81,12 +82,102 @@ class PatchMerging(nn.Module):
         self.norm = build_norm(norm_cfg, kernel * kernel * width)
         self.reduction = nn.Linear(kernel * kernel * width, out_width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def pad(self, x: Tensor) -> Tensor:
+        """Zeros around the tokens, such that patches tile them."""
         top, bottom = merge_padding(x.shape[1], self.kernel)
         left, right = merge_padding(x.shape[2], self.kernel)
-        x = F.pad(x, (0, 0, left, right, top, bottom))
+        return F.pad(x, (0, 0, left, right, top, bottom))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pad(x)
+        if not torch.is_grad_enabled() and isinstance(self.norm, nn.LayerNorm):
+            return merge_by_convolution(x, self.norm, self.reduction.weight, self.kernel)
         patches = x.unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)  # (B, h, w, C, K, K)
         return self.reduction(self.norm(patches.flatten(3)))
+
+
+def merge_by_convolution(x: Tensor, norm: nn.LayerNorm, weight: Tensor, kernel: int) -> Tensor:
+    """linear(norm(patches)) of padded tokens (B, H, W, C) without forming the patches: (B, h, w, out).
+
+    With u a patch, linear(norm(u)) = (V u - mean(u) V 1) / std(u) + W b for V = W diag(g), g and b
+    being the norm's weight and bias: V u is a convolution. A patch's variance is the mean of its tokens'
+    variances plus the variance of its tokens' means, which keeps digits that E[u^2] - E[u]^2 loses.
+    """
+    scaled = weight * norm.weight
+    filters = scaled.unflatten(1, (-1, kernel, kernel)).contiguous(
+        memory_format=torch.channels_last
+    )
+    products = F.conv2d(x.permute(0, 3, 1, 2), filters, stride=2).permute(0, 2, 3, 1)
+    mean, std_inverse = merge_statistics(x, kernel, norm.eps)
+    return (products - mean * scaled.sum(1)) * std_inverse + weight @ norm.bias
+
+
+def merge_statistics(x: Tensor, kernel: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / sqrt(variance + eps) of each patch of padded tokens (B, H, W, C): (B, h, w, 1) each."""
+    variance, mean = torch.var_mean(x, dim=3, correction=0)
+    moments = torch.stack([mean, mean.square().add_(variance)], 1)  # of every token: (B, 2, H, W)
+    mean, square = F.avg_pool2d(moments, kernel, stride=2).unsqueeze(-1).unbind(1)
+    return mean, (square - mean.square() + eps).rsqrt()
+
+
+class QKVProjection(nn.Linear):
+    """Linear layer to the queries, keys and values of every head: (..., C) to (..., 3, heads, dim).
+
+    ``dim`` is the head's width, rounded up by zeros where a fused kernel will run (:func:`fused_dim`).
+    """
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        self.num_heads, self.head_dim = num_heads, width // num_heads
+        super().__init__(width, 3 * num_heads * self.head_dim)
+
+    def padded(self, padding: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias with ``padding`` rows of zeros after those of each head."""
+        heads = (3 * self.num_heads, self.head_dim)
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if padding:
+            weight = F.pad(weight.unflatten(0, heads), (0, 0, 0, padding)).flatten(0, 1)
+            bias = F.pad(bias.unflatten(0, heads), (0, padding)).flatten()
+        return weight, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        dim = fused_dim(self.head_dim)
+        weight, bias = self.padded(dim - self.head_dim)
+        return F.linear(x, weight, bias).unflatten(-1, (3, self.num_heads, dim))
+
+
+class HeadsProjection(nn.Linear):
+    """Linear layer from all heads' outputs: (..., heads, dim) to (..., C).
+
+    ``dim`` may be wider than the head, as :class:`QKVProjection` gives it; what is beyond the head is
+    multiplied by zero.
+    """
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        self.num_heads, self.head_dim = num_heads, width // num_heads
+        super().__init__(num_heads * self.head_dim, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = pad_heads(self.weight, self.num_heads, x.shape[-1] - self.head_dim)
+        return F.linear(x.flatten(-2), weight, self.bias)
+
+
+def pad_heads(weight: Tensor, num_heads: int, padding: int) -> Tensor:
+    """Columns (out, heads * dim) with ``padding`` columns of zeros after those of each head."""
+    return (
+        F.pad(weight.unflatten(1, (num_heads, -1)), (0, padding)).flatten(1) if padding else weight
+    )
+
+
+def fused_dim(head_dim: int) -> int:
+    """Width at which attention over heads of ``head_dim`` is computed.
+
+    Fused kernels like multiples of 8: zeros beyond the head change neither scores nor outputs and
+    are cheaper than an odd width. The explicit form takes any width.
+    """
+    # What is compiled runs fused; the compiler does not follow the question that comes second.
+    fused = torch.compiler.is_compiling() or torch.backends.cuda.flash_sdp_enabled()
+    return -(-head_dim // 8) * 8 if fused else head_dim
 
 
 class WindowAttention(nn.Module):
@@ -98,20 +189,16 @@ class WindowAttention(nn.Module):
 
     def __init__(self, width: int, num_heads: int, drop_rate: float = 0.0) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.head_dim = width // num_heads
-        inner = self.num_heads * self.head_dim
-        self.qkv = nn.Linear(width, 3 * inner)
-        self.proj = nn.Linear(inner, width)
+        self.scale = (width // num_heads) ** -0.5
+        self.qkv = QKVProjection(width, num_heads)
+        self.proj = HeadsProjection(width, num_heads)
         self.proj_drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        batch, windows, tokens, _ = x.shape
-        qkv = self.qkv(x).view(batch * windows, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = x.transpose(1, 2).reshape(batch, windows, tokens, -1)
-        return self.proj_drop(self.proj(x))
+        # (B, windows, N, 3, heads, dim) to three of (B * windows, heads, N, dim), none of them copied
+        q, k, v = self.qkv(x).flatten(0, 1).permute(2, 0, 3, 1, 4).unbind(0)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+        return self.proj_drop(self.proj(out.transpose(1, 2).unflatten(0, x.shape[:2])))
 
 
 class FeedForward(nn.Module):

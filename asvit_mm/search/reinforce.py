@@ -1,6 +1,5 @@
-"""Seed search by REINFORCE (paper.md section 3; As-ViT, section 3.3)."""
+"""Seed search by REINFORCE (As-ViT, arXiv 2202.11921, section 3.3)."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -64,11 +63,6 @@ class ReinforceSearch:
         """Entropy of the policy in nats, summed over the choices."""
         with torch.no_grad():
             return sum(float(c.entropy()) for c in self._policy())
-
-    @property
-    def max_entropy(self) -> float:
-        """Entropy of the uniform policy in nats."""
-        return sum(math.log(size) for size in self.sizes)
 
     def step(self) -> dict[str, Any]:
         """Sample and measure one architecture, update the policy.

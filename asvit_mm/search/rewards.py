@@ -1,6 +1,6 @@
 """Rewards and ranks: pure functions of floats.
 
-Source: paper.md sections 3 and 4 (As-ViT, arXiv 2202.11921, sections 3.3 and 3.4). L^E, the
+Source: As-ViT (arXiv 2202.11921), sections 3.3 and 3.4, and its published code. L^E, the
 expected length distortion, is better when larger; kappa, the NTK condition number, when smaller.
 ``None`` stands for the value of a network that could not be measured.
 """

@@ -1,4 +1,4 @@
-"""Auto-scaling of a seed without training (paper.md section 4; As-ViT, section 3.4)."""
+"""Auto-scaling of a seed without training (As-ViT, arXiv 2202.11921, section 3.4)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -97,10 +97,12 @@ class AutoScaling:
         sizes = next_sizes(self.depths, self.proxy_width)
         affordable = [size for size in sizes if self.count(self.real(size)) <= self.max_params]
         if not affordable:
-            self.stopped = (
-                f'every larger network exceeds {self.max_params:,} parameters before '
-                f'{self.min_params:,} are reached'
+            limit = (
+                f'every larger network exceeds {self.max_params:,} parameters'
+                if sizes
+                else f'stage 1 would grow wider than {MAX_WIDTH}'
             )
+            self.stopped = f'{limit} before {self.min_params:,} are reached'
             return None
         candidates = []
         for i, size in enumerate(affordable):

@@ -6,7 +6,7 @@ The text needs nothing but an environment in which asvit_mm is installed: bases 
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..units import format_count
 from .datasets import DataSource
 from .recipes import Recipe, recipe
 
+TOKEN_HOOK = 'asvit_mm.ProgressiveTokenizationHook'
 PROGRESSIVE_STRIDES = (16, 8, 4)
 # Ends of the phases as shares of the run: the published schedule 80, 140, 300 of 300 epochs.
 PROGRESSIVE_ENDS = (80 / 300, 140 / 300, 1.0)
@@ -48,7 +49,7 @@ def config_text(
     """The text of a config that trains ``arch`` on ``data``.
 
     Args:
-        progressive: with progressive tokenization.
+        progressive: with progressive tokenization (by the user's config, where that has it).
         path: what the header's command calls the config.
     """
     plan = recipe(data)
@@ -68,10 +69,12 @@ def config_text(
         _model_block(arch, data, plan, params),
         plan.body.strip(),
     ]
-    if progressive:
+    # A user's config may have a schedule of tokens already, which is kept as all but its model is.
+    has_hook = any(TOKEN_HOOK.endswith(name) for name in _hook_types(data.settings))
+    if progressive and not has_hook:
         blocks.append(_hook_block(data, plan))
     text = '\n\n'.join(block for block in blocks if block) + '\n'
-    _check(text, arch, data, progressive)
+    _check(text, arch, data, progressive or has_hook)
     return text
 
 
@@ -159,12 +162,16 @@ def _hook_block(data: DataSource, plan: Recipe) -> str:
         'custom_hooks = [\n'
         f'{kept}'
         '    dict(\n'
-        "        type='asvit_mm.ProgressiveTokenizationHook',\n"
+        f'        type={TOKEN_HOOK!r},\n'
         f'        phases=[\n{lines}        ],\n'
         f'{by_epoch}'
         '    ),\n'
         ']'
     )
+
+
+def _hook_types(cfg: Mapping[str, Any]) -> list[str]:
+    return [str(hook['type']) for hook in cfg.get('custom_hooks') or []]
 
 
 def _code(value: Any) -> str:
@@ -183,6 +190,6 @@ def _check(text: str, arch: Architecture, data: DataSource, progressive: bool) -
     read: list[Any] = [as_architecture(backbone.arch), head.num_classes, head.in_channels]
     if read != [arch, data.num_classes, arch.widths[-1]]:
         raise RuntimeError(f'the config written for {arch} reads back as {read}')
-    hooks = [hook['type'] for hook in cfg.get('custom_hooks') or []]
-    if progressive != ('asvit_mm.ProgressiveTokenizationHook' in hooks):
+    hooks = _hook_types(cfg)
+    if progressive != any(TOKEN_HOOK.endswith(name) for name in hooks):
         raise RuntimeError(f'the config written for {arch} reads back with hooks {hooks}')

@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..data import IMAGENET_MEAN, IMAGENET_STD
+from ..errors import InputError
 from .datasets import DataSource
 from .shipped import shipped_assignments, shipped_config, shipped_text
 
@@ -19,6 +20,13 @@ MIXING = {'augments': [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix', 'alph
 RUNTIME = 'mmpretrain::_base_/default_runtime.py'
 SWIN_DATA = 'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py'
 SWIN_SCHEDULE = 'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py'
+SCHEDULE_FIELDS = (
+    'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr',
+)  # fmt: skip
+NO_VALIDATION = """# Nothing to validate on; once there is, give the dataloaders instead of these.
+val_cfg = None
+test_cfg = None
+"""
 
 
 @dataclass(frozen=True)
@@ -172,19 +180,8 @@ test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 """
     else:
-        body += """# Nothing to validate on; once there is, give the dataloaders instead of these.
-val_cfg = None
-test_cfg = None
-"""
-    body += f"""
-# The base's rate is for 1024 images a step.
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-3 * {FOLDER_BATCH} / 1024),
-    clip_grad=dict(max_norm=5.0),
-    paramwise_cfg=dict(custom_keys={{'.pos_embed': dict(decay_mult=0.0)}}),
-)
-auto_scale_lr = dict(base_batch_size={FOLDER_BATCH})
-"""
+        body += NO_VALIDATION
+    body += _rate_for(FOLDER_BATCH)
     return Recipe(
         (SWIN_SCHEDULE, RUNTIME),
         body,
@@ -194,19 +191,48 @@ auto_scale_lr = dict(base_batch_size={FOLDER_BATCH})
     )
 
 
+def _rate_for(batch: int) -> str:
+    return f"""
+# The base's rate is for 1024 images a step.
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3 * {batch} / 1024),
+    clip_grad=dict(max_norm=5.0),
+    paramwise_cfg=dict(custom_keys={{'.pos_embed': dict(decay_mult=0.0)}}),
+)
+auto_scale_lr = dict(base_batch_size={batch})
+"""
+
+
 def _user_config(data: DataSource) -> Recipe:
     settings = data.settings
+    missing = [name for name in ('optim_wrapper', 'train_cfg') if settings.get(name) is None]
+    data_only = not any(name in settings for name in SCHEDULE_FIELDS)
+    if missing and not data_only:
+        raise InputError(
+            f'{data.root!r} has part of a schedule, but no {missing[0]!r}: give it a whole one, or '
+            'none (it is then trained as an image folder is)'
+        )
     model, train_cfg = settings.get('model') or {}, settings.get('train_cfg') or {}
     batch = (settings.get('train_dataloader') or {}).get('batch_size')
     epochs, iterations = train_cfg.get('max_epochs'), train_cfg.get('max_iters')
     kept = {name: model[name] for name in ('data_preprocessor', 'train_cfg') if model.get(name)}
+    bases, body = [data.root], ''
+    if data_only:
+        bases.append(SWIN_SCHEDULE)
+        kept.setdefault('train_cfg', MIXING)
+        body += '' if settings.get('val_dataloader') else NO_VALIDATION
+        body += _rate_for(batch or FOLDER_BATCH)
+    if not settings.get('default_scope'):
+        body += "default_scope = 'mmpretrain'\n"
+    if settings.get('load_from'):
+        body += 'load_from = None  # weights of another model\n'
     return Recipe(
-        (data.root,),
-        '',
+        tuple(bases),
+        body,
         f'b{batch}' if batch else 'run',
         epochs or iterations or IMAGENET_EPOCHS,
         by_epoch=bool(epochs) or not iterations,
         loss=(model.get('head') or {}).get('loss') or LABEL_SMOOTHING.copy(),
         model_extra=kept,
-        replaces_model=True,
+        replaces_model=bool(model),
     )

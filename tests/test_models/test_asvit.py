@@ -74,10 +74,10 @@ def slow_forward(model, x):
 
     def attention(block, x, split):
         b, h, w, _ = x.shape
-        heads, dim = block.attn.num_heads, block.attn.head_dim
+        heads, dim = block.attn.qkv.num_heads, block.attn.qkv.head_dim
         wh, ww = h // split, w // split
         out = torch.zeros(b, h, w, heads * dim, dtype=x.dtype)
-        qkv = block.attn.qkv(x)
+        qkv = F.linear(x, block.attn.qkv.weight, block.attn.qkv.bias)
         for i in range(split):
             for j in range(split):
                 rows, columns = slice(i * wh, (i + 1) * wh), slice(j * ww, (j + 1) * ww)
@@ -87,7 +87,7 @@ def slow_forward(model, x):
                     weights = (q @ k.transpose(1, 2) / dim**0.5).softmax(-1)
                     lo, hi = n * dim, (n + 1) * dim
                     out[:, rows, columns, lo:hi] = (weights @ v).reshape(b, wh, ww, dim)
-        return block.attn.proj(out)
+        return F.linear(out, block.attn.proj.weight, block.attn.proj.bias)
 
     k = arch.kernels[0]
     x = F.pad(x, ((k - 4) // 2, (k - 4 + 1) // 2) * 2)
@@ -330,6 +330,14 @@ def test_pretrained_weights_load_through_init_cfg(tmp_path):
         (dict(window_size=(7, 7)), 'window_size'),
         (dict(window_size=0), 'window_size'),
         (dict(token_stride=2), 'token stride 2'),
+        (dict(in_channels=0), 'in_channels = 0'),
+        (dict(drop_rate=2), 'drop_rate = 2'),
+        (dict(drop_path_rate=1.5), 'drop_path_rate = 1.5'),
+        (dict(drop_path_rate=-0.1), 'drop_path_rate = -0.1'),
+        (dict(norm_cfg=dict(type='BN')), 'norm_cfg'),
+        (dict(act_cfg=None), 'act_cfg = None'),
+        (dict(out_indices=[True]), 'out_indices'),
+        (dict(frozen_stages=True), 'frozen_stages'),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(kwargs, said):

@@ -93,6 +93,12 @@ def test_drops_what_is_too_large_and_stops_where_nothing_is_left():
     assert 'exceeds' in search.stopped
 
 
+def test_says_that_width_has_an_end():
+    search = scaling(low=10**9, high=10**10)
+    run(search)
+    assert search.stopped == 'stage 1 would grow wider than 1024 before 1,000,000,000 are reached'
+
+
 @pytest.mark.parametrize(
     ('low', 'high', 'words'),
     [(9_000_000, 8_000_000, 'at most 8,000,000'), (1000, 100_000, 'give at least 2,')],

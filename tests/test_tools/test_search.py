@@ -8,8 +8,9 @@ import time
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from PIL import Image
 
-from asvit_mm.arch import SEARCH_SPACE, as_architecture
+from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_params
 
 from .runs import TINY, TOOLS, Here, tool
@@ -36,7 +37,7 @@ def test_result(finished):
     folder, done = finished
     result = json.loads((folder / 'run' / 'result.json').read_text())
     arch = as_architecture(result['arch'])
-    assert SEARCH_SPACE.contains(arch)
+    assert arch.is_seed
     assert result['params'] == count_params(arch, 10, img_size=32)
     assert result['length_distortion'] > 0
     assert result['ntk_condition_number'] >= 1
@@ -111,6 +112,29 @@ def test_refusals(here, args, words):
     (here.folder / 'file').write_text('')
     assert words in here.refusal('search.py', *TINY, '--steps', 1, *args)
     assert not (here.folder / 'work_dirs').exists()
+
+
+def test_a_search_that_measured_nothing_has_no_result(here):
+    here.folder.joinpath('same').mkdir()
+    for i in range(4):
+        Image.new('RGB', (32, 32), 'red').save(here.folder / 'same' / f'{i}.png')
+    line = here.refusal('search.py', '--data', 'same', '--work-dir', 'run', '--steps', 2, *TINY)
+    assert 'no network of the 2 steps could be measured (ntk_condition_number: network 1' in line
+    assert not (here.folder / 'run' / 'result.json').exists()
+
+
+def test_a_config_that_cannot_be_written_for_is_refused_before_measuring(here):
+    (here.folder / 'part.py').write_text(
+        'data_preprocessor = dict(num_classes=3)\ntrain_cfg = dict(max_epochs=3)\n'
+    )
+    line = here.refusal('search.py', '--data', 'part.py', '--steps', 1, *TINY)
+    assert "but no 'optim_wrapper'" in line
+
+
+def test_digits_that_cannot_be_written(here):
+    (here.folder / 'data').write_text('')
+    line = here.refusal('search.py', '--data', 'digits', '--steps', 1, *TINY)
+    assert "the digits cannot be written to 'data/digits'" in line
 
 
 @pytest.mark.parametrize('name', ['search.py', 'scale.py'])

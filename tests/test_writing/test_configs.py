@@ -13,6 +13,7 @@ from PIL import Image
 
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
 from asvit_mm.cost import count_params
+from asvit_mm.data import write_digits
 from asvit_mm.errors import InputError
 from asvit_mm.writing import (
     config_name,
@@ -199,6 +200,46 @@ def test_a_users_config_keeps_all_but_the_model(user_config):
     assert [hook.type for hook in cfg.custom_hooks] == ['EMAHook', HOOK]
     assert [phase.end for phase in cfg.custom_hooks[1].phases] == [8, 14, 30]
     assert config_name('seed', data) == 'asvit-seed_b24_myresnet18.py'
+
+
+def test_a_users_own_schedule_of_tokens_is_kept_and_not_doubled():
+    shipped = shipped_config('digits/asvit-seed_b64-progressive_digits.py')
+    data = describe_data(str(shipped), 32)
+    for progressive in (False, True):
+        cfg = read(TINY, data, progressive)
+        assert cfg.custom_hooks == Config.fromfile(shipped).custom_hooks
+
+
+def test_a_config_of_data_alone_gets_a_schedule(tmp_path):
+    from mmengine.runner import Runner
+
+    path = tmp_path / 'data_only.py'
+    dataset = shipped_config('_base_/datasets/digits_bs64_32.py')
+    path.write_text(f'_base_ = [{str(dataset)!r}]\n')
+    write_digits(tmp_path / 'digits')
+    cfg = read(TINY, describe_data(str(path), 32), progressive=True)
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * 64 / 1024)
+    assert cfg.auto_scale_lr.base_batch_size == 64
+    assert cfg.custom_hooks[0].phases[-1].end == cfg.train_cfg.max_epochs == 300
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = str(tmp_path / 'digits')
+        loader.collate_fn = dict(type='default_collate')
+    cfg.work_dir = str(tmp_path / 'run')
+    runner = Runner.from_cfg(cfg)
+    assert runner.model.backbone.architecture == TINY
+    assert len(runner.train_dataloader.dataset) == 1437
+
+
+def test_part_of_a_schedule_is_refused(user_config):
+    text = USER_CONFIG.replace('optim_wrapper = ', 'other = ')
+    user_config.write_text(text)
+    with pytest.raises(InputError, match="part of a schedule, but no 'optim_wrapper'"):
+        config_text(TINY, describe_data(str(user_config), 32))
+
+
+def test_weights_of_the_users_model_are_not_loaded(user_config):
+    user_config.write_text(USER_CONFIG + "load_from = 'resnet.pth'\n")
+    assert read(TINY, describe_data(str(user_config), 32)).load_from is None
 
 
 def test_iterations_as_the_unit(user_config):

@@ -1,0 +1,126 @@
+"""As-ViT for inference on a CPU: the same network with its layers laid out and fused once.
+
+oneDNN keeps a linear layer's weights in its own layout and adds bias, GELU and the residual while a result is
+still in registers. torch's plain layers lay the weights out at every call and make a pass over memory
+for each of the three. Everything that depends on weights only is computed here, once: the result is
+a copy that never follows a later change of the original's weights, and cannot be trained.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from .asvit import AsViT, Stage
+from .layers import Block, PatchMerging, fused_dim, merge_statistics, pad_heads
+
+
+def optimize_for_inference(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` for float32 inference on a CPU, its As-ViT backbones packed.
+
+    Outputs agree with the model's to float32 rounding (1e-5 of the largest). The copy holds the
+    weights of its fused layers once, in oneDNN's layout: it has no state dict to save, no gradients.
+
+    Args:
+        model: an :class:`AsViT`, or a model that contains some, such as an mmpretrain classifier.
+
+    Raises:
+        InputError: no AsViT in it, not a float32 model on the CPU, another activation than GELU,
+            or a torch without oneDNN.
+    """
+    if not torch.backends.mkldnn.is_available():
+        raise InputError('this torch has no oneDNN: use the model as it is')
+    backbones = [module for module in model.modules() if isinstance(module, AsViT)]
+    if not backbones:
+        raise InputError(f'{type(model).__name__} has no AsViT to optimize: use the model as it is')
+    for backbone in backbones:
+        weight = backbone.patch_embed.proj.weight
+        if weight.device.type != 'cpu' or weight.dtype != torch.float32:
+            raise InputError(
+                f'a {weight.dtype} model on {weight.device} cannot be packed: give a float32 model on the CPU'
+            )
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    for backbone in [module for module in model.modules() if isinstance(module, AsViT)]:
+        for stage in backbone.stages:
+            assert isinstance(stage, Stage)
+            if isinstance(stage.merging, PatchMerging) and isinstance(
+                stage.merging.norm, nn.LayerNorm
+            ):
+                stage.merging = PackedMerging(stage.merging)
+            stage.blocks = nn.ModuleList(
+                [PackedBlock(block) for block in stage.blocks if isinstance(block, Block)]
+            )
+    return model
+
+
+class PackedLinear(nn.Module):
+    """A linear layer in oneDNN's layout, with an optional GELU or residual: (..., in) to (..., out)."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
+        super().__init__()
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        self.bias = bias
+        self.gelu = gelu
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if residual is not None:
+            return torch.ops.mkldnn._linear_pointwise(x, residual, self.packed, self.bias, 'add')
+        attribute = 'gelu' if self.gelu else 'none'
+        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, attribute, [], 'none')
+
+
+class PackedBlock(nn.Module):
+    """A :class:`Block` for inference: four packed linear layers, GELU and residuals inside them."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        attention, feed_forward = block.attn, block.ffn
+        if not isinstance(feed_forward.act, nn.GELU) or feed_forward.act.approximate != 'none':
+            raise InputError(
+                f'{feed_forward.act} cannot be fused: only GELU can; use the model as it is'
+            )
+        self.num_heads, self.scale = attention.qkv.num_heads, attention.scale
+        self.dim = fused_dim(attention.qkv.head_dim)
+        padding = self.dim - attention.qkv.head_dim
+        weight, bias = attention.qkv.padded(padding)
+        self.norm1, self.norm2 = block.norm1, block.norm2
+        self.qkv = PackedLinear(weight, bias)
+        self.proj = PackedLinear(
+            pad_heads(attention.proj.weight, self.num_heads, padding), attention.proj.bias
+        )
+        self.fc1 = PackedLinear(feed_forward.fc1.weight, feed_forward.fc1.bias, gelu=True)
+        self.fc2 = PackedLinear(feed_forward.fc2.weight, feed_forward.fc2.bias)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        qkv = self.qkv(self.norm1(x)).flatten(0, 1).unflatten(-1, (3, self.num_heads, self.dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+        x = self.proj(out.transpose(1, 2).flatten(-2).unflatten(0, x.shape[:2]), x)
+        return self.fc2(self.fc1(self.norm2(x)), x)
+
+
+class PackedMerging(nn.Module):
+    """A :class:`PatchMerging` for inference: one packed convolution and the patches' statistics."""
+
+    def __init__(self, merging: PatchMerging) -> None:
+        super().__init__()
+        norm, weight = merging.norm, merging.reduction.weight
+        assert isinstance(norm, nn.LayerNorm)
+        self.kernel, self.eps, self.pad = merging.kernel, norm.eps, merging.pad
+        scaled = weight * norm.weight
+        filters = scaled.unflatten(1, (-1, self.kernel, self.kernel))
+        self.packed = torch.ops.mkldnn._reorder_convolution_weight(
+            filters.contiguous(), stride=[2, 2]
+        )
+        self.row_sums, self.bias = scaled.sum(1), weight @ norm.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pad(x)
+        products = torch.ops.mkldnn._convolution_pointwise(
+            x.permute(0, 3, 1, 2), self.packed, None, [0, 0], [2, 2], [1, 1], 1, 'none', [], ''
+        )
+        mean, std_inverse = merge_statistics(x, self.kernel, self.eps)
+        products = products.permute(0, 2, 3, 1)
+        return (products - mean * self.row_sums).mul_(std_inverse).add_(self.bias)

@@ -1,0 +1,115 @@
+import pytest
+import torch
+
+from asvit_mm.benchmark import build_model
+from asvit_mm.errors import InputError
+from asvit_mm.models import AsViT
+from asvit_mm.models.inference import optimize_for_inference
+from asvit_mm.models.layers import PatchMerging, QKVProjection, merge_by_convolution
+from tests.test_models.test_asvit import LN, TINY, images
+
+
+def changed(model):
+    """Weights, biases and norms away from the values at which a mistake would not show."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.mark.parametrize('kernel', [2, 3, 4])
+@pytest.mark.parametrize('size', [(8, 8), (7, 9), (1, 2)])
+def test_merging_by_convolution_is_the_norm_and_the_linear_layer(kernel, size):
+    torch.manual_seed(0)
+    merging = changed(PatchMerging(6, 10, kernel, LN)).double()
+    x = 3 + torch.randn(2, *size, 6, dtype=torch.float64)
+    plain = merging(x.requires_grad_())
+    with torch.no_grad():
+        fast = merging(x)
+        padded = merging.pad(x)
+        by_hand = merge_by_convolution(padded, merging.norm, merging.reduction.weight, kernel)
+    torch.testing.assert_close(fast, plain.detach(), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(fast, by_hand, rtol=0, atol=0)
+
+
+def test_merging_by_convolution_keeps_its_digits_in_float32():
+    """A common offset of all tokens, three times their spread, cancels in a patch's variance."""
+    torch.manual_seed(0)
+    merging = changed(PatchMerging(88, 176, 4, LN))
+    x = 3 + torch.randn(2, 8, 8, 88)
+    with torch.no_grad():
+        single = merging(x)
+        double = merging.double()(x.double().requires_grad_())
+    assert (single - double).abs().max() < 1e-5 * double.abs().max()
+
+
+@pytest.mark.parametrize('width', [88, 44, 180])
+def test_padded_heads_change_nothing(width):
+    """Attention at the padded width equals attention at the head's own."""
+    torch.manual_seed(0)
+    model = changed(AsViT(f'5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|32,{width}', img_size=32)).double()
+    x = images(2, 3, 32, 32).double()
+    fused = model(x)[0]
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        explicit = model(x)[0]
+    torch.testing.assert_close(fused, explicit, rtol=1e-10, atol=1e-12)
+    qkv = model.stages[0].blocks[0].attn.qkv
+    assert isinstance(qkv, QKVProjection)
+    assert qkv(torch.zeros(1, 1, width, dtype=torch.float64)).shape[-1] % 8 == 0
+
+
+@pytest.mark.parametrize(
+    ('arch', 'size', 'kwargs'),
+    [
+        (TINY, (64, 64), {}),
+        (TINY, (60, 52), dict(window_size=7)),
+        (TINY, (33, 70), dict(norm_cfg=None, use_abs_pos_embed=False)),
+        ('8,2,3,2|4,1,2,1|4,1,4,2|4,1,6,1|32,44', (96, 64), {}),
+    ],
+)
+def test_packed_agrees_with_the_plain_model(arch, size, kwargs):
+    torch.manual_seed(0)
+    model = changed(AsViT(arch, img_size=64, out_indices=(0, 1, 2, 3), **kwargs))
+    packed = optimize_for_inference(model)
+    x = images(2, 3, *size)
+    with torch.no_grad():
+        exact = model.double()(x.double())
+        for fast, slow in zip(packed(x), exact, strict=True):
+            assert (fast - slow).abs().max() < 1e-5 * slow.abs().max()
+
+
+def test_packed_classifier_and_the_original_is_left_alone():
+    model = build_model('5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16').eval()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    packed = optimize_for_inference(model)
+    x = images(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(packed(x), model(x), rtol=1e-4, atol=1e-6)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ('model', 'said'),
+    [
+        (torch.nn.Linear(2, 2), 'no AsViT'),
+        (AsViT(TINY).double(), 'float64'),
+        (AsViT(TINY, act_cfg=dict(type='ReLU')), 'only GELU'),
+        (AsViT(TINY, act_cfg=dict(type='GELU', approximate='tanh')), 'only GELU'),
+    ],
+)
+def test_what_cannot_be_packed_is_refused(model, said):
+    with pytest.raises(InputError, match=said):
+        optimize_for_inference(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('training', [False, True])
+def test_compiles_into_one_graph(training):
+    torch.manual_seed(0)
+    model = changed(AsViT(TINY, img_size=32)).train(training)
+    compiled = torch.compile(model, fullgraph=True)
+    x = images(2, 3, 32, 32)
+    for size in (32, 32, 48):
+        x = images(2, 3, size, size)
+        torch.testing.assert_close(compiled(x)[0], model(x)[0], rtol=1e-4, atol=1e-5)
