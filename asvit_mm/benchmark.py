@@ -9,9 +9,9 @@ import gc
 import resource
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Setting:
         compile: whether models go through ``torch.compile``.
         batch: images a call.
         size: (height, width) of an image in pixels.
+        options: settings of our backbones, such as ``with_cp`` or ``window_size``.
     """
 
     mode: str = 'inference'
@@ -45,6 +46,7 @@ class Setting:
     compile: bool = False
     batch: int = 8
     size: tuple[int, int] = (224, 224)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         height, width = self.size
@@ -116,19 +118,20 @@ def count_multiply_adds(model: nn.Module, images: Tensor) -> int:
     return counter.get_total_flops() // 2
 
 
-def build_model(name: str) -> nn.Module:
+def build_model(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:
     """An image classifier or backbone, randomly initialised, by name.
 
     Args:
         name: a preset of ours (``small``), an architecture string, ``mmpretrain:CONFIG_NAME``,
             ``mmdet:CONFIG_NAME`` (its backbone) or ``timm:MODEL_NAME``.
+        options: further arguments of our backbone.
 
     Raises:
         InputError: no such model.
     """
     source, _, model = name.partition(':')
     if not model:
-        return _own_classifier(name)
+        return _own_classifier(name, options or {})
     builders = {
         'mmpretrain': _mmpretrain,
         'mmdet': _mmdet_backbone,
@@ -142,7 +145,7 @@ def build_model(name: str) -> nn.Module:
     return builders[source](model)
 
 
-def _own_classifier(arch: str) -> nn.Module:
+def _own_classifier(arch: str, options: Mapping[str, Any]) -> nn.Module:
     from mmpretrain.registry import MODELS
 
     from .arch import as_architecture
@@ -151,7 +154,7 @@ def _own_classifier(arch: str) -> nn.Module:
     return MODELS.build(
         dict(
             type='ImageClassifier',
-            backbone=dict(type='asvit_mm.AsViT', arch=arch),
+            backbone=dict(type='asvit_mm.AsViT', arch=arch, **options),
             neck=dict(type='GlobalAveragePooling'),
             head=dict(
                 type='VisionTransformerClsHead',
@@ -210,7 +213,7 @@ class Contestant:
         torch.manual_seed(0)
         self.images = torch.randn(setting.batch, 3, *setting.size).to(setting.device)
         # What is packed computes the same as the plain model, in operators that cannot be counted.
-        plain = build_model(name.removeprefix('packed:')).to(setting.device)
+        plain = build_model(name.removeprefix('packed:'), setting.options).to(setting.device)
         self.params = sum(parameter.numel() for parameter in plain.parameters())
         self.macs = count_multiply_adds(plain, self.images[:1])
         plain.train(setting.mode == 'training')  # some backbones return None from it
@@ -268,23 +271,39 @@ def run(
         for _ in range(warmup):
             contestants[-1].call()
     product, product_macs = matrix_product(setting)
-    calls = [product, *(contestant.call for contestant in contestants)]
-    seconds: list[list[float]] = [[] for _ in calls]
     product()
-    for i in range(rounds):
-        report(f'round {i + 1} of {rounds} ({setting})')
-        for call, taken in zip(calls, seconds, strict=True):
-            taken.append(_clock(call, setting.device))
+    calls = [product, *(contestant.call for contestant in contestants)]
+    seconds = time_in_turn(calls, setting.device, rounds, report)
     floor = statistics.median(seconds[0]) / product_macs
     peaks = [_gpu_peak(c) if memory and setting.device == 'cuda' else None for c in contestants]
     timings = []
     for contestant, taken, peak in zip(contestants, seconds[1:], peaks, strict=True):
-        median = statistics.median(taken)
-        quartiles = statistics.quantiles(taken, n=4) if rounds > 1 else [median] * 3
-        spread = (quartiles[2] - quartiles[0]) / median
+        median, spread = median_and_spread(taken)
         macs, params = contestant.macs, contestant.params
         timings.append(Timing(contestant.name, macs, params, median, spread, peak, floor, setting))
     return timings
+
+
+def time_in_turn(
+    calls: Sequence[Callable[[], Any]],
+    device: str,
+    rounds: int,
+    report: Callable[[str], None] = lambda text: None,
+) -> list[list[float]]:
+    """Seconds of each call in each round; a round makes every call once, in turn."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for i in range(rounds):
+        report(f'round {i + 1} of {rounds}')
+        for call, taken in zip(calls, seconds, strict=True):
+            taken.append(_clock(call, device))
+    return seconds
+
+
+def median_and_spread(seconds: Sequence[float]) -> tuple[float, float]:
+    """The median, and the third minus the first quartile as a share of it."""
+    median = statistics.median(seconds)
+    quartiles = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [median] * 3
+    return median, (quartiles[2] - quartiles[0]) / median
 
 
 def matrix_product(setting: Setting) -> tuple[Callable[[], Any], int]:

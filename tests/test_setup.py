@@ -40,9 +40,7 @@ def pins_for(python: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize('python', PYTHONS)
-@pytest.mark.parametrize(
-    'name', ['runtime.txt', 'mminstall.txt', 'optional.txt', 'tests.txt', 'docs.txt']
-)
+@pytest.mark.parametrize('name', ['runtime.txt', 'mminstall.txt', 'optional.txt', 'tests.txt'])
 def test_every_requirement_has_a_pin_that_it_admits(name: str, python: str) -> None:
     pins = pins_for(python)
     for requirement in requirements_of(name):

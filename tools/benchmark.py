@@ -57,6 +57,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=9, help='calls of each model, in turn')
     parser.add_argument('--memory', action='store_true', help='peak memory too')
     parser.add_argument('--threads', type=int, help="CPU threads (default: torch's)")
+    parser.add_argument(
+        '--options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='settings of our backbones: with_cp=True window_size=[32,32,16,8]',
+    )
     parser.add_argument('--json', type=Path, help='write the figures here')
     parser.add_argument('--plot', type=Path, help='draw ms per billion multiply-adds here (PNG)')
     parser.add_argument('--peak-of', nargs=2, help=argparse.SUPPRESS)
@@ -164,6 +171,7 @@ def main() -> None:
 
         from asvit_mm import benchmark
         from asvit_mm.files import atomic_write_json
+        from asvit_mm.runner import parse_options
 
         if args.threads:
             torch.set_num_threads(args.threads)
@@ -175,8 +183,11 @@ def main() -> None:
         for name, value in (('--batch-size', args.batch_size), ('--rounds', args.rounds)):
             if value < 1:
                 raise InputError(f'{name} {value}: give at least 1')
+        options = parse_options(args.options)
         settings = [
-            benchmark.Setting(mode, args.device, dtype, compiled == 'yes', args.batch_size, size)
+            benchmark.Setting(
+                mode, args.device, dtype, compiled == 'yes', args.batch_size, size, options
+            )
             for mode, dtype, compiled, size in itertools.product(
                 args.mode, args.dtype, args.compile, map(parse_size, args.size)
             )

@@ -1,0 +1,206 @@
+"""What each idea for a faster backbone gains or loses: variants of one model, side by side in one run.
+
+Every variant computes the same outputs (checked before it is timed); the change is against the model as it
+is shipped, in the same rounds.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+from asvit_mm.errors import one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        'models', nargs='*', default=['small', 'base'], help='presets or architectures'
+    )
+    parser.add_argument('--batch-size', type=int, default=8)
+    parser.add_argument('--img-size', type=int, default=224)
+    parser.add_argument('--rounds', type=int, default=9)
+    return parser.parse_args()
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """``owner.name`` is ``value`` within the block."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def own_head_width() -> Iterator[None]:
+    """Attention at the head's own width instead of the next multiple of 8."""
+    from asvit_mm.models import layers
+
+    with replaced(layers, 'fused_dim', lambda head_dim: head_dim):
+        yield
+
+
+@contextmanager
+def heads_of_16() -> Iterator[None]:
+    """Attention at the next multiple of 16."""
+    from asvit_mm.models import layers
+
+    with replaced(layers, 'fused_dim', lambda head_dim: -(-head_dim // 16) * 16):
+        yield
+
+
+@contextmanager
+def merging_of_patches() -> Iterator[None]:
+    """Patch merging by unfolded patches, norm and linear layer, as in training."""
+    from asvit_mm.models.layers import PatchMerging
+
+    def forward(self: Any, x: Any) -> Any:
+        patches = self.pad(x).unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)
+        return self.reduction(self.norm(patches.flatten(3)))
+
+    with replaced(PatchMerging, 'forward', forward):
+        yield
+
+
+@contextmanager
+def windows_in_every_block() -> Iterator[None]:
+    """Windows cut and put together in every block, as Swin and the published code do."""
+    from asvit_mm.models import asvit, layers
+
+    def forward(self: Any, x: Any) -> Any:
+        x = self.merging(x)
+        size = x.shape[1:3]
+        window = tuple(asvit.window_length(side, self.split, self.window_size) for side in size)
+        for block in self.blocks:
+            windows, mask = layers.partition_windows(block.norm1(x), window)
+            x = x + layers.reverse_windows(block.attn(windows, mask), window, size)
+            x = x + block.ffn(block.norm2(x))
+        return x
+
+    with replaced(asvit.Stage, 'forward', forward):
+        yield
+
+
+@contextmanager
+def explicit_attention() -> Iterator[None]:
+    """Scores, softmax and weighted sum as three operations on the whole batch."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+@contextmanager
+def chunked_attention() -> Iterator[None]:
+    """Explicit attention in chunks of four windows and heads, whose scores fit the cache."""
+    import torch
+    from torch.nn import functional as F
+
+    def attention(q: Any, k: Any, v: Any, attn_mask: Any = None, scale: float = 1.0) -> Any:
+        if attn_mask is not None:
+            raise ValueError('the variant knows no padding: choose a size whose windows tile')
+        out = torch.empty(q.shape, dtype=q.dtype)
+        parts = [x.flatten(0, 1).split(4) for x in (q * scale, k, v, out)]
+        for queries, keys, values, result in zip(*parts, strict=True):
+            scores = torch.bmm(queries, keys.transpose(1, 2))
+            torch.bmm(scores.softmax(-1), values, out=result)
+        return out
+
+    with replaced(F, 'scaled_dot_product_attention', attention):
+        yield
+
+
+VARIANTS: dict[str, Callable[[], Any]] = {
+    'windows cut in every block': windows_in_every_block,
+    "attention at the head's own width": own_head_width,
+    'attention at multiples of 16': heads_of_16,
+    'explicit attention': explicit_attention,
+    'explicit attention in cache-sized chunks': chunked_attention,
+    'merging by unfolded patches': merging_of_patches,
+}
+
+
+def calls_of(model: Any, images: Any) -> dict[str, Callable[[], Any]]:
+    """The model as shipped and its variants, each as a call without arguments."""
+    import torch
+
+    from asvit_mm.models.inference import optimize_for_inference
+
+    packed = optimize_for_inference(model)
+
+    def variant(context: Callable[[], Any], model: Any = model) -> Callable[[], Any]:
+        def call() -> Any:
+            with context(), torch.inference_mode():
+                return model(images)
+
+        return call
+
+    def one_by_one() -> Any:
+        with torch.inference_mode():
+            return torch.cat([packed(image) for image in images.split(1)])
+
+    return {
+        'as shipped': variant(nullcontext),
+        **{title: variant(context) for title, context in VARIANTS.items()},
+        'packed (optimize_for_inference)': variant(nullcontext, packed),
+        'packed, image by image': one_by_one,
+    }
+
+
+def main() -> None:
+    """Time every variant of every model and print the tables."""
+    args = parse_args()
+    with one_line_errors():
+        import torch
+        from rich.console import Console
+        from rich.table import Table
+
+        from asvit_mm import benchmark
+
+        size = (args.img_size, args.img_size)
+        setting = benchmark.Setting(batch=args.batch_size, size=size)
+        images = torch.randn(args.batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
+        for name in args.models:
+            torch.manual_seed(0)
+            model = benchmark.build_model(name).eval()
+            macs = benchmark.count_multiply_adds(model, images[:1]) * args.batch_size
+            product, product_macs = benchmark.matrix_product(setting)
+            calls = calls_of(model, images)
+            shipped = calls['as shipped']()
+            for title, call in calls.items():
+                error = (call() - shipped).abs().max() / shipped.abs().max()
+                if error > 1e-4:
+                    raise AssertionError(f'{title}: outputs differ by {error:.1e}')
+            seconds = benchmark.time_in_turn(
+                [product, *calls.values()],
+                'cpu',
+                args.rounds,
+                lambda text: print(text, file=sys.stderr, flush=True),
+            )
+            floor, _ = benchmark.median_and_spread(seconds[0])
+            table = Table(
+                title=f'{name}, {setting}; matrix product {floor * 1e12 / product_macs:.3g} ms/GMAC',
+                title_justify='left',
+            )
+            for column in ('variant', 'ms', 'spread', 'ms/GMAC', 'against shipped'):
+                table.add_column(column, justify='left' if column == 'variant' else 'right')
+            base, _ = benchmark.median_and_spread(seconds[1])
+            for title, taken in zip(calls, seconds[1:], strict=True):
+                median, spread = benchmark.median_and_spread(taken)
+                table.add_row(
+                    title,
+                    f'{median * 1e3:.1f}',
+                    f'{spread:.0%}',
+                    f'{median * 1e12 / macs:.3g}',
+                    f'{median / base - 1:+.0%}',
+                )
+            Console(width=max(110, Console().width)).print(table)
+
+
+if __name__ == '__main__':
+    main()
