@@ -14,6 +14,7 @@ from asvit_mm.errors import InputError
 
 TOOLS = Path(__file__).parents[1] / 'tools'
 TINY = '5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16'
+DEEP = '5,2,4,8|3,2,4,4|2,1,4,2|3,1,4,1|16,32'
 
 
 @pytest.mark.parametrize('preset', ['seed', 'small'])
@@ -77,6 +78,24 @@ def test_mistakes_in_one_line(names, setting, said):
 
 
 @pytest.mark.slow
+def test_checkpointing_takes_less_memory_at_the_peak():
+    code = (
+        'from asvit_mm.benchmark import Setting, cpu_peak\n'
+        "setting = Setting('training', batch=4, size=(128, 128), options=dict(with_cp={}))\n"
+        f"print(cpu_peak('{DEEP}', setting))"
+    )
+    peaks = [
+        int(
+            subprocess.check_output(
+                [sys.executable, '-c', code.format(with_cp)], text=True
+            ).split()[-1]
+        )
+        for with_cp in (False, True)
+    ]
+    assert peaks[1] < 0.7 * peaks[0]
+
+
+@pytest.mark.slow
 def test_the_tool_writes_table_json_and_picture(tmp_path):
     arguments = [
         TINY,
@@ -97,7 +116,7 @@ def test_the_tool_writes_table_json_and_picture(tmp_path):
     assert '32x48' in done.stdout
     written = json.loads((tmp_path / 'b.json').read_text())
     assert len(written['timings']) == 4
-    assert all(timing['memory'] >= 0 for timing in written['timings'])
+    assert all(timing['memory'] > 2**16 for timing in written['timings'])
     assert (tmp_path / 'b.png').stat().st_size > 1000
 
 

@@ -74,7 +74,7 @@ def _digits(data: DataSource) -> Recipe:
             shipped_text('_base_/datasets/digits_bs64_32.py').replace(
                 '(32, 32)', f'({data.img_size}, {data.img_size})'
             ),
-            shipped_text('_base_/schedules/digits_adamw_40e.py'),
+            shipped_text('_base_/schedules/digits_adamw_60e.py'),
             shipped_assignments(DIGITS_LEAF, drop=('_base_', 'model', 'custom_hooks')),
         ]
     )

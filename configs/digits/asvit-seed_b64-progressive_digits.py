@@ -6,7 +6,7 @@
 _base_ = [
     '../_base_/models/asvit/asvit-seed_digits.py',
     '../_base_/datasets/digits_bs64_32.py',
-    '../_base_/schedules/digits_adamw_40e.py',
+    '../_base_/schedules/digits_adamw_60e.py',
     'mmpretrain::_base_/default_runtime.py',
 ]
 
