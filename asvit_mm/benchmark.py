@@ -24,6 +24,8 @@ from .arch import PRESETS
 from .errors import InputError
 from .models.inference import optimize_for_inference
 
+# glibc gives a tensor's memory back to the system as soon as it is freed.
+RETURN_MEMORY = {'MALLOC_MMAP_THRESHOLD_': '65536'}
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
@@ -215,6 +217,7 @@ class Contestant:
         # What is packed computes the same as the plain model, in operators that cannot be counted.
         plain = build_model(name.removeprefix('packed:'), setting.options).to(setting.device)
         self.params = sum(parameter.numel() for parameter in plain.parameters())
+        plain.eval()
         self.macs = count_multiply_adds(plain, self.images[:1])
         plain.train(setting.mode == 'training')  # some backbones return None from it
         model = optimize_for_inference(plain) if name.startswith('packed:') else plain
@@ -260,8 +263,9 @@ def run(
     Raises:
         InputError: an unknown model, or a device that is not there.
     """
-    if setting.mode == 'training' and any(name.startswith('packed:') for name in names):
-        raise InputError('packed: models cannot be trained; leave them out or use --mode inference')
+    plain_only = setting.mode == 'training' or setting.dtype != 'float32' or setting.compile
+    if plain_only and any(name.startswith('packed:') for name in names):
+        raise InputError('packed: models run float32 inference, eager; leave them out otherwise')
     if setting.device == 'cuda' and not torch.cuda.is_available():
         raise InputError('device cuda: torch finds no CUDA device; use --device cpu')
     contestants = []
@@ -315,14 +319,17 @@ def matrix_product(setting: Setting) -> tuple[Callable[[], Any], int]:
 
 
 def cpu_peak(name: str, setting: Setting) -> int:
-    """Peak of this process's resident set over a call above what it was before, in bytes (Linux).
+    """Peak of this process's resident set over a second call above what it was before, in bytes (Linux).
 
-    Run it in a process of its own: memory that an earlier model has left with the allocator is not seen.
+    The first call leaves what stays, such as the optimizer's state. Run it in a process of its own with
+    :data:`RETURN_MEMORY` in its environment, or what the first call's tensors leave with the
+    allocator is not seen.
 
     Raises:
         InputError: the system does not tell its processes' peaks.
     """
     contestant = Contestant(name, setting)
+    contestant.call()
     gc.collect()
     status, clear = Path('/proc/self/status'), Path('/proc/self/clear_refs')
     if not clear.exists():

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,9 @@ def test_options_reach_our_backbone():
         (['timm:no_such_model'], Setting(), 'no such model'),
         (['mmpretrain:no_such_model'], Setting(), 'no_such_model'),
         (['mmdet:no_such_model'], Setting(), 'no such config'),
-        ([f'packed:{TINY}'], Setting('training'), 'cannot be trained'),
+        ([f'packed:{TINY}'], Setting('training'), 'float32 inference'),
+        ([f'packed:{TINY}'], Setting(dtype='bfloat16'), 'float32 inference'),
+        ([f'packed:{TINY}'], Setting(compile=True), 'float32 inference'),
     ],
 )
 def test_mistakes_in_one_line(names, setting, said):
@@ -84,14 +87,12 @@ def test_checkpointing_takes_less_memory_at_the_peak():
         "setting = Setting('training', batch=4, size=(128, 128), options=dict(with_cp={}))\n"
         f"print(cpu_peak('{DEEP}', setting))"
     )
-    peaks = [
-        int(
-            subprocess.check_output(
-                [sys.executable, '-c', code.format(with_cp)], text=True
-            ).split()[-1]
-        )
-        for with_cp in (False, True)
-    ]
+    peaks = []
+    for with_cp in (False, True):
+        command = [sys.executable, '-c', code.format(with_cp)]
+        environment = {**os.environ, **benchmark.RETURN_MEMORY}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+        peaks.append(int(done.stdout.split()[-1]))
     assert peaks[1] < 0.7 * peaks[0]
 
 

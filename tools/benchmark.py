@@ -8,6 +8,7 @@ timm:MODEL_NAME. Several modes, types, sizes and --compile values make one table
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -86,10 +87,14 @@ def measure_cpu_peak(name: str, setting: Any) -> int:
     """Peak memory of a model in a process of its own, which has not held anything else before."""
     from dataclasses import asdict
 
+    from asvit_mm.benchmark import RETURN_MEMORY
+
     command = [sys.executable, __file__, '--peak-of', name, json.dumps(asdict(setting))]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, **RETURN_MEMORY}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise InputError(f'peak memory of {name}: {done.stderr.strip().splitlines()[-1]}')
+        why = done.stderr.strip().splitlines()[-1:] or [f'ended with status {done.returncode}']
+        raise InputError(f'peak memory of {name}: {why[0]}')
     return int(done.stdout.split()[-1])
 
 

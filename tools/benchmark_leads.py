@@ -57,13 +57,14 @@ def heads_of_16() -> Iterator[None]:
 @contextmanager
 def merging_of_patches() -> Iterator[None]:
     """Patch merging by unfolded patches, norm and linear layer, as in training."""
-    from asvit_mm.models.layers import PatchMerging
+    from asvit_mm.models import layers
 
     def forward(self: Any, x: Any) -> Any:
-        patches = self.pad(x).unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)
+        padded = layers.pad_for_merging(x, self.kernel)
+        patches = padded.unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)
         return self.reduction(self.norm(patches.flatten(3)))
 
-    with replaced(PatchMerging, 'forward', forward):
+    with replaced(layers.PatchMerging, 'forward', forward):
         yield
 
 

@@ -55,7 +55,7 @@ class Stage(nn.Module):
         )
         x, mask = partition_windows(x, window)
         for block in self.blocks:
-            if self.with_cp and self.training and x.requires_grad:
+            if self.with_cp and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, mask, use_reentrant=False)
             else:
                 x = block(x, mask)

@@ -14,27 +14,38 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from .asvit import AsViT, Stage
-from .layers import Block, PatchMerging, fused_dim, merge_statistics, pad_heads
+from .layers import (
+    Block,
+    PatchMerging,
+    fused_dim,
+    inverse_deviation,
+    merging_filters,
+    pad_for_merging,
+    pad_heads,
+)
 
 
 def optimize_for_inference(model: nn.Module) -> nn.Module:
     """A copy of ``model`` for float32 inference on a CPU, its As-ViT backbones packed.
 
     Outputs agree with the model's to float32 rounding (1e-5 of the largest). The copy holds the
-    weights of its fused layers once, in oneDNN's layout: it has no state dict to save, no gradients.
+    weights of its fused layers once, in oneDNN's layout: it has no gradients and no state dict worth saving,
+    cannot be copied, pickled or compiled, and does not run under autocast.
 
     Args:
         model: an :class:`AsViT`, or a model that contains some, such as an mmpretrain classifier.
 
     Raises:
-        InputError: no AsViT in it, not a float32 model on the CPU, another activation than GELU,
-            or a torch without oneDNN.
+        InputError: no AsViT in it, packed already, not a float32 model on the CPU, another activation
+            than GELU, or a torch without oneDNN.
     """
     if not torch.backends.mkldnn.is_available():
         raise InputError('this torch has no oneDNN: use the model as it is')
     backbones = [module for module in model.modules() if isinstance(module, AsViT)]
     if not backbones:
         raise InputError(f'{type(model).__name__} has no AsViT to optimize: use the model as it is')
+    if any(isinstance(module, PackedBlock) for module in model.modules()):
+        raise InputError('the model is packed already: give the one that it was made of')
     for backbone in backbones:
         weight = backbone.patch_embed.proj.weight
         if weight.device.type != 'cpu' or weight.dtype != torch.float32:
@@ -45,13 +56,11 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
     for backbone in [module for module in model.modules() if isinstance(module, AsViT)]:
         for stage in backbone.stages:
             assert isinstance(stage, Stage)
-            if isinstance(stage.merging, PatchMerging) and isinstance(
-                stage.merging.norm, nn.LayerNorm
-            ):
+            if isinstance(stage.merging, PatchMerging) and stage.merging.can_convolve:
                 stage.merging = PackedMerging(stage.merging)
-            stage.blocks = nn.ModuleList(
-                [PackedBlock(block) for block in stage.blocks if isinstance(block, Block)]
-            )
+            blocks = [block for block in stage.blocks if isinstance(block, Block)]
+            assert len(blocks) == len(stage.blocks)
+            stage.blocks = nn.ModuleList(map(PackedBlock, blocks))
     return model
 
 
@@ -102,25 +111,19 @@ class PackedBlock(nn.Module):
 
 
 class PackedMerging(nn.Module):
-    """A :class:`PatchMerging` for inference: one packed convolution and the patches' statistics."""
+    """A :class:`PatchMerging` for inference: one packed convolution and the patches' deviations."""
 
     def __init__(self, merging: PatchMerging) -> None:
         super().__init__()
-        norm, weight = merging.norm, merging.reduction.weight
-        assert isinstance(norm, nn.LayerNorm)
-        self.kernel, self.eps, self.pad = merging.kernel, norm.eps, merging.pad
-        scaled = weight * norm.weight
-        filters = scaled.unflatten(1, (-1, self.kernel, self.kernel))
-        self.packed = torch.ops.mkldnn._reorder_convolution_weight(
-            filters.contiguous(), stride=[2, 2]
-        )
-        self.row_sums, self.bias = scaled.sum(1), weight @ norm.bias
+        assert isinstance(merging.norm, nn.LayerNorm)
+        self.kernel, self.eps = merging.kernel, merging.norm.eps
+        filters, self.bias = merging_filters(merging.norm, merging.reduction.weight, merging.kernel)
+        filters = filters.contiguous()
+        self.packed = torch.ops.mkldnn._reorder_convolution_weight(filters, stride=[2, 2])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pad(x)
+        x = pad_for_merging(x, self.kernel)
         products = torch.ops.mkldnn._convolution_pointwise(
             x.permute(0, 3, 1, 2), self.packed, None, [0, 0], [2, 2], [1, 1], 1, 'none', [], ''
-        )
-        mean, std_inverse = merge_statistics(x, self.kernel, self.eps)
-        products = products.permute(0, 2, 3, 1)
-        return (products - mean * self.row_sums).mul_(std_inverse).add_(self.bias)
+        ).permute(0, 2, 3, 1)
+        return (products * inverse_deviation(x, self.kernel, self.eps)).add_(self.bias)

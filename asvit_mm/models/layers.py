@@ -71,7 +71,7 @@ class PatchMerging(nn.Module):
 
     Patches of kernel x kernel tokens at stride 2, channel-major as ``torch.nn.Unfold`` orders them,
     then a norm over kernel * kernel * C and a linear layer without bias. Where no gradient is wanted
-    the same is computed as one convolution (:func:`merge_by_convolution`).
+    the same is computed as one convolution (:func:`merging_filters`).
     """
 
     def __init__(
@@ -82,42 +82,66 @@ class PatchMerging(nn.Module):
         self.norm = build_norm(norm_cfg, kernel * kernel * width)
         self.reduction = nn.Linear(kernel * kernel * width, out_width, bias=False)
 
-    def pad(self, x: Tensor) -> Tensor:
-        """Zeros around the tokens, such that patches tile them."""
-        top, bottom = merge_padding(x.shape[1], self.kernel)
-        left, right = merge_padding(x.shape[2], self.kernel)
-        return F.pad(x, (0, 0, left, right, top, bottom))
-
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pad(x)
-        if not torch.is_grad_enabled() and isinstance(self.norm, nn.LayerNorm):
-            return merge_by_convolution(x, self.norm, self.reduction.weight, self.kernel)
+        x = pad_for_merging(x, self.kernel)
+        plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
+        if self.can_convolve and not plain:
+            norm = self.norm
+            assert isinstance(norm, nn.LayerNorm)
+            filters, bias = merging_filters(norm, self.reduction.weight, self.kernel)
+            products = F.conv2d(x.permute(0, 3, 1, 2), filters, stride=2).permute(0, 2, 3, 1)
+            return products * inverse_deviation(x, self.kernel, norm.eps) + bias
         patches = x.unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)  # (B, h, w, C, K, K)
         return self.reduction(self.norm(patches.flatten(3)))
 
+    @property
+    def can_convolve(self) -> bool:
+        """Whether norm and linear layer are the plain ones that :func:`merging_filters` knows.
 
-def merge_by_convolution(x: Tensor, norm: nn.LayerNorm, weight: Tensor, kernel: int) -> Tensor:
-    """linear(norm(patches)) of padded tokens (B, H, W, C) without forming the patches: (B, h, w, out).
+        Not in half precision, whose products need the norm before them, nor where something has taken the
+        linear layer's place or watches it (adapters, quantization, hooks).
+        """
+        norm, reduction = self.norm, self.reduction
+        return (
+            type(norm) is nn.LayerNorm
+            and norm.weight is not None
+            and norm.bias is not None
+            and type(reduction) is nn.Linear
+            and not reduction._forward_hooks
+            and reduction.weight.dtype in (torch.float32, torch.float64)
+        )
 
-    With u a patch, linear(norm(u)) = (V u - mean(u) V 1) / std(u) + W b for V = W diag(g), g and b
-    being the norm's weight and bias: V u is a convolution. A patch's variance is the mean of its tokens'
-    variances plus the variance of its tokens' means, which keeps digits that E[u^2] - E[u]^2 loses.
+
+def pad_for_merging(x: Tensor, kernel: int) -> Tensor:
+    """Zeros around tokens (B, H, W, C), such that patches of ``kernel`` tokens at stride 2 tile them."""
+    top, bottom = merge_padding(x.shape[1], kernel)
+    left, right = merge_padding(x.shape[2], kernel)
+    return F.pad(x, (0, 0, left, right, top, bottom))
+
+
+def merging_filters(norm: nn.LayerNorm, weight: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
+    """Filters (out, C, kernel, kernel) and bias (out,) that make a merging one convolution.
+
+    With u a patch, linear(norm(u)) = V (u - mean(u)) / deviation(u) + W b for V = W diag(g), g and b being
+    the norm's weight and bias. Taking each row's mean from V takes mean(u) from u: only the
+    deviation (:func:`inverse_deviation`) is left to compute from the patches.
     """
     scaled = weight * norm.weight
-    filters = scaled.unflatten(1, (-1, kernel, kernel)).contiguous(
-        memory_format=torch.channels_last
-    )
-    products = F.conv2d(x.permute(0, 3, 1, 2), filters, stride=2).permute(0, 2, 3, 1)
-    mean, std_inverse = merge_statistics(x, kernel, norm.eps)
-    return (products - mean * scaled.sum(1)) * std_inverse + weight @ norm.bias
+    filters = (scaled - scaled.mean(1, keepdim=True)).unflatten(1, (-1, kernel, kernel))
+    return filters.contiguous(memory_format=torch.channels_last), weight @ norm.bias
 
 
-def merge_statistics(x: Tensor, kernel: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / sqrt(variance + eps) of each patch of padded tokens (B, H, W, C): (B, h, w, 1) each."""
+def inverse_deviation(x: Tensor, kernel: int, eps: float) -> Tensor:
+    """1 / sqrt(variance + eps) of each patch of padded tokens (B, H, W, C): (B, h, w, 1).
+
+    A patch's variance is the mean of its tokens' variances plus the variance of its tokens' means, taken
+    from the image's mean so that a common offset costs no digits.
+    """
     variance, mean = torch.var_mean(x, dim=3, correction=0)
-    moments = torch.stack([mean, mean.square().add_(variance)], 1)  # of every token: (B, 2, H, W)
+    mean = mean - mean.mean((1, 2), keepdim=True)
+    moments = torch.stack([mean, mean.square() + variance], 1)  # of every token: (B, 2, H, W)
     mean, square = F.avg_pool2d(moments, kernel, stride=2).unsqueeze(-1).unbind(1)
-    return mean, (square - mean.square() + eps).rsqrt()
+    return ((square - mean.square()).clamp_min(0) + eps).rsqrt()
 
 
 class QKVProjection(nn.Linear):
