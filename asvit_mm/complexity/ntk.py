@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from ..errors import InputError
 from ..models import AsViT
 from ..models.layers import HeadsProjection, QKVProjection
+from ..models.linear import Linear
 from .score import Score
 
 
@@ -125,7 +126,7 @@ def _heads_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
 
 
 PER_IMAGE_GRADIENTS: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
-    nn.Linear: _linear_gradients,
+    Linear: _linear_gradients,
     nn.Conv2d: _conv_gradients,
     nn.LayerNorm: _norm_gradients,
     QKVProjection: _qkv_gradients,

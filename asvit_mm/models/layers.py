@@ -20,6 +20,7 @@ from ..tokens import (
     merge_padding,
     window_count,
 )
+from .linear import Linear, linear
 
 
 def build_norm(norm_cfg: dict[str, Any] | None, width: int) -> nn.Module:
@@ -80,7 +81,7 @@ class PatchMerging(nn.Module):
         super().__init__()
         self.kernel = kernel
         self.norm = build_norm(norm_cfg, kernel * kernel * width)
-        self.reduction = nn.Linear(kernel * kernel * width, out_width, bias=False)
+        self.reduction = Linear(kernel * kernel * width, out_width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_for_merging(x, self.kernel)
@@ -106,7 +107,7 @@ class PatchMerging(nn.Module):
             type(norm) is nn.LayerNorm
             and norm.weight is not None
             and norm.bias is not None
-            and type(reduction) is nn.Linear
+            and type(reduction) is Linear
             and not reduction._forward_hooks
             and reduction.weight.dtype in (torch.float32, torch.float64)
         )
@@ -144,7 +145,7 @@ def inverse_deviation(x: Tensor, kernel: int, eps: float) -> Tensor:
     return ((square - mean.square()).clamp_min(0) + eps).rsqrt()
 
 
-class QKVProjection(nn.Linear):
+class QKVProjection(Linear):
     """Linear layer to the queries, keys and values of every head: (..., C) to (..., 3, heads, dim).
 
     ``dim`` is the head's width, rounded up by zeros where a fused kernel will run (:func:`fused_dim`).
@@ -167,10 +168,10 @@ class QKVProjection(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         dim = fused_dim(self.head_dim)
         weight, bias = self.padded(dim - self.head_dim)
-        return F.linear(x, weight, bias).unflatten(-1, (3, self.num_heads, dim))
+        return linear(x, weight, bias).unflatten(-1, (3, self.num_heads, dim))
 
 
-class HeadsProjection(nn.Linear):
+class HeadsProjection(Linear):
     """Linear layer from all heads' outputs: (..., heads, dim) to (..., C).
 
     ``dim`` may be wider than the head, as :class:`QKVProjection` gives it; what is beyond the head is
@@ -183,7 +184,7 @@ class HeadsProjection(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = pad_heads(self.weight, self.num_heads, x.shape[-1] - self.head_dim)
-        return F.linear(x.flatten(-2), weight, self.bias)
+        return linear(x.flatten(-2), weight, self.bias)
 
 
 def pad_heads(weight: Tensor, num_heads: int, padding: int) -> Tensor:
@@ -219,8 +220,9 @@ class WindowAttention(nn.Module):
         self.proj_drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        # (B, windows, N, 3, heads, dim) to three of (B * windows, heads, N, dim), none of them copied
-        q, k, v = self.qkv(x).flatten(0, 1).permute(2, 0, 3, 1, 4).unbind(0)
+        # (B, windows, N, 3, heads, dim) to three of (B * windows, heads, N, dim), none of them copied; in
+        # this order the backward pass joins the three gradients by copying whole rows of heads.
+        q, k, v = (part.transpose(1, 2) for part in self.qkv(x).flatten(0, 1).unbind(2))
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
         return self.proj_drop(self.proj(out.transpose(1, 2).unflatten(0, x.shape[:2])))
 
@@ -232,9 +234,9 @@ class FeedForward(nn.Module):
         self, width: int, hidden: int, act_cfg: dict[str, Any], drop_rate: float = 0.0
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = Linear(width, hidden)
         self.act = build_activation_layer(act_cfg)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = Linear(hidden, width)
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,107 @@
+import pytest
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from asvit_mm.models import AsViT
+from asvit_mm.models.linear import FEW_ROWS, Linear, linear, onednn_takes
+
+WIDTHS = (48, 80)
+
+
+def tensors(*lead, dtype=torch.float32, bias=True):
+    generator = torch.Generator().manual_seed(0)
+    size = [(*lead, WIDTHS[0]), WIDTHS[::-1], WIDTHS[1:]]
+    made = [torch.randn(s, generator=generator, dtype=dtype).requires_grad_() for s in size]
+    return made if bias else made[:2]
+
+
+@pytest.mark.parametrize('lead', [(8, 100), (FEW_ROWS + 1,), (2, 3, 300)])
+@pytest.mark.parametrize('bias', [True, False])
+def test_values_and_gradients_of_the_plain_layer(lead, bias):
+    inputs = tensors(*lead, bias=bias)
+    assert onednn_takes(*inputs[:2])
+    out, expected = linear(*inputs), F.linear(*inputs)
+    assert type(out.grad_fn).__name__ == '_OneDNNLinearBackward'
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    for got, want in zip(
+        torch.autograd.grad(out, inputs, grad),
+        torch.autograd.grad(expected, inputs, grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_that_are_not_contiguous():
+    x, weight, bias = tensors(100, 8)
+    rows = x.transpose(0, 1)
+    torch.testing.assert_close(linear(rows, weight, bias), F.linear(rows, weight, bias))
+    (got,) = torch.autograd.grad(linear(rows, weight, bias).sum(), weight)
+    (want,) = torch.autograd.grad(F.linear(rows, weight, bias).sum(), weight)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_second_derivatives():
+    def curvature(function):
+        x, weight, bias = tensors(8, 100)
+        (slope,) = torch.autograd.grad(function(x, weight, bias).tanh().sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), [x, weight, bias])
+
+    for got, want in zip(curvature(linear), curvature(F.linear), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-2)
+
+
+def test_only_gradients_that_are_wanted():
+    x, weight, bias = tensors(8, 100)
+    linear(x.detach(), weight, bias.detach()).sum().backward()
+    assert x.grad is None
+    assert bias.grad is None
+    assert weight.grad is not None
+    with torch.no_grad():
+        assert not linear(x, weight, bias).requires_grad
+
+
+def test_the_plain_operation_where_somebody_looks():
+    x, weight, bias = tensors(8, 100)
+    assert not onednn_takes(x.double(), weight.double())
+    assert not onednn_takes(x[:1, :2], weight)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert linear(x, weight, bias).dtype == torch.bfloat16
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not onednn_takes(x, weight)
+    with FlopCounterMode(display=False) as counter:
+        linear(x, weight, bias)
+    assert counter.get_total_flops() == 2 * 800 * WIDTHS[0] * WIDTHS[1]
+    direction = torch.randn(x.shape)
+    with forward_ad.dual_level():
+        dual = linear(forward_ad.make_dual(x.detach(), direction), weight, bias)
+        tangent = forward_ad.unpack_dual(dual).tangent
+    torch.testing.assert_close(tangent, direction @ weight.T)
+    torch.testing.assert_close(
+        torch.func.vmap(linear, (0, None, None))(x, weight, bias), F.linear(x, weight, bias)
+    )
+    traced = torch.jit.trace(Linear(*WIDTHS), x.detach())
+    assert 'aten::linear' in str(traced.inlined_graph)
+
+
+def test_a_backbone_in_float32_against_its_float64_twin():
+    torch.manual_seed(0)
+    model = AsViT('5,2,2,2|3,2,3,1|2,1,2,1|3,1,2,1|16,32', img_size=64)
+    assert all(isinstance(m, Linear) for m in model.modules() if isinstance(m, nn.Linear))
+    images, target = torch.randn(8, 3, 64, 64), torch.randn(8, 256, 2, 2)
+
+    def gradients(dtype):
+        model.to(dtype).zero_grad()
+        (out,) = model(images.to(dtype))
+        (out * target).sum().backward()
+        return out.detach(), [p.grad for p in model.parameters()]
+
+    out, grads = gradients(torch.float32)
+    twin, expected = gradients(torch.float64)
+    torch.testing.assert_close(out.double(), twin, rtol=0, atol=1e-5 * twin.abs().max().item())
+    for got, want in zip(grads, expected, strict=True):
+        scale = want.abs().max().item()
+        torch.testing.assert_close(got.double(), want, rtol=0, atol=1e-4 * scale + 1e-12)
