@@ -122,9 +122,10 @@ def test_the_tool_writes_table_json_and_picture(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_lead_gives_the_same_outputs():
+@pytest.mark.parametrize('mode', ['inference', 'training'])
+def test_every_lead_gives_the_same_outputs(mode):
     command = [sys.executable, TOOLS / 'benchmark_leads.py', '8,2,3|4,1,2|4,1,4|4,1,6|32']
-    options = ['--img-size', '64', '--batch-size', '2', '--rounds', '1']
+    options = ['--mode', mode, '--img-size', '64', '--batch-size', '2', '--rounds', '1']
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count('%') >= 18
+    assert done.stdout.count('%') >= 14

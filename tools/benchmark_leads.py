@@ -19,6 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'models', nargs='*', default=['small', 'base'], help='presets or architectures'
     )
+    parser.add_argument('--mode', choices=['inference', 'training'], default='inference')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--img-size', type=int, default=224)
     parser.add_argument('--rounds', type=int, default=9)
@@ -116,22 +117,54 @@ def chunked_attention() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def torch_linear() -> Iterator[None]:
+    """Every linear layer through torch's own operation."""
+    from asvit_mm.models import linear
+
+    with replaced(linear, 'SMALLEST', float('inf')):
+        yield
+
+
+@contextmanager
+def heads_before_split() -> Iterator[None]:
+    """Heads moved before tokens and then q, k, v split, so that gradients are joined by columns."""
+    from torch.nn import functional as F
+
+    from asvit_mm.models import layers
+
+    def forward(self: Any, x: Any, mask: Any = None) -> Any:
+        q, k, v = self.qkv(x).flatten(0, 1).permute(2, 0, 3, 1, 4).unbind(0)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+        return self.proj_drop(self.proj(out.transpose(1, 2).unflatten(0, x.shape[:2])))
+
+    with replaced(layers.WindowAttention, 'forward', forward):
+        yield
+
+
 VARIANTS: dict[str, Callable[[], Any]] = {
+    "linear layers through torch's own product": torch_linear,
     'windows cut in every block': windows_in_every_block,
     "attention at the head's own width": own_head_width,
     'attention at multiples of 16': heads_of_16,
     'explicit attention': explicit_attention,
+}
+OF_INFERENCE: dict[str, Callable[[], Any]] = {
     'explicit attention in cache-sized chunks': chunked_attention,
     'merging by unfolded patches': merging_of_patches,
 }
+OF_TRAINING: dict[str, Callable[[], Any]] = {
+    'heads moved before q, k, v are split': heads_before_split
+}
 
 
-def calls_of(model: Any, images: Any) -> dict[str, Callable[[], Any]]:
+def inference_calls(model: Any, images: Any) -> dict[str, Callable[[], Any]]:
     """The model as shipped and its variants, each as a call without arguments."""
     import torch
 
     from asvit_mm.models.inference import optimize_for_inference
 
+    model.eval()
     packed = optimize_for_inference(model)
 
     def variant(context: Callable[[], Any], model: Any = model) -> Callable[[], Any]:
@@ -147,10 +180,33 @@ def calls_of(model: Any, images: Any) -> dict[str, Callable[[], Any]]:
 
     return {
         'as shipped': variant(nullcontext),
-        **{title: variant(context) for title, context in VARIANTS.items()},
+        **{title: variant(context) for title, context in {**VARIANTS, **OF_INFERENCE}.items()},
         'packed (optimize_for_inference)': variant(nullcontext, packed),
         'packed, image by image': one_by_one,
     }
+
+
+def training_calls(model: Any, images: Any) -> dict[str, Callable[[], Any]]:
+    """Forward and backward of the model as shipped and of its variants; each returns the images' gradient."""
+    import torch
+
+    model.train()
+    images = images.requires_grad_()
+
+    def variant(context: Callable[[], Any]) -> Callable[[], Any]:
+        def call() -> Any:
+            with context():
+                model.zero_grad()
+                images.grad = None
+                out = model(images)
+                # Weighted, because the plain sum of a norm's output is a constant.
+                (out * torch.linspace(-1, 1, out[0].numel()).view_as(out[0])).sum().backward()
+                return images.grad
+
+        return call
+
+    contexts = {'as shipped': nullcontext, **VARIANTS, **OF_TRAINING}
+    return {title: variant(context) for title, context in contexts.items()}
 
 
 def main() -> None:
@@ -164,11 +220,12 @@ def main() -> None:
         from asvit_mm import benchmark
 
         size = (args.img_size, args.img_size)
-        setting = benchmark.Setting(batch=args.batch_size, size=size)
+        setting = benchmark.Setting(mode=args.mode, batch=args.batch_size, size=size)
+        calls_of = inference_calls if args.mode == 'inference' else training_calls
         images = torch.randn(args.batch_size, 3, *size, generator=torch.Generator().manual_seed(0))
         for name in args.models:
             torch.manual_seed(0)
-            model = benchmark.build_model(name).eval()
+            model = benchmark.build_model(name)
             macs = benchmark.count_multiply_adds(model, images[:1]) * args.batch_size
             product, product_macs = benchmark.matrix_product(setting)
             calls = calls_of(model, images)
