@@ -6,6 +6,7 @@ multiply-adds are the floor that the device sets.
 """
 
 import gc
+import platform
 import re
 import statistics
 import time
@@ -286,6 +287,14 @@ def run(
         macs, params = contestant.macs, contestant.params
         timings.append(Timing(contestant.name, macs, params, median, spread, peak, floor, setting))
     return timings
+
+
+def device_name(device: str) -> str:
+    """What figures of ``device`` ('cpu' or 'cuda') were measured on, in words."""
+    if device == 'cuda' and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f'{platform.machine()} CPU, {torch.get_num_threads()} threads, {capability}'
 
 
 def time_in_turn(

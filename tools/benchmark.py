@@ -169,7 +169,6 @@ def main() -> None:
     """Run every setting, print its table, write JSON and picture."""
     args = parse_args()
     with one_line_errors():
-        import platform
         from dataclasses import replace
 
         import torch
@@ -197,14 +196,7 @@ def main() -> None:
                 args.mode, args.dtype, args.compile, map(parse_size, args.size)
             )
         ]
-        device = (
-            torch.cuda.get_device_name()
-            if args.device == 'cuda' and torch.cuda.is_available()
-            else (
-                f'{platform.machine()} CPU, {torch.get_num_threads()} threads, '
-                f'{torch.backends.cpu.get_cpu_capability()}'
-            )
-        )
+        device = benchmark.device_name(args.device)
         print(f'{device}; torch {torch.__version__}', flush=True)
         tables = []
         for setting in settings:
