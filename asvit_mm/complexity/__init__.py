@@ -1,15 +1,32 @@
 """Training-free complexity measures (As-ViT, arXiv 2202.11921, section 3)."""
 
+from .curvature import extrinsic_curvature, gauss_map_length
 from .length_distortion import curve_basis, length_distortion
-from .measure import Measurement, measure
+from .measure import Timed, measure, measure_timed
 from .ntk import ntk_condition_number
+from .proxies import dss_indicator, gradient_norm, synflow
+from .registry import MEASURES, SEARCH_MEASURES, MeasureInfo, find_measures
 from .score import Score
+from .subject import Subject, fresh_network, without_norms
 
 __all__ = [
-    'Measurement',
+    'MEASURES',
+    'SEARCH_MEASURES',
+    'MeasureInfo',
     'Score',
+    'Subject',
+    'Timed',
     'curve_basis',
+    'dss_indicator',
+    'extrinsic_curvature',
+    'find_measures',
+    'fresh_network',
+    'gauss_map_length',
+    'gradient_norm',
     'length_distortion',
     'measure',
+    'measure_timed',
     'ntk_condition_number',
+    'synflow',
+    'without_norms',
 ]

@@ -1,90 +1,173 @@
-"""Both measures of an architecture, averaged over freshly initialised networks."""
+"""Measures of an architecture, averaged over freshly initialised networks."""
 
+import sys
+import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..arch import Architecture
 from ..errors import InputError
-from ..models import AsViT
-from .length_distortion import curve_basis, length_distortion
-from .ntk import ntk_condition_number
+from .registry import SEARCH_MEASURES, find_measures
 from .score import Score
+from .subject import Subject
 
 # Streams of one seed: the weights of a network and the curve that it is measured on.
 _WEIGHTS, _CURVE = 0, 1
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """What is known of an architecture without training it."""
+class Timed:
+    """A score over networks, and the mean time of a network in seconds.
 
-    length_distortion: Score
-    ntk_condition_number: Score
+    The time is that of the measure alone: the network, its copy without norms, the curve and the images on
+    the device, which measures share, are made before.
+    """
+
+    score: Score
+    seconds: float
 
 
 def measure(
     arch: Architecture,
-    images: Tensor,
+    images: Tensor | None,
     *,
+    names: Sequence[str] = SEARCH_MEASURES,
     img_size: int | tuple[int, int],
     repeat: int = 5,
     seed: int | Sequence[int] = 0,
     device: str | torch.device = 'cpu',
     dtype: torch.dtype = torch.float32,
-) -> Measurement:
-    """L^E and kappa of ``arch``, averaged over ``repeat`` freshly initialised networks.
+    memory_limit: int | None = None,
+) -> dict[str, Score]:
+    """Measures of ``arch``, each the mean over ``repeat`` freshly initialised networks.
 
     As in the published search, the batches and the curves stay fixed in a run while every call
     draws fresh weights, each network has its own batch and curve, and there is no position embedding.
 
     Args:
-        images: (repeat, B, 3, height, width), one batch of images a network.
+        images: (repeat, B, 3, height, width), one batch of images a network; may be None where no
+            measure looks at any.
+        names: of :data:`~asvit_mm.complexity.MEASURES`; the result has their order.
         img_size: pixels of the curve's images, one side or (height, width).
         repeat: networks to average over.
         seed: decides everything. A sequence is (the run's seed, further numbers such as the step): the
             curves depend on the first number only, the weights on all of them.
         device: where the networks run; weights are drawn on the CPU, so that they are the same everywhere.
+        dtype: float32 or float64.
+        memory_limit: bytes that the activations of one measure may take, where it can compute in parts;
+            None: no limit.
 
     Raises:
-        InputError: ``images`` do not hold one batch a network.
+        InputError: an unknown measure, or ``images`` that are missing or not one batch a network.
+
+    Warns:
+        UserWarning: a batch has identical images, so that it has no NTK condition number.
     """
+    timed = measure_timed(
+        arch,
+        images,
+        names=names,
+        img_size=img_size,
+        repeat=repeat,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        memory_limit=memory_limit,
+    )
+    return {name: value.score for name, value in timed.items()}
+
+
+def measure_timed(
+    arch: Architecture,
+    images: Tensor | None,
+    *,
+    names: Sequence[str] = SEARCH_MEASURES,
+    img_size: int | tuple[int, int],
+    repeat: int = 5,
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device = 'cpu',
+    dtype: torch.dtype = torch.float32,
+    memory_limit: int | None = None,
+) -> dict[str, Timed]:
+    """What :func:`measure` returns, with the time of each measure; takes and raises the same."""
+    measures = find_measures(names)
+    if repeat < 1:
+        raise InputError(f'repeat = {repeat} networks have no mean: give at least 1')
+    if any('images' in info.needs for info in measures):
+        _check_images(images, repeat)
+    if any(info.name == 'ntk_condition_number' for info in measures):
+        assert images is not None
+        _warn_of_identical_images(images)
+    seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+    scores: dict[str, list[Score]] = {info.name: [] for info in measures}
+    seconds = dict.fromkeys(scores, 0.0)
+    for r in range(repeat):
+        subject = Subject(
+            arch,
+            img_size,
+            weights_seed=(_WEIGHTS, *seeds, r),
+            curve_seed=(_CURVE, seeds[0], r),
+            batch=None if images is None else images[r],
+            device=device,
+            dtype=dtype,
+            memory_limit=memory_limit,
+        )
+        for info in measures:
+            for need in info.needs:
+                getattr(subject, need)
+            started = _now(device)
+            scores[info.name].append(info.compute(subject))
+            seconds[info.name] += _now(device) - started
+    return {name: Timed(Score.mean(scores[name]), seconds[name] / repeat) for name in scores}
+
+
+def _now(device: str | torch.device) -> float:
+    """Seconds on a clock, when all that the device was asked to do is done."""
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _check_images(images: Tensor | None, repeat: int) -> None:
+    wanted = 'give (repeat, batch, 3, height, width)'
+    if images is None:
+        raise InputError(f'no images, and a measure looks at them: {wanted}')
     if images.ndim != 5 or len(images) != repeat:
         raise InputError(
-            f'images of shape {tuple(images.shape)} do not fit repeat = {repeat}: give '
-            '(repeat, batch, 3, height, width)'
+            f'images of shape {tuple(images.shape)} do not fit repeat = {repeat}: {wanted}'
         )
-    seeds = (seed,) if isinstance(seed, int) else tuple(seed)
-    lengths, conditions = [], []
-    for r in range(repeat):
-        network = fresh_network(arch, (_WEIGHTS, *seeds, r)).to(device, dtype)
-        plain = without_norms(network)
-        curve = torch.Generator().manual_seed(_derive((_CURVE, seeds[0], r)))
-        basis = curve_basis(img_size, curve, images.shape[2])
-        lengths.append(length_distortion(plain, basis, img_size))
-        conditions.append(ntk_condition_number(network, images[r].to(device, dtype)))
-    return Measurement(Score.mean(lengths), Score.mean(conditions))
 
 
-def fresh_network(arch: Architecture, seed: Sequence[int]) -> AsViT:
-    """A freshly initialised network on the CPU, without position embedding, decided by ``seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(_derive(seed))
-        return AsViT(arch, use_abs_pos_embed=False)
+def _warn_of_identical_images(images: Tensor) -> None:
+    """Warn of the first batch of (repeat, B, C, H, W) with two images that are the same."""
+    for r, batch in enumerate(images.flatten(2)):
+        # A sample of the pixels tells almost all images apart; only the rest is compared in full.
+        groups = torch.unique(
+            batch[:, :: max(1, batch.shape[1] // 64)], dim=0, return_inverse=True
+        )[1]
+        seen: dict[int, list[int]] = {}
+        for i, group in enumerate(groups.tolist()):
+            earlier = seen.setdefault(group, [])
+            same = next((j for j in earlier if torch.equal(batch[i], batch[j])), None)
+            if same is not None:
+                warnings.warn(
+                    f'images {same} and {i} of the batch of network {r + 1} are identical, so it has no '
+                    'NTK condition number: give images that differ',
+                    stacklevel=_level_outside_package(),
+                )
+                return
+            earlier.append(i)
 
 
-def without_norms(network: AsViT) -> AsViT:
-    """The same network with identity norms; it shares every other parameter with ``network``."""
-    with torch.device('meta'):
-        plain = AsViT(network.architecture, use_abs_pos_embed=False, norm_cfg=None)
-    missing = plain.load_state_dict(network.state_dict(), strict=False, assign=True).missing_keys
-    assert not missing, missing
-    return plain
-
-
-def _derive(seed: Sequence[int]) -> int:
-    """One 63-bit seed from several numbers, without collisions between neighbouring ones."""
-    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+def _level_outside_package() -> int:
+    """``stacklevel`` with which a warning of the caller names the line that called the package."""
+    package, level = __name__.partition('.')[0], 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame and frame.f_globals.get('__name__', '').partition('.')[0] == package:
+        frame, level = frame.f_back, level + 1
+    return level

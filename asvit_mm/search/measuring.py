@@ -1,13 +1,22 @@
 """What the searches need of a measured network, and the measure that they use."""
 
 import math
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
 from ..arch import Architecture
-from ..complexity import Measurement, Score, measure
+from ..complexity import SEARCH_MEASURES, Score, measure
 from .rewards import Value
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the search knows of an architecture without training it."""
+
+    length_distortion: Score
+    ntk_condition_number: Score
 
 
 class Measure(Protocol):
@@ -37,9 +46,16 @@ def complexity_measure(
     """
 
     def measure_one(arch: Architecture, *key: int) -> Measurement:
-        return measure(
-            arch, images, img_size=img_size, repeat=repeat, seed=(seed, *key), device=device
+        scores = measure(
+            arch,
+            images,
+            names=SEARCH_MEASURES,
+            img_size=img_size,
+            repeat=repeat,
+            seed=(seed, *key),
+            device=device,
         )
+        return Measurement(**scores)
 
     return measure_one
 

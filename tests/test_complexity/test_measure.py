@@ -1,9 +1,24 @@
+import math
+import warnings
+
 import pytest
 import torch
 
 from asvit_mm.arch import PRESETS, Architecture
-from asvit_mm.complexity import Score, curve_basis, length_distortion, measure, ntk_condition_number
-from asvit_mm.complexity.measure import fresh_network
+from asvit_mm.complexity import (
+    MEASURES,
+    SEARCH_MEASURES,
+    Score,
+    curve_basis,
+    fresh_network,
+    length_distortion,
+    measure,
+    measure_timed,
+    ntk_condition_number,
+)
+from asvit_mm.complexity.measure import _CURVE, _WEIGHTS
+from asvit_mm.complexity.subject import derive
+from asvit_mm.cost import count_params
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 
@@ -21,34 +36,35 @@ def test_reproducible_and_a_step_draws_fresh_weights():
     assert measure(TINY, images, img_size=24, repeat=2, seed=(7, 1)) == first
     assert measure(TINY, images, img_size=24, repeat=2, seed=(7, 2)) != first
     assert measure(TINY, images, img_size=24, repeat=2, seed=(8, 1)) != first
-    assert first.length_distortion.valid
-    assert first.ntk_condition_number.value > 1
+    assert tuple(first) == SEARCH_MEASURES
+    assert first['length_distortion'].valid
+    assert first['ntk_condition_number'].value > 1
 
 
 def test_leaves_the_global_generator_alone():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    measure(TINY, batches(1), img_size=24, repeat=1)
+    measure(TINY, batches(1), names=MEASURES, img_size=24, repeat=1)
     assert torch.rand(1) == expected
 
 
-def test_is_the_mean_of_single_networks(monkeypatch):
+def test_is_the_mean_of_single_networks():
     images = batches(3)
     got = measure(TINY, images, img_size=24, repeat=3, seed=(4, 9), dtype=torch.float64)
     lengths, conditions = [], []
-    from asvit_mm.complexity.measure import _CURVE, _WEIGHTS, _derive
-
     for r in range(3):
         network = fresh_network(TINY, (_WEIGHTS, 4, 9, r)).double()
         plain = AsViT(TINY, use_abs_pos_embed=False, norm_cfg=None).double()
         own = plain.state_dict()
         plain.load_state_dict({k: v for k, v in network.state_dict().items() if k in own})
-        basis = curve_basis(24, torch.Generator().manual_seed(_derive((_CURVE, 4, r))))
+        basis = curve_basis(24, torch.Generator().manual_seed(derive((_CURVE, 4, r))))
         lengths.append(length_distortion(plain, basis, 24).value)
         conditions.append(ntk_condition_number(network, images[r].double()).value)
-    assert got.length_distortion.value == pytest.approx(sum(lengths) / 3, rel=1e-12)
-    assert got.ntk_condition_number.value == pytest.approx(sum(conditions) / 3, rel=1e-12)
+    for name, values in (('length_distortion', lengths), ('ntk_condition_number', conditions)):
+        assert got[name].value == pytest.approx(sum(values) / 3, rel=1e-12)
+        expected = torch.tensor(values, dtype=torch.float64).std().item()
+        assert got[name].std == pytest.approx(expected, rel=1e-9)
 
 
 def test_float32_is_close_to_float64():
@@ -57,17 +73,87 @@ def test_float32_is_close_to_float64():
         measure(PRESETS['seed'], images, img_size=32, repeat=1, dtype=dtype)
         for dtype in (torch.float32, torch.float64)
     )
-    for name in ('length_distortion', 'ntk_condition_number'):
-        assert getattr(single, name).value == pytest.approx(getattr(double, name).value, rel=1e-4)
+    for name, score in single.items():
+        assert score.value == pytest.approx(double[name].value, rel=1e-4)
 
 
-def test_mean_of_scores():
-    assert Score.mean([Score(1.0), Score(3.0)]) == Score(2.0)
-    bad = Score.mean([Score(1.0), Score.bad('why')])
-    assert not bad.valid
-    assert bad.reason == 'network 2 of 2: why'
+def test_the_order_is_that_of_the_names_and_does_not_matter():
+    images = batches(2)
+    names = list(MEASURES)
+    forwards = measure(TINY, images, names=names, img_size=24, repeat=2)
+    backwards = measure(TINY, images, names=names[::-1], img_size=24, repeat=2)
+    assert list(forwards) == names
+    assert list(backwards) == names[::-1]
+    assert forwards == backwards
+    alone = measure(TINY, images, names=['dss_indicator'], img_size=24, repeat=2)
+    assert alone == {'dss_indicator': forwards['dss_indicator']}
+    assert all(score.valid for score in forwards.values())
+    assert forwards['params'] == Score(count_params(TINY, abs_pos_embed=False))
+    assert forwards['params'].std == 0
+    assert forwards['synflow'].std > 0
 
 
-def test_images_must_fit_the_repeats():
+def test_images_are_not_needed_where_nothing_looks_at_them():
+    names = ['params', 'flops', 'synflow', 'length_distortion']
+    without = measure(TINY, None, names=names, img_size=24, repeat=2)
+    assert without == measure(TINY, batches(2), names=names, img_size=24, repeat=2)
+
+
+def test_costs_build_no_network():
+    huge = Architecture.parse('8,2,3,900|4,1,2,900|4,1,4,900|4,1,6,900|32,1024')
+    timed = measure_timed(huge, None, names=['params', 'flops'], img_size=224, repeat=5)
+    assert timed['params'].score.value > 1e10
+    assert timed['params'].seconds < 0.1
+
+
+def test_time_is_that_of_the_measure_alone():
+    timed = measure_timed(TINY, batches(2), names=MEASURES, img_size=24, repeat=2)
+    assert all(0 <= value.seconds < math.inf for value in timed.values())
+    assert timed['params'].seconds < timed['extrinsic_curvature'].seconds
+    again = measure(TINY, batches(2), names=MEASURES, img_size=24, repeat=2)
+    assert {name: value.score for name, value in timed.items()} == again
+
+
+def test_memory_limit():
+    images = batches(1)
+    whole = measure(TINY, images, names=MEASURES, img_size=24, repeat=1)
+    parts = measure(TINY, images, names=MEASURES, img_size=24, repeat=1, memory_limit=16 << 20)
+    for name, score in parts.items():
+        assert score.value == pytest.approx(whole[name].value, rel=1e-4)
+
+
+def test_a_bad_measure_leaves_the_others_alone():
+    images = batches(2)
+    images[1] = math.nan
+    scores = measure(TINY, images, names=MEASURES, img_size=24, repeat=2)
+    bad = {name for name, score in scores.items() if not score.valid}
+    assert bad == {'ntk_condition_number', 'gradient_norm'}
+    assert scores['gradient_norm'].reason.startswith('network 2 of 2: ')
+
+
+def test_identical_images_are_warned_of():
+    images = batches(2, 5, 16)
+    images[1, 4] = images[1, 2]
+    # equal where the comparison samples pixels, and different elsewhere
+    images[0, 1] = images[0, 0]
+    images[0, 1, 0, 0, 1] += 1
+    with pytest.warns(UserWarning, match='images 2 and 4 of the batch of network 2') as caught:
+        scores = measure(TINY, images, img_size=16, repeat=2)
+    assert len(caught) == 1
+    assert '\n' not in str(caught[0].message)
+    assert caught[0].filename == __file__
+    assert 'network 2 of 2' in scores['ntk_condition_number'].reason
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        measure(TINY, images, names=['gradient_norm'], img_size=16, repeat=2)
+
+
+def test_what_cannot_be_measured_is_refused():
     with pytest.raises(InputError, match='repeat = 3'):
         measure(TINY, batches(2), img_size=24, repeat=3)
+    with pytest.raises(InputError, match='no images'):
+        measure(TINY, None, img_size=24, repeat=2)
+    with pytest.raises(InputError, match="'tau' is no measure: choose from length_distortion, "):
+        measure(TINY, batches(2), names=['tau'], img_size=24, repeat=2)
+    with pytest.raises(InputError, match='at least 1'):
+        measure(TINY, batches(0), img_size=24, repeat=0)

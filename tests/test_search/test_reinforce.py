@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from asvit_mm.arch import SEARCH_SPACE, as_architecture
-from asvit_mm.complexity import Measurement, Score
-from asvit_mm.search import ReinforceSearch, complexity_measure
+from asvit_mm.complexity import Score
+from asvit_mm.search import Measurement, ReinforceSearch, complexity_measure
 
 from .toy import WANTED, distance_measure
 

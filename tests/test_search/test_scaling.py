@@ -6,10 +6,10 @@ from functools import partial
 import pytest
 
 from asvit_mm.arch import PRESETS, as_architecture
-from asvit_mm.complexity import Measurement, Score
+from asvit_mm.complexity import Score
 from asvit_mm.cost import count_params
 from asvit_mm.errors import InputError
-from asvit_mm.search import AutoScaling, next_sizes, rank_networks
+from asvit_mm.search import AutoScaling, Measurement, next_sizes, rank_networks
 
 from .toy import cost_measure
 

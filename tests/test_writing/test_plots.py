@@ -5,9 +5,9 @@ import json
 import pytest
 from PIL import Image
 
-from asvit_mm.complexity import Measurement, Score
+from asvit_mm.complexity import Score
 from asvit_mm.errors import InputError
-from asvit_mm.search import AutoScaling, ReinforceSearch
+from asvit_mm.search import AutoScaling, Measurement, ReinforceSearch
 from asvit_mm.writing import plot_learning_curve, plot_scaling, plot_search
 from asvit_mm.writing.plots import read_scalars
 
