@@ -1,0 +1,244 @@
+"""Measuring a list of architectures: settings in, a table on the screen and a JSON file out."""
+
+import math
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ..arch import PRESETS, Architecture, as_architecture
+from ..complexity import MEASURES, SEARCH_MEASURES, MeasureInfo, Timed, find_measures, measure_timed
+from ..data import load_images
+from ..errors import InputError
+from ..files import atomic_write_json
+from ..units import format_count
+from ..writing import describe_data
+from .screen import Screen
+from .setup import DEFAULT_SIZE, DIGITS_SIZE, check_at_least, find_device, relative, versions
+
+DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
+DTYPES = {'float32': torch.float32, 'float64': torch.float64}
+TABLE_WIDTH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSettings:
+    """Settings of ``tools/measure.py``.
+
+    Args:
+        archs: preset names or architecture strings, measured at their own depths and width.
+        measures: names of measures, 'all' for all of them; empty: those of the search, and the costs.
+        img_size: pixels a side; None: 224, or 32 for the digits.
+        repeat: networks to average over.
+        seed: decides images, curves and weights.
+        batch_size: images of a network.
+        data: digits, noise, an image folder or an mmpretrain config.
+        device: 'cpu', 'cuda', 'cuda:1' or 'auto'.
+        memory: GiB that the activations of one measure may take; None: no limit.
+        dtype: 'float32' or 'float64'.
+        json: file to write the scores to.
+
+    Raises:
+        InputError: a value out of range, an unknown measure, or a device or folder that is not there.
+    """
+
+    archs: Sequence[str]
+    measures: Sequence[str] = field(default_factory=tuple)
+    img_size: int | None = None
+    repeat: int = 5
+    seed: int = 0
+    batch_size: int = 16
+    data: str = 'noise'
+    device: str = 'auto'
+    memory: float | None = None
+    dtype: str = 'float32'
+    json: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.archs:
+            raise InputError(
+                f'no architecture to measure: give presets ({", ".join(PRESETS)}) or architecture '
+                'strings, before --measures'
+            )
+        find_measures(self.names)
+        check_at_least('--img-size', self.pixels, 4)
+        # A single gradient has no condition number.
+        smallest = 2 if 'ntk_condition_number' in self.names else 1
+        check_at_least('--batch-size', self.batch_size, smallest)
+        check_at_least('--repeat', self.repeat, 1)
+        check_at_least('--seed', self.seed, 0)
+        if self.memory is not None and not 0 < self.memory < math.inf:
+            raise InputError(f'--memory {self.memory} is no limit: give GiB, such as 4 or 0.5')
+        if self.dtype not in DTYPES:
+            raise InputError(f'--dtype {self.dtype!r} is not known: give {" or ".join(DTYPES)}')
+        find_device(self.device)
+        if self.json is not None:
+            _check_writable(Path(self.json))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the measures, each once, in the order given."""
+        if 'all' in self.measures:
+            return tuple(MEASURES)
+        return tuple(dict.fromkeys(self.measures or DEFAULT_MEASURES))
+
+    @property
+    def pixels(self) -> int:
+        """Pixels a side of the images."""
+        if self.img_size is not None:
+            return self.img_size
+        return DIGITS_SIZE if self.data == 'digits' else DEFAULT_SIZE
+
+
+def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
+    """Measure every architecture, print the table and write the JSON file.
+
+    Returns:
+        what the file holds: settings, versions, the measures and a record for each architecture.
+
+    Raises:
+        InputError: a user's mistake, before anything is measured.
+    """
+    archs = {spec: as_architecture(spec) for spec in settings.archs}
+    images = _images(settings)
+    table: dict[str, dict[str, Timed]] = {}
+    with warnings.catch_warnings(record=True) as caught, Screen('measure', len(archs)).shown() as s:
+        warnings.simplefilter('always', UserWarning)
+        for spec, arch in archs.items():
+            table[spec] = _measure(arch, images, settings)
+            s.update(len(table), spec)
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f'warning: {message}', file=sys.stderr)
+    result = {
+        'task': 'measure',
+        'measures': {
+            info.name: {
+                'title': info.title,
+                'higher_is_better': info.higher_is_better,
+                'cost': info.cost,
+                'source': info.source,
+            }
+            for info in find_measures(settings.names)
+        },
+        'architectures': [
+            {'name': spec, 'arch': str(archs[spec]), 'scores': _records(timed)}
+            for spec, timed in table.items()
+        ],
+        'settings': {**asdict(settings), 'measures': settings.names, 'img_size': settings.pixels},
+        'versions': versions(find_device(settings.device)),
+    }
+    print_scores(table, settings)
+    if settings.json is not None:
+        print(f'written: {relative(atomic_write_json(settings.json, result))}')
+    return result
+
+
+def print_scores(table: dict[str, dict[str, Timed]], settings: MeasureSettings) -> None:
+    """Print one row an architecture and one column a measure; reasons of bad scores come below."""
+    repeat = 'one network' if settings.repeat == 1 else f'mean ± std of {settings.repeat} networks'
+    shown = Table(
+        title=f'{settings.pixels} x {settings.pixels} pixels, batches of {settings.batch_size}, '
+        f'{repeat}; below each, seconds a network',
+        title_justify='left',
+    )
+    shown.add_column('architecture', overflow='fold')
+    for info in find_measures(settings.names):
+        shown.add_column(f'{info.title} {info.arrow}', justify='right', overflow='fold')
+    for spec, timed in table.items():
+        shown.add_row(spec, *(f'{_figure(t)}\n{t.seconds:.3g} s' for t in timed.values()))
+    # What is piped has no width of its own, and a wide table must not be cut.
+    width = max(TABLE_WIDTH, 26 * len(settings.names) + max(map(len, table)) + 4)
+    console = Console(highlight=False)
+    console = console if console.is_terminal else Console(highlight=False, width=width)
+    console.print(shown)
+    for spec, timed in table.items():
+        for name, value in timed.items():
+            if not value.score.valid:
+                print(f'bad: {spec}, {name}: {value.score.reason}')
+
+
+def print_measures() -> None:
+    """Print the registry of measures."""
+    shown = Table()
+    for column in ('name', 'better', 'cost of a network', 'source'):
+        shown.add_column(column, overflow='fold', no_wrap=column == 'name')
+    for info in MEASURES.values():
+        shown.add_row(info.name, _direction(info), info.cost, info.source)
+    console = Console(highlight=False)
+    Console(highlight=False, width=max(TABLE_WIDTH, console.width)).print(shown)
+
+
+def _direction(info: MeasureInfo) -> str:
+    return 'higher' if info.higher_is_better else 'lower'
+
+
+def _images(settings: MeasureSettings) -> torch.Tensor | None:
+    """(repeat, batch, 3, pixels, pixels), or None where no measure looks at images."""
+    if not any('images' in info.needs for info in find_measures(settings.names)):
+        return None
+    source = describe_data(settings.data, settings.pixels).images
+    count = settings.repeat * settings.batch_size
+    images = load_images(source, settings.pixels, count, settings.seed)
+    return images.reshape(settings.repeat, settings.batch_size, *images.shape[1:])
+
+
+def _measure(
+    arch: Architecture, images: torch.Tensor | None, settings: MeasureSettings
+) -> dict[str, Timed]:
+    memory = settings.memory
+    return measure_timed(
+        arch,
+        images,
+        names=settings.names,
+        img_size=settings.pixels,
+        repeat=settings.repeat,
+        seed=settings.seed,
+        device=find_device(settings.device),
+        dtype=DTYPES[settings.dtype],
+        memory_limit=None if memory is None else max(1, round(memory * 2**30)),
+    )
+
+
+def _records(timed: dict[str, Timed]) -> dict[str, dict[str, Any]]:
+    """Scores as plain data: JSON has no NaN, so what is not there is None."""
+    return {
+        name: {
+            'value': _finite(t.score.value),
+            'std': _finite(t.score.std),
+            'valid': t.score.valid,
+            'reason': t.score.reason,
+            'seconds': round(t.seconds, 6),
+        }
+        for name, t in timed.items()
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _figure(timed: Timed) -> str:
+    score = timed.score
+    if not score.valid:
+        return 'bad'
+    value = _digits(score.value)
+    return f'{value} ± {score.std:.3g}' if score.std > 0 else value
+
+
+def _digits(value: float) -> str:
+    """Four significant digits; what is counted, with a unit (5.13 G)."""
+    counted = value == round(value) and 0 <= value < 1e15
+    return format_count(int(value)) if counted else f'{value:.4g}'
+
+
+def _check_writable(path: Path) -> None:
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f'--json {str(path)!r} cannot be written: give a file in another folder')
