@@ -1,0 +1,80 @@
+"""Independent work spread over the processes of a launcher.
+
+The processes share nothing but a place to meet: no process group exists while they work, since
+MMEngine would split every data set over its members.
+"""
+
+import datetime
+import os
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import distributed
+
+from .errors import InputError
+
+# The first to arrive waits for the last one's whole work.
+_TIMEOUT = datetime.timedelta(days=7)
+_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which process of how many this is; it takes every ``world_size``-th item from ``rank`` on."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    def of(self, num: int) -> range:
+        """The items of ``num`` that are this process's."""
+        return range(self.rank, num, self.world_size)
+
+    def device(self, device: torch.device) -> torch.device:
+        """The device of this process: 'cuda' without a number is shared out, one a local rank."""
+        if device.type != 'cuda' or device.index is not None:
+            return device
+        return torch.device('cuda', self.local_rank % torch.cuda.device_count())
+
+
+def find_share(launcher: str) -> Share:
+    """This process's share by the environment of ``launcher`` ('none' or 'pytorch': torchrun).
+
+    Raises:
+        InputError: not started by torchrun.
+    """
+    if launcher == 'none':
+        return Share()
+    missing = [name for name in _VARIABLES if name not in os.environ]
+    if missing:
+        raise InputError(
+            f'--launcher {launcher} without {missing[0]} in the environment: start it by torchrun '
+            '--nproc_per_node=2 tools/correlate.py ..., or use --launcher none'
+        )
+    rank, world_size, local_rank = (int(os.environ[name]) for name in _VARIABLES[:3])
+    return Share(rank, world_size, local_rank)
+
+
+def wait_for_all(share: Share, place: str) -> None:
+    """Return when every process has called this with the same ``place``; at once where there is one.
+
+    The processes meet in the launcher's key-value store: that needs no process group, hence no GPU
+    of one's own and no network but the launcher's.
+    """
+    if share.world_size == 1:
+        return
+    store = _store(share)
+    if store.add(f'{place}/arrived', 1) == share.world_size:
+        store.set(f'{place}/all', '1')
+    store.wait([f'{place}/all'], _TIMEOUT)
+
+
+@cache
+def _store(share: Share) -> distributed.Store:
+    store, _, _ = next(
+        distributed.rendezvous(
+            'env://', rank=share.rank, world_size=share.world_size, timeout=_TIMEOUT
+        )
+    )
+    return store

@@ -1,0 +1,270 @@
+"""A whole study of network complexity: sample, measure, train, correlate (As-ViT, section 3.2)."""
+
+import math
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ..arch import PRESETS, Architecture
+from ..complexity import MEASURES, Score, measure_timed
+from ..cost import count_macs, count_params
+from ..data import load_images
+from ..distributed import Share, find_share, wait_for_all
+from ..errors import InputError
+from ..files import atomic_write_json, atomic_write_text
+from ..search.measuring import usable
+from ..study import (
+    TABLE_WIDTH,
+    Sampled,
+    StudyFolder,
+    markdown_report,
+    sample_architectures,
+    screen_table,
+    summarise,
+    train_and_test,
+    training_config,
+)
+from ..units import format_count
+from ..writing import DataSource, describe_data
+from ..writing.study_plots import plot_study
+from .screen import Screen, print_summary
+from .setup import MeasuringSettings, check_at_least, find_device, relative, versions
+
+ALL = 'all'
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrelateSettings(MeasuringSettings):
+    """Settings of a study.
+
+    Args:
+        num: architectures.
+        strata: parts of equal number, by parameters, that they are drawn from.
+        epochs: the training budget of each.
+        measures: names of the registry, or 'all'.
+        workers: processes that load the images of one training.
+        threads: of torch in each process; part of the study, as sums depend on it in the last digits.
+        launcher: 'none', or 'pytorch' where torchrun started the processes.
+        resume: whether a study in ``work_dir`` goes on.
+
+    Raises:
+        InputError: a value out of range, or no such measure.
+    """
+
+    data: str = 'digits'
+    num: int = 40
+    strata: int = 4
+    epochs: int = 8
+    measures: tuple[str, ...] = (ALL,)
+    workers: int = 0
+    threads: int = 1
+    launcher: str = 'none'
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least('--num', self.num, 3)
+        check_at_least('--epochs', self.epochs, 1)
+        check_at_least('--workers', self.workers, 0)
+        check_at_least('--threads', self.threads, 1)
+        unknown = [name for name in self.measures if name not in (ALL, *MEASURES)]
+        if unknown or not self.measures:
+            raise InputError(
+                f'--measures {unknown[0] if unknown else ""!r} is not known: give all or some of '
+                f'{", ".join(MEASURES)}'
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The measures, each once, in the registry's order."""
+        return tuple(name for name in MEASURES if ALL in self.measures or name in self.measures)
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides the records, as plain data; a resumed study must have the same."""
+        return {
+            'num': self.num,
+            'strata': self.strata,
+            'data': self.data,
+            'img_size': self.pixels,
+            'epochs': self.epochs,
+            'measures': list(self.names),
+            'repeat': self.repeat,
+            'batch_size': self.batch_size,
+            'seed': self.seed,
+            'workers': self.workers,
+            'threads': self.threads,
+            'device': find_device(self.device).type,
+        }
+
+    def command(self) -> str:
+        """The command that runs this study in one process."""
+        values = self.decisive()
+        words = ['python', 'tools/correlate.py', '--work-dir', self.work_dir]
+        words += ['--num-archs', str(self.num)]
+        for name in ('data', 'strata', 'img_size', 'epochs', 'repeat', 'batch_size', 'seed'):
+            words += [f'--{name.replace("_", "-")}', str(values[name])]
+        words += ['--workers', str(self.workers), '--threads', str(self.threads)]
+        if self.names != tuple(MEASURES):
+            words += ['--measures', *self.names]
+        return shlex.join(words)
+
+
+def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
+    """Run a study, or go on with one, and write records, report, table and pictures.
+
+    Architectures are independent: with a launcher each process takes its share of them, and the first
+    writes the report when all are done.
+
+    Returns:
+        the content of report.json; None in the other processes.
+
+    Raises:
+        InputError: a user's mistake; nothing has been trained.
+    """
+    share = find_share(settings.launcher)
+    device = share.device(find_device(settings.device))
+    if device.type == 'cuda':
+        torch.cuda.set_device(device)
+    torch.set_num_threads(settings.threads)
+    data = describe_data(settings.data, settings.pixels)
+
+    def size(arch: Architecture) -> int:
+        return count_params(arch, data.num_classes, img_size=data.img_size)
+
+    sampled = sample_architectures(settings.num, size, strata=settings.strata, seed=settings.seed)
+    count = settings.repeat * settings.batch_size
+    images = load_images(data.images, settings.pixels, count, settings.seed)
+    images = images.reshape(settings.repeat, settings.batch_size, *images.shape[1:])
+    training_config(PRESETS['seed'], data, epochs=settings.epochs)  # fails now or never
+    folder = StudyFolder(settings.work_dir, _study(settings, sampled, data))
+    if share.rank == 0:
+        folder.open(resume=settings.resume, overwrite=settings.overwrite)
+    wait_for_all(share, 'folder')
+
+    def complete(index: int) -> dict[str, Any]:
+        scores, measuring = measure_one(settings, sampled[index].arch, index, images, device)
+        begin = time.perf_counter()
+        cfg = training_config(
+            sampled[index].arch,
+            data,
+            epochs=settings.epochs,
+            seed=settings.seed,
+            workers=settings.workers,
+        )
+        trained = train_and_test(
+            cfg, folder.training(index), folder.log(index), device, f'study-{index:03d}'
+        )
+        training = round(time.perf_counter() - begin, 3)
+        return {
+            'index': index,
+            **folder.study['architectures'][index],
+            'measures': scores,
+            'trained': trained,
+            'seconds': {'measures': measuring, 'training': training},
+        }
+
+    _work(folder, share, complete)
+    wait_for_all(share, 'records')
+    return _report(settings, folder) if share.rank == 0 else None
+
+
+def measure_one(
+    settings: CorrelateSettings,
+    arch: Architecture,
+    index: int,
+    images: torch.Tensor,
+    device: torch.device,
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Scores of one architecture by every measure, and each measure's seconds a network.
+
+    As in the search, images and curves are those of the study and the weights are the architecture's.
+    """
+    timed = measure_timed(
+        arch,
+        images,
+        names=settings.names,
+        img_size=settings.pixels,
+        repeat=settings.repeat,
+        seed=(settings.seed, index),
+        device=device,
+    )
+    scores = {name: _plain(found.score) for name, found in timed.items()}
+    return scores, {name: round(found.seconds, 4) for name, found in timed.items()}
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    value = usable(score)
+    return {
+        'value': value,
+        'std': score.std if value is not None and math.isfinite(score.std) else None,
+        'reason': '' if value is not None else score.reason or 'not finite',
+    }
+
+
+def _study(settings: CorrelateSettings, sampled: list[Sampled], data: DataSource) -> dict[str, Any]:
+    found = versions(find_device(settings.device))
+    del found['device']  # the machine: another of its kind may go on
+    return {
+        'settings': settings.decisive(),
+        'versions': found,
+        'architectures': [
+            {
+                'arch': str(s.arch),
+                'params': s.params,
+                'macs': count_macs(s.arch, data.img_size, data.num_classes),
+                'stratum': s.stratum,
+            }
+            for s in sampled
+        ],
+    }
+
+
+def _work(folder: StudyFolder, share: Share, complete: Callable[[int], dict[str, Any]]) -> None:
+    """Complete this process's architectures that have no record; the first shows all processes'."""
+    total, done = len(folder.study['architectures']), set(folder.done())
+    todo = [index for index in share.of(total) if index not in done]
+    if share.rank != 0:
+        for index in todo:
+            folder.write(complete(index))
+        return
+    if done:
+        print(f'resumed: {len(done)} of {total} architectures are done')
+    with Screen('study', total).shown() as screen:
+        for index in todo:
+            record = complete(index)
+            folder.write(record)
+            screen.update(
+                len(folder.done()),
+                f'{record["arch"]}  {format_count(record["params"])}  '
+                f'top-1 {record["trained"]["top1"]:.2f} %  {record["seconds"]["training"]:.0f} s',
+            )
+
+
+def _report(settings: CorrelateSettings, folder: StudyFolder) -> dict[str, Any]:
+    summary = summarise(folder.study, folder.read_all())
+    picture = plot_study(summary, folder.path / 'scatter.png')
+    text = atomic_write_text(
+        folder.path / 'report.md', markdown_report(summary, settings.command(), picture.name)
+    )
+    # Last: that it is there says that the study is complete.
+    result = atomic_write_json(folder.path / 'report.json', summary)
+    spread = summary['accuracy']
+    # Rich would cut the cells of a narrower screen; the screen only breaks the lines.
+    width = max(Console().width, TABLE_WIDTH)
+    Console(highlight=False, width=width).print(screen_table(summary))
+    print()
+    print_summary(
+        {
+            'top-1': f'{spread["min"]:.2f} to {spread["max"]:.2f} %, median {spread["median"]:.2f} %',
+            'tau': 'positive means that the measure predicts (negated where lower is better)',
+            'within strata': 'pairs of similar size only',
+            'tau (loss)': 'against the cross-entropy on the validation set',
+            'written': ', '.join(map(relative, (result, text, picture))),
+        }
+    )
+    return summary

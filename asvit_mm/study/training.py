@@ -1,0 +1,188 @@
+"""One architecture trained on a fixed budget and tested, through MMEngine's Runner."""
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from ..arch import Architecture
+from ..config import check_data
+from ..errors import InputError
+from ..writing import DataSource, config_text
+from ..writing.configs import TOKEN_HOOK
+from ..writing.recipes import recipe
+
+# Fields of a schedule that count epochs.
+_EPOCH_FIELDS = ('begin', 'end', 'T_max', 'step_size', 'total_steps')
+
+
+def training_config(
+    arch: Architecture, data: DataSource, *, epochs: int, seed: int = 0, workers: int = 0
+) -> Config:
+    """The config that trains ``arch`` on ``data`` for ``epochs`` and tests its last weights.
+
+    It is the config that a search writes for the data, its schedule shortened in proportion, without
+    progressive tokenization, stochastic depth and checkpoints. The seed is the same for every
+    architecture, so that all of them see the same images in the same order.
+
+    Args:
+        workers: processes that load the images; 0: the training process itself.
+
+    Raises:
+        InputError: data without labels or validation set, missing data, or a schedule that does not
+            count epochs.
+    """
+    if data.kind == 'imagenet':
+        raise InputError(
+            f'{data.images!r} has no labels to train on: give digits, an image folder with train/ and '
+            'val/, or an mmpretrain config'
+        )
+    plan = recipe(data)
+    if not plan.by_epoch:
+        raise InputError(
+            f'{data.root!r} trains by iterations and a study by epochs: give it a train_cfg with '
+            'max_epochs'
+        )
+    cfg = Config.fromstring(config_text(arch, data), '.py')
+    if cfg.get('val_dataloader') is None:
+        raise InputError(
+            f'{data.root!r} has no validation set, which the accuracy is of: '
+            + ('add val/' if data.kind == 'folder' else 'add val_dataloader')
+        )
+    check_data(cfg, ['train_dataloader', 'val_dataloader'])
+    schedule = cfg.get('param_scheduler') or []
+    if isinstance(schedule, Mapping) and 'type' not in schedule:
+        raise InputError(f'{data.root!r} has a schedule for each of several optimizers: give one')
+    schedule = [schedule] if isinstance(schedule, Mapping) else schedule
+    cfg.param_scheduler = shortened(schedule, plan.run_length, epochs)
+    cfg.train_cfg = dict(by_epoch=True, max_epochs=epochs)
+    # The last weights are tested once, after the run.
+    cfg.test_dataloader = cfg.val_dataloader
+    cfg.test_evaluator = dict(type='Accuracy', topk=(1,))
+    cfg.test_cfg = dict()
+    cfg.val_dataloader = cfg.val_evaluator = cfg.val_cfg = None
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.setdefault('collate_fn', dict(type='default_collate'))
+        loader.num_workers = workers
+        loader.persistent_workers = workers > 0
+        loader.pin_memory = torch.cuda.is_available()
+    cfg.model.backbone.pop('drop_path_rate', None)
+    hooks = cfg.get('custom_hooks') or []
+    cfg.custom_hooks = [hook for hook in hooks if not TOKEN_HOOK.endswith(str(hook['type']))]
+    cfg.setdefault('default_hooks', {})['checkpoint'] = None
+    cfg.randomness = dict(seed=seed)
+    cfg.launcher = 'none'
+    cfg.load_from, cfg.resume = None, False
+    return cfg
+
+
+def shortened(
+    schedule: Sequence[Mapping[str, Any]], before: int, after: int
+) -> list[dict[str, Any]]:
+    """A schedule of ``before`` epochs in ``after``, every boundary in proportion.
+
+    A boundary past 0 stays past 0, so a warm-up never vanishes; what has no epoch left after
+    rounding does. Schedulers that count iterations are left as they are.
+    """
+
+    def scaled(epoch: Any) -> Any:
+        return epoch if not epoch or math.isinf(epoch) else max(1, round(epoch * after / before))
+
+    result = []
+    for scheduler in map(dict, schedule):
+        if scheduler.get('by_epoch', True):
+            for name in _EPOCH_FIELDS:
+                if scheduler.get(name) is not None:
+                    scheduler[name] = scaled(scheduler[name])
+            if 'milestones' in scheduler:
+                scheduler['milestones'] = sorted(set(map(scaled, scheduler['milestones'])))
+            if scheduler.get('begin', 0) >= scheduler.get('end', after):
+                continue
+        result.append(scheduler)
+    return result
+
+
+def train_and_test(
+    cfg: Config, folder: Path, log: Path, device: torch.device, name: str
+) -> dict[str, float | None]:
+    """Train ``cfg``, then test the last weights.
+
+    Args:
+        cfg: of :func:`training_config`.
+        folder: for what the Runner writes; emptied before, removed after.
+        log: file of the Runner's log, which is not printed; replaced.
+        name: of the run, to tell its log and its counts from another's in this process.
+
+    Returns:
+        top1: in per cent, of the validation set; val_loss: mean cross-entropy there, in nats;
+        train_loss: mean of the recipe's loss over the last epoch. None where a loss is not finite.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    cfg.work_dir, cfg.experiment_name, cfg.log_file = str(folder), name, str(log)
+    runner = _QuietRunner.from_cfg(cfg)
+    try:
+        runner.model.to(device)
+        runner.train()
+        losses = runner.message_hub.get_scalar('train/loss')
+        train_loss = float(losses.mean(len(runner.train_dataloader)))
+        runner.test_evaluator.metrics.append(CrossEntropy())
+        metrics = runner.test()
+    finally:
+        _close(runner.logger)
+        shutil.rmtree(folder, ignore_errors=True)
+    found = {
+        'top1': float(metrics['accuracy/top1']),
+        'val_loss': float(metrics['cross_entropy/mean']),
+        'train_loss': train_loss,
+    }
+    return {key: value if math.isfinite(value) else None for key, value in found.items()}
+
+
+class CrossEntropy(BaseMetric):
+    """Mean of -log p of the right class, in nats, from the classes' probabilities.
+
+    Finer than the accuracy, which on few images comes in steps. A probability that has underflowed
+    counts as the smallest normal float32.
+    """
+
+    default_prefix = 'cross_entropy'
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep -log p of each sample (``pred_score`` (classes,), ``gt_label`` (1,))."""
+        for sample in data_samples:
+            score = sample['pred_score'].double().cpu()
+            p = score[int(sample['gt_label'])].clamp(min=torch.finfo(torch.float32).tiny)
+            self.results.append(-p.log().item())
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        """Their mean."""
+        return {'mean': math.fsum(results) / len(results)}
+
+
+class _QuietRunner(Runner):
+    """A Runner whose log goes to the file ``cfg.log_file`` and nowhere else."""
+
+    def build_logger(
+        self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs: Any
+    ) -> MMLogger:
+        logger = super().build_logger(log_level, self.cfg.log_file, **kwargs)
+        # A handler of the screen would break into the progress bar.
+        logger.handlers[:] = [
+            handler for handler in logger.handlers if hasattr(handler, 'baseFilename')
+        ]
+        return logger
+
+
+def _close(logger: MMLogger) -> None:
+    for handler in logger.handlers:
+        handler.close()
+    logger.handlers.clear()

@@ -1,0 +1,150 @@
+import math
+
+import pytest
+import torch
+
+from asvit_mm.arch import SEARCH_SPACE, Architecture
+from asvit_mm.data import write_digits
+from asvit_mm.errors import InputError
+from asvit_mm.models import AsViT
+from asvit_mm.study.training import CrossEntropy, shortened, train_and_test, training_config
+from asvit_mm.writing import describe_data
+
+ARCH = Architecture.parse('4,2,2|2,1,2|2,1,2|2,1,2|16')
+
+
+@pytest.fixture
+def digits(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_digits()
+    return describe_data('digits', 16)
+
+
+def test_every_extreme_of_the_search_space_runs_at_small_images():
+    for pick in (0, -1):
+        arch = SEARCH_SPACE.decode(
+            [range(len(values))[pick] for values in SEARCH_SPACE.choices.values()]
+        )
+        for size in (8, 32):
+            output = AsViT(arch, img_size=size)(torch.zeros(2, 3, size, size))
+            assert output[-1].isfinite().all()
+
+
+def test_schedule_in_proportion():
+    warm_up = {'type': 'LinearLR', 'end': 4, 'convert_to_iter_based': True}
+    cosine = {'type': 'CosineAnnealingLR', 'begin': 4, 'end': 60}
+    assert shortened([warm_up, cosine], 60, 15) == [
+        {**warm_up, 'end': 1},
+        {**cosine, 'begin': 1, 'end': 15},
+    ]
+    # The warm-up stays, however short the run; the rest goes when no epoch is left for it.
+    assert shortened([warm_up, cosine], 60, 2) == [
+        {**warm_up, 'end': 1},
+        {**cosine, 'begin': 1, 'end': 2},
+    ]
+    assert shortened([warm_up, cosine], 60, 1) == [{**warm_up, 'end': 1}]
+    steps = {'type': 'MultiStepLR', 'milestones': [30, 60, 90], 'gamma': 0.1}
+    assert shortened([steps], 100, 10) == [{**steps, 'milestones': [3, 6, 9]}]
+    by_iteration = {'type': 'LinearLR', 'end': 500, 'by_epoch': False}
+    assert shortened([by_iteration], 100, 10) == [by_iteration]
+    endless = {'type': 'ExponentialLR', 'gamma': 0.9, 'end': math.inf}
+    assert shortened([endless], 100, 10) == [endless]
+    assert shortened([], 60, 3) == []
+
+
+def test_config_is_the_searchs_without_what_differs_between_networks(digits):
+    cfg = training_config(ARCH, digits, epochs=6, seed=3, workers=1)
+    assert cfg.train_cfg.max_epochs == 6
+    assert [s.get('end') for s in cfg.param_scheduler] == [1, 6]
+    assert cfg.optim_wrapper.optimizer.lr == 2e-3
+    assert cfg.custom_hooks == []
+    assert cfg.default_hooks.checkpoint is None
+    assert cfg.randomness.seed == 3
+    assert cfg.train_dataloader.num_workers == cfg.test_dataloader.num_workers == 1
+    assert cfg.test_dataloader.dataset.data_prefix == 'val'
+    assert cfg.model.backbone.arch == str(ARCH)
+
+
+def test_train_and_test_twice_alike_and_quietly(digits, tmp_path, capsys):
+    def run(name):
+        cfg = training_config(ARCH, digits, epochs=1, seed=1)
+        cfg.train_dataloader.dataset.indices = 100
+        cfg.test_dataloader.dataset.indices = 50
+        log = tmp_path / 'logs' / f'{name}.log'
+        found = train_and_test(cfg, tmp_path / 'training' / name, log, torch.device('cpu'), name)
+        assert 'Epoch(train)' in log.read_text() or 'Epoch(test)' in log.read_text()
+        return found
+
+    first, second = run('a'), run('b')
+    assert first == second
+    assert 0 <= first['top1'] <= 100
+    assert 0 < first['val_loss'] < 10
+    assert 0 < first['train_loss'] < 10
+    assert 'Epoch(' not in capsys.readouterr().out
+    assert list((tmp_path / 'training').iterdir()) == []
+
+
+def test_cross_entropy_is_torchs():
+    logits = 5 * torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 3, 0, 1, 2])
+    metric = CrossEntropy()
+    metric.process(
+        None,
+        [
+            {'pred_score': row.softmax(0), 'gt_label': label[None]}
+            for row, label in zip(logits, labels, strict=True)
+        ],
+    )
+    expected = torch.nn.functional.cross_entropy(logits, labels).item()
+    assert metric.evaluate(7) == {'cross_entropy/mean': pytest.approx(expected, rel=1e-5)}
+
+
+def test_a_probability_of_0_counts_as_the_smallest():
+    metric = CrossEntropy()
+    metric.process(None, [{'pred_score': torch.tensor([1.0, 0.0]), 'gt_label': torch.tensor([1])}])
+    assert metric.evaluate(1)['cross_entropy/mean'] == pytest.approx(87.3, abs=0.1)
+
+
+def test_data_that_cannot_be_studied(tmp_path):
+    with pytest.raises(InputError, match="'noise' has no labels"):
+        training_config(ARCH, describe_data('noise', 32), epochs=1)
+    for name in 'ab':
+        (tmp_path / 'images' / 'train' / name).mkdir(parents=True)
+    with pytest.raises(InputError, match='has no validation set'):
+        training_config(ARCH, describe_data(str(tmp_path / 'images'), 32), epochs=1)
+    config = tmp_path / 'user.py'
+    config.write_text(
+        'data_preprocessor = dict(num_classes=3)\n'
+        'train_cfg = dict(by_epoch=False, max_iters=100)\n'
+        "optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))\n"
+    )
+    with pytest.raises(InputError, match='trains by iterations'):
+        training_config(ARCH, describe_data(str(config), 32), epochs=1)
+
+
+def test_a_users_config_is_followed(tmp_path):
+    for split in ('train', 'val'):
+        (tmp_path / 'd' / split / 'a').mkdir(parents=True)
+        (tmp_path / 'd' / split / 'a' / 'x.png').touch()
+    loader = (
+        'dict(batch_size=2, num_workers=1, dataset='
+        "dict(type='CustomDataset', data_root=root, data_prefix={!r}))"
+    )
+    (tmp_path / 'user.py').write_text(
+        f'root = {str(tmp_path / "d")!r}\n'
+        'data_preprocessor = dict(num_classes=3)\n'
+        f'train_dataloader = {loader.format("train")}\n'
+        f'val_dataloader = {loader.format("val")}\n'
+        "val_cfg, val_evaluator = dict(), dict(type='Accuracy')\n"
+        'train_cfg = dict(by_epoch=True, max_epochs=20)\n'
+        "param_scheduler = dict(type='MultiStepLR', milestones=[10, 16])\n"
+        "optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))\n"
+        "custom_hooks = [dict(type='asvit_mm.ProgressiveTokenizationHook',"
+        " phases=[dict(end=20, stride=4)]), dict(type='EMAHook')]\n"
+    )
+    cfg = training_config(ARCH, describe_data(str(tmp_path / 'user.py'), 32), epochs=4)
+    assert cfg.param_scheduler[0].milestones == [2, 3]
+    assert [hook.type for hook in cfg.custom_hooks] == ['EMAHook']
+    assert cfg.train_dataloader.batch_size == 2
+    assert cfg.test_dataloader.dataset.data_prefix == 'val'
+    assert cfg.default_scope == 'mmpretrain'
