@@ -1,13 +1,16 @@
 """What the measures cost: against a forward pass of the same images, and against the published procedure.
 
 The published procedure differentiates one output coordinate at a time (L^E) and one image at a time over the
-whole batch's graph (kappa); --coordinates of them are measured and scaled up linearly. Values are
-compared before anything is printed. --ranks compares float32 with float64 over sampled architectures.
+whole batch's graph (kappa), through explicit attention and torch's own linear layers; --coordinates of the
+former are measured and scaled up linearly. Values are compared before anything is printed. --ranks compares
+float32 with float64 over sampled architectures.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +36,23 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+@contextmanager
+def published_layers() -> Iterator[None]:
+    """Attention and linear layers as the published code has them."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from asvit_mm.models import linear
+
+    smallest, linear.SMALLEST = linear.SMALLEST, math.inf
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        linear.SMALLEST = smallest
+
+
 def published_derivatives(model: Any, basis: Any, size: int, angles: int, coordinates: int) -> Any:
     """dz/dt (angles, coordinates) of the first coordinates: one backward pass each."""
-    import math
-
     import torch
 
     parameter = next(model.parameters())
@@ -46,8 +62,6 @@ def published_derivatives(model: Any, basis: Any, size: int, angles: int, coordi
     output = model.pooled_tokens(images)
     columns = []
     for i in range(coordinates):
-        for p in model.parameters():
-            p.grad = None
         (gradient,) = torch.autograd.grad(output[:, i].sum(), t, retain_graph=True)
         columns.append(gradient)
     return torch.stack(columns, 1)
@@ -182,12 +196,14 @@ def main() -> None:
             known: dict[str, Any] = {}
 
             def slow_derivatives() -> None:
-                known['derivatives'] = published_derivatives(
-                    plain, basis, size, args.angles, args.coordinates
-                )
+                with published_layers():
+                    known['derivatives'] = published_derivatives(
+                        plain, basis, size, args.angles, args.coordinates
+                    )
 
             def slow_gram() -> None:
-                known['gram'] = published_gram(network, batch)
+                with published_layers():
+                    known['gram'] = published_gram(network, batch)
 
             taken = benchmark.time_in_turn([slow_derivatives, slow_gram], args.device, 1)
             published['length distortion'] = taken[0][0] * ours.shape[1] / args.coordinates

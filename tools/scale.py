@@ -1,4 +1,7 @@
-"""Scale a seed architecture without training into a series of networks, each with its config."""
+"""Scale a seed architecture without training into a series of networks, each with its config.
+
+Resumable after a kill (--resume).
+"""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Search a seed architecture without training (REINFORCE on L^E and the NTK condition number)."""
+"""Search a seed architecture without training (REINFORCE on L^E and the NTK condition number).
+
+Resumable after a kill (--resume).
+"""
 
 import argparse
 from pathlib import Path

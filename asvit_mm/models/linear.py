@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 # Below this many multiply-adds the call costs more than the product.
-SMALLEST = 1 << 20
+SMALLEST: float = 1 << 20
 # Rows of a batch up to which the weight's gradient is the faster of the two as well.
 FEW_ROWS = 2048
 
