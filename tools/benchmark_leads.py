@@ -142,6 +142,50 @@ def heads_before_split() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def chunked_backward() -> Iterator[None]:
+    """Attention's backward pass as five batched products on one window and head at a time."""
+    import torch
+    from torch.nn import functional as F
+
+    class Attention(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, q: Any, k: Any, v: Any, scale: float) -> Any:
+            fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+            out, log_sum = fused(q, k, v, 0.0, False, attn_mask=None, scale=scale)
+            ctx.save_for_backward(q, k, v, out, log_sum)
+            ctx.scale = scale
+            return out
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            q, k, v, out, log_sum = (x.flatten(0, 1) for x in ctx.saved_tensors)
+            q, grad = q * ctx.scale, grad.flatten(0, 1)
+            correction = (grad * out).sum(-1, keepdim=True)
+            grads = [torch.empty_like(x) for x in (q, k, v)]
+            columns = k.shape[1]
+            for i in range(len(q)):
+                p = slice(i, i + 1)
+                bias = -log_sum[p, :, None].expand(-1, -1, columns)
+                weights = torch.baddbmm(bias, q[p], k[p].mT).exp_()
+                torch.bmm(weights.mT, grad[p], out=grads[2][p])
+                bias = -correction[p].expand(-1, -1, columns)
+                scores = torch.baddbmm(bias, grad[p], v[p].mT).mul_(weights)
+                torch.bmm(scores, k[p], out=grads[0][p])
+                torch.bmm(scores.mT, q[p], out=grads[1][p])
+            grads[0] *= ctx.scale
+            shape = ctx.saved_tensors[0].shape[:2]
+            return *(x.unflatten(0, shape) for x in grads), None
+
+    def attention(q: Any, k: Any, v: Any, attn_mask: Any = None, scale: float = 1.0) -> Any:
+        if attn_mask is not None:
+            raise ValueError('the variant knows no padding: choose a size whose windows tile')
+        return Attention.apply(q, k, v, scale)
+
+    with replaced(F, 'scaled_dot_product_attention', attention):
+        yield
+
+
 VARIANTS: dict[str, Callable[[], Any]] = {
     "linear layers through torch's own product": torch_linear,
     'windows cut in every block': windows_in_every_block,
@@ -154,7 +198,8 @@ OF_INFERENCE: dict[str, Callable[[], Any]] = {
     'merging by unfolded patches': merging_of_patches,
 }
 OF_TRAINING: dict[str, Callable[[], Any]] = {
-    'heads moved before q, k, v are split': heads_before_split
+    'heads moved before q, k, v are split': heads_before_split,
+    "attention's backward in cache-sized chunks": chunked_backward,
 }
 
 
