@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-# Below this many multiply-adds the call costs more than the product.
-SMALLEST: float = 1 << 20
+# Multiply-adds below which the calls cost more than the product gains.
+SMALLEST: float = 1 << 25
 # Rows of a batch up to which the weight's gradient is the faster of the two as well.
 FEW_ROWS = 2048
 

@@ -6,9 +6,15 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from asvit_mm.models import AsViT
+from asvit_mm.models import linear as module
 from asvit_mm.models.linear import FEW_ROWS, Linear, linear, onednn_takes
 
 WIDTHS = (48, 80)
+
+
+@pytest.fixture(autouse=True)
+def small_products_too(monkeypatch):
+    monkeypatch.setattr(module, 'SMALLEST', 1 << 16)
 
 
 def tensors(*lead, dtype=torch.float32, bias=True):
