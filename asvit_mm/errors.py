@@ -13,6 +13,8 @@ class InputError(ValueError):
 def one_line_errors() -> Iterator[None]:
     """Turn an :class:`InputError` into one line on stderr and exit status 2, Ctrl-C into 130.
 
+    Where a :class:`KeyboardInterrupt` has a message (how to go on), that is the line.
+
     Every other exception keeps its traceback: it is a defect, not a user's mistake.
     """
     try:
@@ -20,6 +22,6 @@ def one_line_errors() -> Iterator[None]:
     except InputError as error:
         print(f'error: {error}', file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or 'interrupted', file=sys.stderr)
         raise SystemExit(130) from None

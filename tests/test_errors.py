@@ -20,3 +20,10 @@ def test_ctrl_c_has_no_traceback(capsys):
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ValueError, match='ours'), one_line_errors():
         raise ValueError('ours')
+
+
+def test_ctrl_c_may_say_how_to_go_on(capsys):
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        raise KeyboardInterrupt('interrupted after 3 steps')
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == 'interrupted after 3 steps\n'

@@ -30,5 +30,10 @@ def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
         help='write configs that train with progressive tokenization',
     )
     parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on with the run in the work dir, which may have been killed at any moment',
+    )
+    parser.add_argument(
         '--overwrite', action='store_true', help='replace the results of an earlier run'
     )

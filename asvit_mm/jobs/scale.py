@@ -4,8 +4,7 @@ Source: As-ViT (arXiv 2202.11921), section 3.4.
 """
 
 import sys
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,16 @@ from ..cost import count_params
 from ..errors import InputError
 from ..search import AutoScaling
 from ..units import format_count, parse_count
-from ..writing import config_name, config_text, plot_scaling, train_command
+from ..writing import DataSource, config_name, config_text, plot_scaling, train_command
 from .folder import RunFolder
+from .resume import RunSettings, open_folder, recalling, resumable
 from .screen import Screen, figure, print_summary
 from .search import cost_rows, costs, found_seed
-from .setup import MeasuringSettings, find_device, prepare, relative, versions
+from .setup import prepare, relative
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaleSettings(MeasuringSettings):
+class ScaleSettings(RunSettings):
     """Settings of a scaling run.
 
     Args:
@@ -38,10 +38,14 @@ class ScaleSettings(MeasuringSettings):
 
 
 def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[str, Any]:
-    """Scale a seed and write trace, result, configs and picture into the work dir.
+    """Scale a seed, or go on with that, and write trace, result, configs and picture.
+
+    Everything is written into the work dir; its trace has a line a candidate (with ``candidate``, its
+    number in the step) and after those of a step a line with the member that it adds to the series.
+    A run that is complete is not done again.
 
     Args:
-        tools: folder of the training tool, for the command that is printed.
+        tools: folder of the tools, for the commands that are printed.
 
     Returns:
         the content of result.json.
@@ -49,8 +53,8 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
     Raises:
         InputError: a user's mistake (nothing has been measured), or no candidate of the first step
             could be measured.
+        KeyboardInterrupt: Ctrl-C while measuring; says how far the run is and how to go on.
     """
-    started = time.perf_counter()
     topology = read_topology(settings.arch)
     smallest, largest = parse_count(settings.min_params), parse_count(settings.max_params)
     data, measure = prepare(settings)
@@ -61,77 +65,105 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
         min_params=smallest,
         max_params=largest,
     )
-    texts: dict[str, str] = {}
-    with RunFolder(settings.work_dir, settings.overwrite) as folder:
-        with Screen('scaling', smallest, counts=False).shown() as screen:
-            best = f'{scaling.start}  {format_count(scaling.count(scaling.start))}'
-
-            def report(candidate: dict[str, Any]) -> None:
-                params = scaling.series[-1]['params'] if scaling.series else 0
-                screen.update(params, f'{best}  (measured {candidate["arch"]})')
-
-            begin = time.perf_counter()
-            while (member := scaling.step(report)) is not None:
-                arch = as_architecture(member['arch'])
-                name = config_name(f'step{member["step"]:02d}', data, settings.progressive)
-                texts[name] = config_text(
-                    arch,
-                    data,
-                    progressive=settings.progressive,
-                    path=relative(folder.configs / name),
-                )
-                member.update(
-                    costs(arch, data),
-                    config=f'configs/{name}',
-                    seconds=round(time.perf_counter() - begin, 3),
-                )
-                folder.append(member)
-                best = f'{arch}  {format_count(member["params"])}'
-                screen.update(
-                    member['params'],
-                    f'{best}  L^E {figure(member["length_distortion"])}  '
-                    f'kappa {figure(member["ntk_condition_number"])}',
-                )
-                begin = time.perf_counter()
-        if not scaling.series:
-            raise InputError(f'{scaling.stopped}: try a larger --batch-size or --img-size')
-        series = [
-            {key: value for key, value in member.items() if key != 'candidates'}
-            for member in scaling.series
-        ]
-        last = series[-1]
-        result = {
-            'task': 'scale',
-            'arch': last['arch'],
-            'topology': str(topology),
-            'series': series,
-            'reached': scaling.reached,
-            'stopped': scaling.stopped,
-            'min_params': smallest,
-            'max_params': largest,
-            'seconds': round(time.perf_counter() - started, 1),
-            'settings': {**asdict(settings), 'img_size': settings.pixels},
-            'versions': versions(find_device(settings.device)),
-        }
-        picture = plot_scaling(scaling.series, folder.path / 'scaling.png', smallest, largest)
-        folder.write_configs(texts)
-        folder.write_result(result)
+    folder = open_folder(
+        settings, 'scale', arch=str(topology), min_params=smallest, max_params=largest
+    )
+    command = settings.command(tools / 'scale.py', 'arch')
+    with folder, resumable(lambda: _so_far(folder), command):
+        result = folder.read_result()
+        if result is not None:
+            print(f'the scaling run in {relative(folder.path)} is complete: its result')
+        else:
+            candidates = [record for record in folder.kept if 'candidate' in record]
+            if folder.resumed:
+                steps = len(folder.kept) - len(candidates)
+                print(f'resumed: {steps} steps are done, {len(candidates)} candidates measured')
+            scaling.measure = recalling(measure, candidates)
+            result = _scale(settings, data, scaling, folder)
+    series = result['series']
     print_series(series)
-    config = folder.path / last['config']
+    last = series[-1]
     print_summary(
         {
             'architecture': last['arch'],
             **cost_rows(last),
-            'stopped': str(scaling.stopped),
-            'time': f'{result["seconds"]:.1f} s for a series of {len(series)}',
-            'written': ', '.join(map(relative, (folder.result, folder.trace, picture))),
+            'stopped': str(result['stopped']),
+            'time': f'{folder.seconds:.1f} s for a series of {len(series)}',
+            'written': ', '.join(
+                map(relative, (folder.result, folder.trace, folder.path / 'scaling.png'))
+            ),
             'configs': f'{len(series)} in {relative(folder.configs)}, the last one is trained with',
             'train it': train_command(
-                relative(config), data, python=relative(Path(sys.executable)), tools=relative(tools)
+                relative(folder.path / last['config']),
+                data,
+                python=relative(Path(sys.executable)),
+                tools=relative(tools),
             ),
         }
     )
     return result
+
+
+def _scale(
+    settings: ScaleSettings,
+    data: DataSource,
+    scaling: AutoScaling,
+    folder: RunFolder,
+) -> dict[str, Any]:
+    """Work through the steps, what the trace has without measuring, and write the result."""
+    texts: dict[str, str] = {}
+    best = f'{scaling.start}  {format_count(scaling.count(scaling.start))}'
+    with Screen('scaling', scaling.min_params, counts=False).shown() as screen:
+
+        def show(text: str) -> None:
+            if not folder.replaying:
+                params = scaling.series[-1]['params'] if scaling.series else 0
+                screen.update(params, f'{best}  {text}')
+
+        def report(candidate: dict[str, Any]) -> None:
+            folder.append(candidate)
+            show(f'(measured {candidate["arch"]})')
+
+        while (member := scaling.step(report)) is not None:
+            arch = as_architecture(member['arch'])
+            name = config_name(f'step{member["step"]:02d}', data, settings.progressive)
+            member.update(costs(arch, data), config=f'configs/{name}')
+            folder.append(member)
+            texts[name] = config_text(
+                arch, data, progressive=settings.progressive, path=relative(folder.configs / name)
+            )
+            best = f'{arch}  {format_count(member["params"])}'
+            show(
+                f'L^E {figure(member["length_distortion"])}  '
+                f'kappa {figure(member["ntk_condition_number"])}'
+            )
+    if not scaling.series:
+        raise InputError(f'{scaling.stopped}: try a larger --batch-size or --img-size')
+    series = [
+        {key: value for key, value in member.items() if key != 'candidates'}
+        for member in scaling.series
+    ]
+    plot_scaling(
+        scaling.series, folder.path / 'scaling.png', scaling.min_params, scaling.max_params
+    )
+    folder.write_configs(texts)
+    return folder.write_result(
+        {
+            'arch': series[-1]['arch'],
+            'topology': str(scaling.topology),
+            'series': series,
+            'reached': scaling.reached,
+            'stopped': scaling.stopped,
+            'min_params': scaling.min_params,
+            'max_params': scaling.max_params,
+        }
+    )
+
+
+def _so_far(folder: RunFolder) -> str:
+    members = [record for record in folder.records if 'candidate' not in record]
+    found = f', largest network so far {members[-1]["arch"]}' if members else ''
+    return f'{len(members)} steps and {len(folder.records) - len(members)} candidates{found}'
 
 
 def read_topology(spec: str) -> Architecture:

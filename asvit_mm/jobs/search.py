@@ -2,24 +2,24 @@
 
 import json
 import sys
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
 from ..cost import count_macs, count_params
 from ..errors import InputError
-from ..search import ReinforceSearch, measured_fields
+from ..search import Measure, ReinforceSearch, measured_fields
 from ..units import format_count
 from ..writing import DataSource, config_name, config_text, plot_search, train_command
 from .folder import RunFolder
+from .resume import RunSettings, open_folder, recalling, resumable
 from .screen import Screen, figure, print_summary
-from .setup import MeasuringSettings, check_at_least, find_device, prepare, relative, versions
+from .setup import check_at_least, prepare, relative
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchSettings(MeasuringSettings):
+class SearchSettings(RunSettings):
     """Settings of a search.
 
     Args:
@@ -34,73 +34,99 @@ class SearchSettings(MeasuringSettings):
 
 
 def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[str, Any]:
-    """Search a seed and write trace, result, config and picture into the work dir.
+    """Search a seed, or go on with a search, and write trace, result, config and picture.
+
+    Everything is written into the work dir; its trace has a line a step. A search that is complete
+    is not done again.
 
     Args:
-        tools: folder of the training tool, for the command that is printed.
+        tools: folder of the tools, for the commands that are printed.
 
     Returns:
         the content of result.json.
 
     Raises:
         InputError: a user's mistake (nothing has been measured), or no network could be measured.
+        KeyboardInterrupt: Ctrl-C while measuring; says how far the search is and how to go on.
     """
-    started = time.perf_counter()
     data, measure = prepare(settings)
-    search = ReinforceSearch(measure, seed=settings.seed)
-    trace = []
-    with RunFolder(settings.work_dir, settings.overwrite) as folder:
-        with Screen('search', settings.steps).shown() as screen:
-            for _ in range(settings.steps):
-                begin = time.perf_counter()
-                record = search.step()
-                record['seconds'] = round(time.perf_counter() - begin, 3)
-                folder.append(record)
-                trace.append(record)
+    folder = open_folder(settings, 'search')
+    command = settings.command(tools / 'search.py')
+    with folder, resumable(lambda: _so_far(folder, settings.steps), command):
+        result = folder.read_result()
+        if result is not None:
+            print(f'the search in {relative(folder.path)} is complete: its result')
+        else:
+            if folder.resumed:
+                print(f'resumed: {len(folder.kept)} of {settings.steps} steps are done')
+            result = _search(settings, data, measure, folder)
+    config = relative(folder.path / result['config'])
+    print_summary(
+        {
+            'architecture': result['arch'],
+            **cost_rows(result),
+            'length distortion': f'{figure(result["length_distortion"])} (higher is better)',
+            'NTK condition number': f'{figure(result["ntk_condition_number"])} (lower is better)',
+            'time': f'{folder.seconds:.1f} s for {settings.steps} steps',
+            'written': ', '.join(
+                map(relative, (folder.result, folder.trace, folder.path / 'search.png'))
+            )
+            + f', {config}',
+            'train it': train_command(
+                config, data, python=relative(Path(sys.executable)), tools=relative(tools)
+            ),
+        }
+    )
+    return result
+
+
+def _search(
+    settings: SearchSettings,
+    data: DataSource,
+    measure: Measure,
+    folder: RunFolder,
+) -> dict[str, Any]:
+    """Work through the steps, those of the trace without measuring, and write the result."""
+    search = ReinforceSearch(recalling(measure, folder.kept), seed=settings.seed)
+    with Screen('search', settings.steps).shown() as screen:
+        for _ in range(settings.steps):
+            record = search.step()
+            folder.append(record)
+            if not folder.replaying:
                 screen.update(
                     search.steps_done,
                     f'{record["most_likely"]}  L^E {figure(record["length_distortion"])}  '
                     f'kappa {figure(record["ntk_condition_number"])}',
                 )
-        if all(record['ntk_condition_number'] is None for record in trace):
-            raise InputError(
-                f'no network of the {settings.steps} steps could be measured ({trace[-1]["bad"]}): '
-                'try a larger --batch-size or --img-size'
-            )
-        found = search.most_likely
-        name = config_name('seed', data, settings.progressive)
-        path = folder.configs / name
-        text = config_text(found, data, progressive=settings.progressive, path=relative(path))
-        result = {
-            'task': 'search',
+    if all(record['ntk_condition_number'] is None for record in folder.records):
+        bad = folder.records[-1]['bad']
+        raise InputError(
+            f'no network of the {settings.steps} steps could be measured ({bad}): '
+            'try a larger --batch-size or --img-size'
+        )
+    found = search.most_likely
+    measured = measured_fields(measure(found, settings.steps))
+    name = config_name('seed', data, settings.progressive)
+    path = relative(folder.configs / name)
+    plot_search(folder.records, folder.path / 'search.png')
+    folder.write_configs(
+        {name: config_text(found, data, progressive=settings.progressive, path=path)}
+    )
+    return folder.write_result(
+        {
             'arch': str(found),
-            **measured_fields(measure(found, settings.steps)),
+            **measured,
             **costs(found, data),
             'config': f'configs/{name}',
             'steps': settings.steps,
-            'seconds': round(time.perf_counter() - started, 1),
-            'settings': {**asdict(settings), 'img_size': settings.pixels},
-            'versions': versions(find_device(settings.device)),
-        }
-        plot_search(trace, folder.path / 'search.png')
-        folder.write_configs({name: text})
-        folder.write_result(result)
-    print_summary(
-        {
-            'architecture': str(found),
-            **cost_rows(result),
-            'length distortion': f'{figure(result["length_distortion"])} (higher is better)',
-            'NTK condition number': f'{figure(result["ntk_condition_number"])} (lower is better)',
-            'time': f'{result["seconds"]:.1f} s for {settings.steps} steps',
-            'written': ', '.join(
-                relative(p) for p in (folder.result, folder.trace, folder.path / 'search.png', path)
-            ),
-            'train it': train_command(
-                relative(path), data, python=relative(Path(sys.executable)), tools=relative(tools)
-            ),
         }
     )
-    return result
+
+
+def _so_far(folder: RunFolder, steps: int) -> str:
+    done = folder.records
+    found = f', most likely so far {done[-1]["most_likely"]}' if done else ''
+    return f'{len(done)} of {steps} steps{found}'
 
 
 def costs(arch: Architecture, data: DataSource) -> dict[str, int]:

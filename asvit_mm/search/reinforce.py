@@ -16,8 +16,8 @@ LOGIT_STD = 1e-3
 class ReinforceSearch:
     """Independent categoricals, one a choice, moved towards networks of higher reward.
 
-    Every draw comes from (seed, step) alone, so a run that is stopped, saved with ``state_dict``
-    and loaded into a new object goes on exactly as it would have.
+    Every draw comes from (seed, step) alone, so a run that was stopped goes on exactly as it would
+    have once a new object has gone through its steps with a ``measure`` that recalls their scores.
 
     Args:
         measure: called with an architecture and the step.
@@ -105,35 +105,6 @@ class ReinforceSearch:
             'entropy': entropy,
             'most_likely': str(self.most_likely),
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, as plain data (exact through JSON)."""
-        adam = self.optimizer.state_dict()['state'].get(0, {})
-        return {
-            'seed': self.seed,
-            'logits': self.logits.tolist(),
-            'adam': {name: value.tolist() for name, value in adam.items()},
-            'baseline': [self.baseline.weighted_sum, self.baseline.weight],
-            'length_distortions': list(self.length_distortions),
-            'kappas': list(self.kappas),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the state that ``state_dict`` gave."""
-        self.seed = state['seed']
-        with torch.no_grad():
-            self.logits.copy_(torch.tensor(state['logits'], dtype=self.logits.dtype))
-        optimizer = self.optimizer.state_dict()
-        if state['adam']:
-            optimizer['state'] = {0: {k: torch.tensor(v) for k, v in state['adam'].items()}}
-            for name in ('exp_avg', 'exp_avg_sq'):
-                optimizer['state'][0][name] = torch.tensor(
-                    state['adam'][name], dtype=self.logits.dtype
-                )
-        self.optimizer.load_state_dict(optimizer)
-        self.baseline.weighted_sum, self.baseline.weight = state['baseline']
-        self.length_distortions = list(state['length_distortions'])
-        self.kappas = list(state['kappas'])
 
     def _policy(self) -> list[torch.distributions.Categorical]:
         return [

@@ -84,7 +84,8 @@ class AutoScaling:
         """Measure one step's candidates and take the best.
 
         Args:
-            report: called with every candidate as soon as it is measured.
+            report: called with every candidate as soon as it is measured: plain data, with the step and
+                the candidate's number in it (from 0).
 
         Returns:
             The series' new member as plain data (arch, proxy, depths, width, params, the two
@@ -116,7 +117,7 @@ class AutoScaling:
                 }
             )
             if report is not None:
-                report(candidates[-1])
+                report({'step': number, 'candidate': i, **candidates[-1]})
         ranked = [i for i, candidate in enumerate(candidates) if 'bad' not in candidate] or [
             i
             for i, candidate in enumerate(candidates)
@@ -155,24 +156,6 @@ class AutoScaling:
     def reached(self) -> bool:
         """Whether the last network of the series has at least ``min_params`` parameters."""
         return bool(self.series) and self.series[-1]['params'] >= self.min_params
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, as plain data."""
-        return {
-            'topology': str(self.topology),
-            'depths': list(self.depths),
-            'proxy_width': self.proxy_width,
-            'series': list(self.series),
-            'stopped': self.stopped,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the state that ``state_dict`` gave."""
-        self.topology = Architecture.parse(state['topology'])
-        self.depths = tuple(state['depths'])
-        self.proxy_width = state['proxy_width']
-        self.series = list(state['series'])
-        self.stopped = state['stopped']
 
     def _check_budget(self) -> None:
         if self.min_params > self.max_params:

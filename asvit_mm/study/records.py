@@ -2,12 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..files import atomic_write_json
+from ..identity import first_difference, read_object
 
 FORMAT = 1
 REPORTS = ('report.json', 'report.md', 'scatter.png')
@@ -92,7 +93,7 @@ class StudyFolder:
 
     def _read(self, index: int) -> dict[str, Any]:
         path = self.record(index)
-        record = _read_json(path, 'remove it and give --resume: it is done again')
+        record = read_object(path, 'remove it and give --resume: it is done again')
         expected = {
             'format': FORMAT,
             'index': index,
@@ -107,15 +108,13 @@ class StudyFolder:
         return record
 
     def _check_same(self) -> None:
-        theirs = _read_json(self.settings, 'give --overwrite, or another --work-dir')
-        before, now = dict(_flat(theirs)), dict(_flat(self.study))
-        for key in {**now, **before}:
-            if before.get(key) != now.get(key):
-                raise InputError(
-                    f'{self.settings} is of another study ({key} is {before.get(key)!r} there and '
-                    f'{now.get(key)!r} here): resume it with its own settings, give --overwrite, or '
-                    'another --work-dir'
-                )
+        theirs = read_object(self.settings, 'give --overwrite, or another --work-dir')
+        difference = first_difference(theirs, self.study)
+        if difference:
+            raise InputError(
+                f'{self.settings} is of another study ({difference}): resume it with its own settings, '
+                'give --overwrite, or another --work-dir'
+            )
 
     def _remove(self) -> None:
         self.settings.unlink(missing_ok=True)
@@ -123,26 +122,3 @@ class StudyFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in REPORTS:
             (self.path / name).unlink(missing_ok=True)
-
-
-def _read_json(path: Path, advice: str) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise InputError(f'{path} cannot be read ({error}): {advice}') from None
-    if not isinstance(value, dict):
-        raise InputError(f'{path} holds a {type(value).__name__}, no object: {advice}')
-    return value
-
-
-def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted keys and plain values, so that a difference can be named."""
-    items: Any = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        items = enumerate(value)
-    else:
-        yield prefix, value
-    for key, item in items:
-        yield from _flat(item, f'{prefix}.{key}' if prefix else str(key))

@@ -1,6 +1,8 @@
 """tools/search.py as a process: what it writes, determinism, and the lines of its refusals."""
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,22 +15,23 @@ from PIL import Image
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_params
 
+from .kills import cut, files, stopped
 from .runs import TINY, TOOLS, Here, tool
+
+STEPS = 6
+RUN = ('--work-dir', 'run', '--data', 'digits', '--steps', STEPS, *TINY)
 
 
 def records(work_dir):
     lines = (work_dir / 'trace.jsonl').read_text().splitlines()
-    found = [json.loads(line) for line in lines]
-    return [{k: v for k, v in record.items() if k != 'seconds'} for record in found]
+    return [json.loads(line) for line in lines]
 
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
     """A folder with a finished search in run/, and the process."""
     folder = tmp_path_factory.mktemp('search')
-    done = tool(
-        'search.py', '--work-dir', 'run', '--data', 'digits', '--steps', 3, *TINY, cwd=folder
-    )
+    done = tool('search.py', *RUN, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -42,7 +45,7 @@ def test_result(finished):
     assert result['length_distortion'] > 0
     assert result['ntk_condition_number'] >= 1
     assert result['settings']['seed'] == 0
-    assert (result['steps'], len(records(folder / 'run'))) == (3, 3)
+    assert (result['steps'], len(records(folder / 'run'))) == (STEPS, STEPS)
     assert str(arch) in done.stdout
     assert (folder / 'run' / 'search.png').stat().st_size > 10_000
 
@@ -83,7 +86,7 @@ def test_results_are_not_overwritten_unasked(finished):
     args = ('--work-dir', 'run', '--data', 'noise', '--steps', 1, *TINY)
     done = tool('search.py', *args, cwd=folder)
     assert done.returncode == 2
-    assert done.stderr.startswith('error: run/result.json exists already')
+    assert done.stderr.startswith('error: run/run.json exists already: give --resume')
     assert done.stderr.count('\n') == 1
     assert (folder / 'run' / 'trace.jsonl').read_text() == before
 
@@ -150,3 +153,97 @@ def test_help_is_cheap(name):
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert '--img-size' in done.stdout
     assert time.perf_counter() - begin < 10
+
+
+@pytest.mark.slow
+def test_killed_interrupted_and_resumed(finished, tmp_path):
+    folder, _ = finished
+    run, trace = ('search.py', *RUN), tmp_path / 'run' / 'trace.jsonl'
+    status, _ = stopped(*run, cwd=tmp_path, trace=trace, lines=1, signal=signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert 1 <= len(records(tmp_path / 'run')) < STEPS
+    kept = trace.read_bytes()
+    kept = kept[: kept.rfind(b'\n') + 1]
+
+    status, errors = stopped(
+        *run, '--resume', cwd=tmp_path, trace=trace, lines=kept.count(b'\n') + 1,
+        signal=signal.SIGINT,
+    )  # fmt: skip
+    done = records(tmp_path / 'run')
+    assert status == 130
+    assert trace.read_bytes().startswith(kept)
+    line, command = errors.rstrip('\n').split('; go on with: ')
+    assert line == (
+        f'interrupted after {len(done)} of {STEPS} steps, most likely so far '
+        f'{done[-1]["most_likely"]}'
+    )
+    assert not (tmp_path / 'run' / 'result.json').exists()
+
+    again = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert f'resumed: {len(done)} of {STEPS} steps are done' in again.stdout
+    assert files(tmp_path / 'run') == files(folder / 'run')
+
+
+@pytest.fixture
+def copied(finished, here):
+    """The finished search in run/ of this test's own folder."""
+    shutil.copytree(finished[0] / 'run', here.folder / 'run')
+    return here.folder / 'run'
+
+
+@pytest.mark.parametrize('share', [0, 0.3, 0.999, 1])
+def test_a_trace_cut_anywhere(finished, copied, here, share):
+    whole = (copied / 'trace.jsonl').read_bytes()
+    cut(copied, int(share * len(whole)))
+    here.run('search.py', *RUN, '--resume')
+    assert files(copied) == files(finished[0] / 'run')
+
+
+def test_a_finished_search_is_not_done_again(finished, copied, here):
+    out = here.run('search.py', *RUN, '--resume')
+    assert 'the search in run is complete' in out
+    assert json.loads((copied / 'result.json').read_text())['arch'] in out
+    assert out.splitlines()[-6:-2] == finished[1].stdout.splitlines()[-6:-2]
+    assert files(copied) == files(finished[0] / 'run')
+
+
+def test_resuming_nothing_starts_from_scratch(finished, here):
+    out = here.run('search.py', *RUN, '--resume')
+    assert 'run holds no run yet: this one starts from scratch' in out
+    assert files(here.folder / 'run') == files(finished[0] / 'run')
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['--steps', '9'], f'settings.steps is {STEPS} there and 9 here'),
+        (['--seed', '3'], 'settings.seed is 0 there and 3 here'),
+        (['--progressive'], 'settings.progressive is False there and True here'),
+        (['--overwrite'], 'give one'),
+    ],
+)
+def test_what_is_not_resumed(finished, copied, here, args, words):
+    assert words in here.refusal('search.py', *RUN, '--resume', *args)
+    assert files(copied) == files(finished[0] / 'run')
+
+
+@pytest.mark.parametrize(
+    ('name', 'old', 'new', 'words'),
+    [
+        ('trace.jsonl', '"step": 1', '"step": 4', 'line 2 of run/trace.jsonl is not what this run'),
+        ('trace.jsonl', '"reward": 0.0', '"reward": 0.5', 'reward is 0.5 there and 0.0 here'),
+        ('run.json', '"format": 1', '"format": 2', 'format is 2 there and 1 here'),
+        ('run.json', '"torch": "', '"torch": "1', 'versions.torch is '),
+        ('run.json', '}', '', 'run/run.json cannot be read'),
+    ],
+)
+def test_altered_state(copied, here, name, old, new, words):
+    whole = (copied / 'trace.jsonl').stat().st_size
+    cut(copied, whole)
+    text = (copied / name).read_text()
+    assert old in text
+    (copied / name).write_text(text.replace(old, new, 1))
+    assert words in here.refusal('search.py', *RUN, '--resume')
+    assert not (copied / 'result.json').exists()

@@ -1,0 +1,234 @@
+"""The folder of a run: killed anywhere it goes on to the same files; what it refuses."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asvit_mm.errors import InputError
+from asvit_mm.jobs.folder import RunFolder
+
+RUN = {'task': 'count', 'settings': {'steps': 6, 'words': ('a', 'b')}, 'versions': {'torch': '2'}}
+STEPS = 6
+
+
+def record(i):
+    return {'step': i, 'value': 0.1 * i, 'text': 'a line of more than a few bytes é'}
+
+
+def work(path, run=RUN, *, until=STEPS, **kwargs):
+    """A run, stopped before step ``until``; returns how many records it took from the file."""
+    with RunFolder(str(path), run, **kwargs) as folder:
+        for i in range(until):
+            folder.append(record(i))
+        if until == STEPS:
+            folder.write_configs({'a.py': 'a = 1\n'})
+            folder.write_result({'found': 5})
+        return len(folder.kept)
+
+
+def files(path):
+    """Content by name, without the times."""
+    return {
+        str(p.relative_to(path)): p.read_bytes()
+        for p in path.rglob('*')
+        if p.is_file() and p.name != 'timing.jsonl'
+    }
+
+
+@pytest.fixture
+def whole(tmp_path):
+    work(tmp_path / 'whole')
+    return tmp_path / 'whole'
+
+
+def test_an_undisturbed_run(whole):
+    assert sorted(files(whole)) == ['configs/a.py', 'result.json', 'run.json', 'trace.jsonl']
+    lines = (whole / 'trace.jsonl').read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [record(i) for i in range(STEPS)]
+    run = json.loads((whole / 'run.json').read_text())
+    assert run['format'] == 1
+    assert run['settings'] == {'steps': 6, 'words': ['a', 'b']}
+    assert json.loads((whole / 'result.json').read_text()) == {'found': 5, **run}
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=40)
+def test_killed_at_any_byte(tmp_path_factory, data):
+    """Also more than once: every part goes on from the one before."""
+    folder = tmp_path_factory.mktemp('killed')
+    work(folder / 'whole')
+    size = len((folder / 'whole' / 'trace.jsonl').read_bytes())
+    cuts = sorted(data.draw(st.lists(st.integers(0, size), min_size=1, max_size=3)))
+    broken = folder / 'broken'
+    for i, cut in enumerate(cuts):
+        work(broken, until=STEPS - 1 if cut < size else STEPS, resume=i > 0)
+        for name in ('trace.jsonl', 'timing.jsonl'):
+            (broken / name).write_bytes((broken / name).read_bytes()[:cut])
+        shutil.rmtree(broken / 'configs', ignore_errors=True)
+        (broken / 'result.json').unlink(missing_ok=True)
+    kept = (broken / 'trace.jsonl').read_bytes().count(b'\n')
+    assert work(broken, resume=True) == kept
+    assert files(broken) == files(folder / 'whole')
+
+
+@pytest.mark.parametrize('left', ['run.json', 'trace.jsonl', 'configs'])
+def test_killed_between_two_files(whole, tmp_path, left):
+    """The order of writing: everything after ``left`` is not there yet."""
+    written = ['run.json', 'trace.jsonl', 'configs', 'result.json']
+    for name in written[written.index(left) + 1 :]:
+        path = whole / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (whole / '.configs.a1_b2c3d').mkdir()
+    (whole / '.result.json.a1_b2c3d').write_text('{"fou')
+    work(whole, resume=True)
+    work(tmp_path / 'again')
+    assert files(whole) == files(tmp_path / 'again')
+    assert not (whole / '.configs.a1_b2c3d').exists()
+
+
+def test_resuming_nothing_begins(tmp_path):
+    with RunFolder(str(tmp_path / 'new'), RUN, resume=True) as folder:
+        assert not folder.resumed
+        assert (folder.kept, folder.replaying, folder.read_result()) == ([], False, None)
+
+
+def test_a_complete_run_gives_its_result(whole):
+    before = files(whole)
+    with RunFolder(str(whole), RUN, resume=True) as folder:
+        assert folder.read_result()['found'] == 5
+        assert len(folder.records) == STEPS
+    assert files(whole) == before
+
+
+def test_times_of_all_parts_are_summed(tmp_path):
+    work(tmp_path / 'run', until=2)
+    (tmp_path / 'run' / 'timing.jsonl').write_text(
+        '{"line": 1, "seconds": 20.5}\n{"line": 2, "seconds": 1.5}\n{"line"'
+    )
+    with RunFolder(str(tmp_path / 'run'), RUN, resume=True) as folder:
+        for i in range(3):
+            folder.append(record(i))
+        assert 22 <= folder.seconds < 25
+    times = [json.loads(line) for line in folder.timing.read_text().splitlines()]
+    assert [time['line'] for time in times] == [1, 2, 3]
+
+
+def test_the_first_parts_number_of_threads_goes_on(tmp_path):
+    threads = torch.get_num_threads()
+    work(tmp_path / 'run', until=1)
+    try:
+        torch.set_num_threads(threads + 1)
+        with RunFolder(str(tmp_path / 'run'), RUN, resume=True):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'task': 'scale'}, "task is 'count' there and 'scale' here"),
+        ({'settings': {**RUN['settings'], 'steps': 7}}, 'settings.steps is 6 there and 7 here'),
+        ({'settings': {**RUN['settings'], 'words': ['a']}}, "['a', 'b'] there and ['a'] here"),
+        ({'versions': {'torch': '3'}}, "versions.torch is '2' there and '3' here"),
+    ],
+)
+def test_another_run_is_not_gone_on_with(whole, change, words):
+    before = files(whole)
+    with pytest.raises(InputError) as error:
+        RunFolder(str(whole), {**RUN, **change}, resume=True)
+    assert words in str(error.value)
+    assert '\n' not in str(error.value)
+    assert files(whole) == before
+
+
+@pytest.mark.parametrize(
+    ('name', 'text', 'words'),
+    [
+        ('run.json', '{"format": 2, "more": 1}', 'format is 2 there and 1 here'),
+        ('run.json', '{"format": 1, "task"', 'cannot be read'),
+        ('run.json', '[]', 'holds a list'),
+        ('run.json', '{"threads": true}', 'format is None there'),
+        ('trace.jsonl', 'step 1\n', 'line 1 of'),
+        ('trace.jsonl', '{"step": 0}\n\n', 'line 2 of'),
+        ('trace.jsonl', '3\n', 'holds a int'),
+        ('timing.jsonl', 'fast\n', 'line 1 of'),
+    ],
+)
+def test_a_foreign_file(whole, name, text, words):
+    (whole / name).write_text(text)
+    with pytest.raises(InputError, match='another --work-dir') as error:
+        RunFolder(str(whole), RUN, resume=True)
+    assert words in str(error.value)
+    assert str(whole / name) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('{}', 'format is None there and 1 here'),
+        ('{"found"', 'cannot be read'),
+    ],
+)
+def test_a_foreign_result(whole, text, words):
+    (whole / 'result.json').write_text(text)
+    with (
+        RunFolder(str(whole), RUN, resume=True) as folder,
+        pytest.raises(InputError, match=words),
+    ):
+        folder.read_result()
+
+
+def test_a_trace_without_its_run(whole):
+    (whole / 'run.json').unlink()
+    before = files(whole)
+    with pytest.raises(InputError, match=r'is there without a run\.json'):
+        RunFolder(str(whole), RUN, resume=True)
+    assert files(whole) == before
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'words'),
+    [
+        ('"value": 0.2', '"value": 0.3', r'line 3 of .* \(value is 0\.3 there and 0\.2 here\)'),
+        ('"value": 0.2', '"value":  0.2', 'line 3 of .* spelt otherwise'),
+        ('"step": 0', '"step": false', 'line 1 of .* spelt otherwise'),
+    ],
+)
+def test_an_altered_record(whole, old, new, words):
+    (whole / 'result.json').unlink()
+    trace = (whole / 'trace.jsonl').read_text()
+    assert old in trace
+    (whole / 'trace.jsonl').write_text(trace.replace(old, new))
+    with pytest.raises(InputError, match=words):
+        work(whole, resume=True)
+
+
+def test_more_records_than_the_run_gives(whole):
+    (whole / 'result.json').unlink()
+    with (whole / 'trace.jsonl').open('a') as file:
+        file.write('{"step": 6}\n')
+    with pytest.raises(InputError, match='has 7 lines and this run gives 6'):
+        work(whole, resume=True)
+
+
+@pytest.mark.parametrize('name', ['run.json', 'trace.jsonl', 'configs', 'search.png'])
+def test_anything_of_a_run_is_not_replaced_unasked(tmp_path, name):
+    (tmp_path / name).write_text('')
+    with pytest.raises(InputError, match=f'{name} exists already: give --resume') as error:
+        RunFolder(str(tmp_path), RUN)
+    assert '--overwrite' in str(error.value)
+    with pytest.raises(InputError, match='give one'):
+        RunFolder(str(tmp_path), RUN, resume=True, overwrite=True)
+
+
+def test_overwrite_removes_what_is_a_runs_only(whole):
+    (whole / 'mine.txt').write_text('mine')
+    (whole / 'search.png').write_text('old')
+    with RunFolder(str(whole), RUN, overwrite=True):
+        assert set(files(whole)) == {'mine.txt', 'run.json', 'trace.jsonl'}

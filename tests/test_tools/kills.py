@@ -1,0 +1,54 @@
+"""Stopping a tool in the middle of its work, and comparing what runs wrote."""
+
+import os
+import subprocess
+import sys
+import time
+
+from .runs import TOOLS
+
+
+def stopped(name, *args, cwd, trace, lines, signal):
+    """Start a tool and send it ``signal`` when the trace has that many lines.
+
+    Returns its status and what it wrote to stderr.
+    """
+    process = subprocess.Popen(
+        [sys.executable, TOOLS / name, *map(str, args)],
+        cwd=cwd,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not trace.exists() or trace.read_bytes().count(b'\n') < lines:
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.002)
+        process.send_signal(signal)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, errors
+
+
+def files(work_dir):
+    """Content by name of everything that a run wrote, but its times."""
+    return {
+        str(path.relative_to(work_dir)): path.read_bytes()
+        for path in work_dir.rglob('*')
+        if path.is_file() and path.name != 'timing.jsonl'
+    }
+
+
+def cut(work_dir, at):
+    """Make of a finished run one that was killed when its trace had ``at`` bytes."""
+    for path in (work_dir / 'configs').iterdir():
+        path.unlink()
+    for name in ('result.json', 'search.png', 'scaling.png'):
+        (work_dir / name).unlink(missing_ok=True)
+    trace = work_dir / 'trace.jsonl'
+    trace.write_bytes(trace.read_bytes()[:at])
