@@ -50,6 +50,57 @@ def test_rows_that_are_not_contiguous():
     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
+def test_a_bias_that_is_not_contiguous():
+    x, weight, bias = tensors(8, 100)
+    with torch.no_grad():
+        for odd in (torch.stack([bias, bias + 1], 1)[:, 0], bias[:1].expand(len(bias))):
+            torch.testing.assert_close(
+                linear(x, weight, odd), F.linear(x, weight, odd), rtol=1e-5, atol=1e-5
+            )
+
+
+def test_batched_gradients():
+    inputs = tensors(8, 100)
+    out = linear(*inputs)
+    directions = torch.randn(3, *out.shape, generator=torch.Generator().manual_seed(2))
+    batched = torch.autograd.grad(out, inputs, directions, is_grads_batched=True, retain_graph=True)
+    for i, direction in enumerate(directions):
+        for got, want in zip(
+            batched, torch.autograd.grad(out, inputs, direction, retain_graph=True), strict=True
+        ):
+            torch.testing.assert_close(got[i], want, rtol=1e-4, atol=1e-4)
+
+
+def test_only_what_a_gradient_needs_is_kept():
+    x, weight, bias = tensors(8, 100)
+    out = linear(x, weight.detach(), bias.detach())
+    assert [t is None for t in out.grad_fn.saved_tensors] == [True, False]
+    out = linear(x.detach(), weight, bias)
+    assert [t is None for t in out.grad_fn.saved_tensors] == [False, True]
+
+
+def test_shapes_that_do_not_fit_are_named():
+    x, weight, bias = tensors(8, 100)
+    with pytest.raises(RuntimeError, match='shapes'):
+        linear(x[..., 1:], weight, bias)
+
+
+class Wrapped(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        seen.append(func)
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+seen = []
+
+
+def test_tensor_subclasses_see_the_plain_operation():
+    x, weight, bias = tensors(8, 100)
+    linear(x, weight.detach().as_subclass(Wrapped), bias)
+    assert F.linear in seen
+
+
 def test_second_derivatives():
     def curvature(function):
         x, weight, bias = tensors(8, 100)
