@@ -42,7 +42,7 @@ def find_share(launcher: str) -> Share:
     """This process's share by the environment of ``launcher`` ('none' or 'pytorch': torchrun).
 
     Raises:
-        InputError: not started by torchrun.
+        InputError: not started by torchrun, or its variables hold no numbers.
     """
     if launcher == 'none':
         return Share()
@@ -50,9 +50,13 @@ def find_share(launcher: str) -> Share:
     if missing:
         raise InputError(
             f'--launcher {launcher} without {missing[0]} in the environment: start it by torchrun '
-            '--nproc_per_node=2 tools/correlate.py ..., or use --launcher none'
+            '--nproc_per_node=2 and the tool, or use --launcher none'
         )
-    rank, world_size, local_rank = (int(os.environ[name]) for name in _VARIABLES[:3])
+    try:
+        rank, world_size, local_rank = (int(os.environ[name]) for name in _VARIABLES[:3])
+    except ValueError:
+        values = ', '.join(f'{name}={os.environ[name]}' for name in _VARIABLES[:3])
+        raise InputError(f'{values} are no numbers: start it by torchrun') from None
     return Share(rank, world_size, local_rank)
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from asvit_mm.errors import one_line_errors
+from asvit_mm.errors import InputError, one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,19 +51,24 @@ def published_layers() -> Iterator[None]:
         linear.SMALLEST = smallest
 
 
-def published_derivatives(model: Any, basis: Any, size: int, angles: int, coordinates: int) -> Any:
-    """dz/dt (angles, coordinates) of the first coordinates: one backward pass each."""
+def published_output(model: Any, basis: Any, size: int, angles: int) -> tuple[Any, Any]:
+    """The angles t and z(t) (angles, C4), with the graph between them."""
     import torch
 
     parameter = next(model.parameters())
     t = torch.linspace(0, 2 * math.pi, angles, dtype=torch.float64, requires_grad=True)
     circle = torch.stack([t.cos(), t.sin()]).to(parameter)
     images = (basis.to(parameter) @ circle).T.reshape(angles, -1, size, size)
-    output = model.pooled_tokens(images)
-    columns = []
-    for i in range(coordinates):
-        (gradient,) = torch.autograd.grad(output[:, i].sum(), t, retain_graph=True)
-        columns.append(gradient)
+    return t, model.pooled_tokens(images)
+
+
+def published_derivatives(t: Any, output: Any, coordinates: int) -> Any:
+    """dz/dt (angles, coordinates) of the first coordinates: one backward pass each."""
+    import torch
+
+    columns = [
+        torch.autograd.grad(output[:, i].sum(), t, retain_graph=True)[0] for i in range(coordinates)
+    ]
     return torch.stack(columns, 1)
 
 
@@ -107,8 +112,8 @@ def five_networks(arch: Any, images: Any) -> dict[str, Callable[[], Any]]:
     return {'five networks, one by one': one_by_one, 'five networks, weights stacked': stacked}
 
 
-def compare_ranks(count: int, size: int, batch: int, device: str) -> dict[str, float]:
-    """Kendall's tau between float32 and float64 of both measures over sampled seeds."""
+def compare_ranks(count: int, size: int, batch: int, device: str) -> dict[str, dict[str, Any]]:
+    """Kendall's tau between float32 and float64 of both measures over the n sampled seeds that have both."""
     import numpy as np
     import torch
     from rich.progress import track
@@ -118,18 +123,22 @@ def compare_ranks(count: int, size: int, batch: int, device: str) -> dict[str, f
     from asvit_mm.complexity import SEARCH_MEASURES, measure
 
     rng = np.random.default_rng(0)
-    choices = [len(values) for values in SEARCH_SPACE.choices.values()]
     images = torch.randn(1, batch, 3, size, size, generator=torch.Generator().manual_seed(0))
     values: dict[str, list[list[float]]] = {name: [] for name in SEARCH_MEASURES}
     for i in track(range(count), 'ranks in float32 and float64'):
-        arch = SEARCH_SPACE.decode([int(rng.integers(n)) for n in choices])
+        arch = SEARCH_SPACE.sample(rng)
         scores = [
             measure(arch, images, img_size=size, repeat=1, seed=(0, i), device=device, dtype=dtype)
             for dtype in (torch.float32, torch.float64)
         ]
         for name, rows in values.items():
             rows.append([score[name].value for score in scores])
-    return {name: float(kendalltau(*np.array(rows).T).statistic) for name, rows in values.items()}
+    taus = {}
+    for name, rows in values.items():
+        table = np.array(rows)
+        valid = np.isfinite(table).all(1)
+        taus[name] = {'tau': float(kendalltau(*table[valid].T).statistic), 'n': int(valid.sum())}
+    return taus
 
 
 def main() -> None:
@@ -149,7 +158,12 @@ def main() -> None:
         from asvit_mm.files import atomic_write_json
         from asvit_mm.models.inference import optimize_for_inference
 
+        if args.rounds < 1 or args.coordinates < 0 or args.ranks < 0 or args.ranks == 1:
+            raise InputError('give at least 1 round, 0 coordinates, and no or at least 2 ranks')
+        if args.device == 'cuda' and not torch.cuda.is_available():
+            raise InputError('device cuda: torch finds no CUDA device; use --device cpu')
         arch, size = as_architecture(args.arch), args.img_size
+        coordinates = min(args.coordinates, arch.widths[-1])
         network = fresh_network(arch, (0,)).to(args.device).eval()
         plain = without_norms(network)
         generator = torch.Generator().manual_seed(0)
@@ -191,24 +205,30 @@ def main() -> None:
         published: dict[str, float] = {}
         differences: dict[str, float] = {}
         if args.coordinates:
-            report(f'published procedure: {args.coordinates} coordinates, {args.batch_size} images')
-            ours, kappa = derivatives(), torch.linalg.eigvalsh(gram())
+            report(f'published procedure: {coordinates} coordinates, {args.batch_size} images')
+            ours, kappa = derivatives().cpu(), torch.linalg.eigvalsh(gram())
             known: dict[str, Any] = {}
 
-            def slow_derivatives() -> None:
+            def slow_output() -> None:
                 with published_layers():
-                    known['derivatives'] = published_derivatives(
-                        plain, basis, size, args.angles, args.coordinates
-                    )
+                    known['output'] = published_output(plain, basis, size, args.angles)
+
+            def slow_derivatives() -> None:
+                known['derivatives'] = published_derivatives(*known['output'], coordinates)
+                del known['output']
 
             def slow_gram() -> None:
                 with published_layers():
                     known['gram'] = published_gram(network, batch)
 
-            taken = benchmark.time_in_turn([slow_derivatives, slow_gram], args.device, 1)
-            published['length distortion'] = taken[0][0] * ours.shape[1] / args.coordinates
-            published['NTK condition number'] = taken[1][0]
-            got, expected = ours[:, : args.coordinates], known['derivatives']
+            taken = benchmark.time_in_turn(
+                [slow_output, slow_derivatives, slow_gram], args.device, 1
+            )
+            (forward_pass,), (backward_passes,), (published['NTK condition number'],) = taken
+            published['length distortion'] = (
+                forward_pass + backward_passes * arch.widths[-1] / coordinates
+            )
+            got, expected = ours[:, :coordinates], known['derivatives']
             differences['length distortion'] = float(
                 ((got.norm(dim=1) - expected.norm(dim=1)) / expected.norm(dim=1)).abs().max()
             )
@@ -248,7 +268,7 @@ def main() -> None:
         taus = compare_ranks(args.ranks, size, args.batch_size, args.device) if args.ranks else {}
         for name, tau in taus.items():
             console.print(
-                f'{name}: Kendall tau {tau:.4f} between float32 and float64, n = {args.ranks}'
+                f'{name}: Kendall tau {tau["tau"]:.4f} between float32 and float64, n = {tau["n"]}'
             )
         if args.json:
             settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}

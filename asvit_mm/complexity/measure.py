@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..arch import Architecture
 from ..errors import InputError
+from ..tokens import as_pair
 from .registry import SEARCH_MEASURES, find_measures
 from .score import Score
 from .subject import Subject
@@ -99,7 +100,7 @@ def measure_timed(
     if repeat < 1:
         raise InputError(f'repeat = {repeat} networks have no mean: give at least 1')
     if any('images' in info.needs for info in measures):
-        _check_images(images, repeat)
+        _check_images(images, repeat, img_size)
     if any(info.name == 'ntk_condition_number' for info in measures):
         assert images is not None
         _warn_of_identical_images(images)
@@ -133,13 +134,15 @@ def _now(device: str | torch.device) -> float:
     return time.perf_counter()
 
 
-def _check_images(images: Tensor | None, repeat: int) -> None:
+def _check_images(images: Tensor | None, repeat: int, img_size: int | tuple[int, int]) -> None:
     wanted = 'give (repeat, batch, 3, height, width)'
     if images is None:
         raise InputError(f'no images, and a measure looks at them: {wanted}')
-    if images.ndim != 5 or len(images) != repeat:
+    height, width = as_pair(img_size)
+    if images.ndim != 5 or len(images) != repeat or images.shape[2:] != (3, height, width):
         raise InputError(
-            f'images of shape {tuple(images.shape)} do not fit repeat = {repeat}: {wanted}'
+            f'images of shape {tuple(images.shape)} do not fit repeat = {repeat} and {height} x {width} '
+            f'pixels: {wanted}'
         )
 
 

@@ -38,7 +38,9 @@ def ntk_condition_number(model: AsViT, images: Tensor, *, memory_limit: int | No
     smallest, largest = eigenvalues[0].item(), eigenvalues[-1].item()
     # Gradients are computed in the model's precision: what it cannot tell from 0 is 0.
     if smallest <= largest * len(images) * torch.finfo(images.dtype).eps:
-        return Score.bad('the Gram matrix is singular (are images of the batch identical?)')
+        return Score.bad(
+            'the Gram matrix is singular in this precision (are images of the batch identical?)'
+        )
     return Score(largest / smallest)
 
 
@@ -79,8 +81,8 @@ def ntk_gram(model: AsViT, images: Tensor, at_a_time: int | None = None) -> Tens
                     continue
                 if type(module) not in PER_IMAGE_GRADIENTS:
                     raise InputError(
-                        f'the NTK knows no per-image gradient of {type(module).__name__} ({name}): use '
-                        'LN norms, or none'
+                        f'the NTK knows no per-image gradient of {type(module).__name__} ({name}): '
+                        'only those of linear layers, the embedding and LN norms'
                     )
                 handles.append(module.register_forward_hook(watch))
             constants = {name: value.detach() for name, value in model.named_parameters()}

@@ -109,6 +109,7 @@ class CorrelateSettings(MeasuringSettings):
         for name in ('data', 'strata', 'img_size', 'epochs', 'repeat', 'batch_size', 'seed'):
             words += [f'--{name.replace("_", "-")}', str(values[name])]
         words += ['--workers', str(self.workers), '--threads', str(self.threads)]
+        words += ['--device', values['device']]
         if self.names != tuple(MEASURES):
             words += ['--measures', *self.names]
         return shlex.join(words)

@@ -67,7 +67,7 @@ class MeasureSettings:
                 f'no architecture to measure: give presets ({", ".join(PRESETS)}) or architecture '
                 'strings, before --measures'
             )
-        find_measures(self.names)
+        find_measures([n for n in (*self.names, *self.measures) if n != 'all'])
         check_at_least('--img-size', self.pixels, 4)
         # A single gradient has no condition number.
         smallest = 2 if 'ntk_condition_number' in self.names else 1
@@ -104,7 +104,7 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
         what the file holds: settings, versions, the measures and a record for each architecture.
 
     Raises:
-        InputError: a user's mistake, before anything is measured.
+        InputError: a user's mistake; nothing is written.
     """
     archs = {spec: as_architecture(spec) for spec in settings.archs}
     images = _images(settings)

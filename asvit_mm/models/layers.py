@@ -108,7 +108,7 @@ class PatchMerging(nn.Module):
             and norm.weight is not None
             and norm.bias is not None
             and type(reduction) is Linear
-            and not reduction._forward_hooks
+            and not any(m._forward_hooks or m._forward_pre_hooks for m in (norm, reduction))
             and reduction.weight.dtype in (torch.float32, torch.float64)
         )
 

@@ -27,8 +27,8 @@ class Correlation:
     Attributes:
         n: architectures.
         tau: positive where a better score goes with a higher target.
-        p: two-sided, of the hypothesis that there is no relation (scipy's: exact without ties, normal
-            approximation with them).
+        p: two-sided, of the hypothesis that there is no relation (scipy's: exact for few architectures
+            without ties, normal approximation otherwise).
         low, high: bootstrap 95 % interval of tau (percentiles over resampled architectures).
         tau_within: tau over the pairs of the same stratum only: what is left when size is held.
         p_within: two-sided, by permuting the target within the strata.

@@ -105,6 +105,9 @@ def shortened(
                 scheduler['milestones'] = sorted(set(map(scaled, scheduler['milestones'])))
             if scheduler.get('begin', 0) >= scheduler.get('end', after):
                 continue
+            if 'T_max' in scheduler:  # a whole cosine stays whole where its ends were rounded
+                span = scheduler.get('end', after) - scheduler.get('begin', 0)
+                scheduler['T_max'] = min(scheduler['T_max'], span)
         result.append(scheduler)
     return result
 

@@ -120,6 +120,15 @@ def test_memory_limit():
     parts = measure(TINY, images, names=MEASURES, img_size=24, repeat=1, memory_limit=16 << 20)
     for name, score in parts.items():
         assert score.value == pytest.approx(whole[name].value, rel=1e-4)
+    with pytest.raises(InputError, match='too little memory'):
+        measure(TINY, images, img_size=24, repeat=1, memory_limit=1000)
+
+
+def test_images_are_those_of_the_size():
+    with pytest.raises(InputError, match='24 x 24'):
+        measure(TINY, torch.randn(1, 4, 3, 16, 16), img_size=24, repeat=1)
+    with pytest.raises(InputError, match='do not fit'):
+        measure(TINY, torch.randn(1, 4, 1, 24, 24), img_size=24, repeat=1)
 
 
 def test_a_bad_measure_leaves_the_others_alone():
