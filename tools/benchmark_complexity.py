@@ -37,6 +37,20 @@ def parse_args() -> argparse.Namespace:
 
 
 @contextmanager
+def whole_attention() -> Iterator[None]:
+    """Attention's derivative by torch's explicit form, every window and head at once."""
+    from contextlib import nullcontext
+    from importlib import import_module
+
+    module = import_module('asvit_mm.complexity.length_distortion')
+    pieces, module.DualAttention = module.DualAttention, nullcontext
+    try:
+        yield
+    finally:
+        module.DualAttention = pieces
+
+
+@contextmanager
 def published_layers() -> Iterator[None]:
     """Attention and linear layers as the published code has them."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -183,10 +197,16 @@ def main() -> None:
 
         derivatives = lambda: output_derivatives(plain, basis, size, args.angles)  # noqa: E731
         gram = lambda: ntk_gram(network, batch)  # noqa: E731
+
+        def explicit() -> Any:
+            with whole_attention():
+                return derivatives()
+
         calls = {
             **{f'forward {args.angles} ({k})': forward(m, curve) for k, m in paths.items()},
             **{f'forward {args.batch_size} ({k})': forward(m, batch) for k, m in paths.items()},
             'length distortion': derivatives,
+            "the same, torch's explicit attention": explicit,
             'NTK condition number': gram,
             **five_networks(arch, curve),
         }
