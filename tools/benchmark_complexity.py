@@ -195,8 +195,11 @@ def main() -> None:
 
             return call
 
-        derivatives = lambda: output_derivatives(plain, basis, size, args.angles)  # noqa: E731
-        gram = lambda: ntk_gram(network, batch)  # noqa: E731
+        def derivatives() -> Any:
+            return output_derivatives(plain, basis, size, args.angles)
+
+        def gram() -> Any:
+            return ntk_gram(network, batch)
 
         def explicit() -> Any:
             with whole_attention():
@@ -210,7 +213,10 @@ def main() -> None:
             'NTK condition number': gram,
             **five_networks(arch, curve),
         }
-        report = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+
+        def report(text: str) -> None:
+            print(text, file=sys.stderr, flush=True)
+
         report('warm-up')
         for call in calls.values():
             call()

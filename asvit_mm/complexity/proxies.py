@@ -16,10 +16,11 @@ from ..models import AsViT
 from ..models.layers import HeadsProjection, QKVProjection
 from ..tokens import as_pair
 from .calling import evaluating, has_norms, pooled_tokens
+from .memory import backward_bytes, images_at_a_time, until_it_fits
 from .score import Score
 
 
-def gradient_norm(model: AsViT, images: Tensor) -> Score:
+def gradient_norm(model: AsViT, images: Tensor, *, memory_limit: int | None = None) -> Score:
     """Sum over the weights of convolutions and linear layers of the gradient's L2 norm; higher is better.
 
     Source: Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021 (arXiv 2101.08134), section
@@ -29,11 +30,36 @@ def gradient_norm(model: AsViT, images: Tensor) -> Score:
 
     Args:
         model: the network, with its norms.
-        images: (B, 3, H, W).
+        images: (B, 3, H, W), at least one.
+        memory_limit: bytes that activations and gradients may take on top of the model; None: no limit. More
+            images than fit are taken in several passes.
+
+    Raises:
+        InputError: no image, or a limit in which one image does not fit.
     """
+    if not len(images):
+        raise InputError('no image has no gradient: give at least one')
     parameters = {name: value.detach() for name, value in model.named_parameters()}
-    gradients = _weight_gradients(model, parameters, images, 1 / len(images))
-    return _score(sum(gradient.double().norm().item() for gradient in gradients.values()))
+    itemsize = images.element_size()
+    at_a_time = images_at_a_time(
+        len(images),
+        each=backward_bytes(model.architecture, (images.shape[2], images.shape[3]), itemsize),
+        limit=memory_limit,
+        # The sum of the gradients, and those of one pass.
+        fixed=2 * sum(value.numel() for value in parameters.values()) * itemsize,
+    )
+
+    def norms(n: int) -> float:
+        parts = (
+            _weight_gradients(model, parameters, part, 1 / len(images)) for part in images.split(n)
+        )
+        total = next(parts)
+        for gradients in parts:
+            for name, gradient in gradients.items():
+                total[name] += gradient
+        return sum(gradient.double().norm().item() for gradient in total.values())
+
+    return _score(until_it_fits(norms, at_a_time))
 
 
 def synflow(model: AsViT, img_size: int | tuple[int, int]) -> Score:

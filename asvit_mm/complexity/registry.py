@@ -118,7 +118,7 @@ MEASURES: dict[str, MeasureInfo] = {
             True,
             'one forward and backward pass over the batch',
             'Abdelfattah et al., arXiv 2101.08134, section 3.1',
-            lambda s: gradient_norm(s.network, s.images),
+            lambda s: gradient_norm(s.network, s.images, **_memory(s)),
             ('network', 'images'),
         ),
         MeasureInfo(

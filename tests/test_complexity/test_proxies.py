@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from asvit_mm.complexity import dss_indicator, gradient_norm, synflow
+from asvit_mm.complexity.memory import backward_bytes
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 
@@ -90,6 +91,10 @@ def test_gradient_norm(norm_cfg, size):
     model = network(size, norm_cfg)
     expected = slow_gradient_norm(model, images(3, size))
     assert gradient_norm(model, images(3, size)).value == pytest.approx(expected, rel=1e-4)
+    one = backward_bytes(model.architecture, size, 4)
+    held = 8 * sum(p.numel() for p in model.parameters())
+    parts = gradient_norm(model, images(3, size), memory_limit=2 * one + held)
+    assert parts.value == pytest.approx(expected, rel=1e-4)
     double = gradient_norm(model.double(), images(3, size).double())
     assert double.value == pytest.approx(expected, rel=1e-10)
 

@@ -91,7 +91,13 @@ def test_a_measure_needs_what_it_says(name):
 
 @pytest.mark.parametrize(
     'name',
-    ['length_distortion', 'extrinsic_curvature', 'gauss_map_length', 'ntk_condition_number'],
+    [
+        'length_distortion',
+        'extrinsic_curvature',
+        'gauss_map_length',
+        'ntk_condition_number',
+        'gradient_norm',
+    ],
 )
 def test_memory_limit_reaches_the_measures(name):
     with pytest.raises(InputError, match='too little memory'):

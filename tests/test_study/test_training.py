@@ -50,6 +50,9 @@ def test_schedule_in_proportion():
     endless = {'type': 'ExponentialLR', 'gamma': 0.9, 'end': math.inf}
     assert shortened([endless], 100, 10) == [endless]
     assert shortened([], 60, 3) == []
+    # From 95 of 100 epochs, 8 make 7.6; from 5, 0.4: the cosine is 7 epochs long, and so is its half wave.
+    (late,) = shortened([dict(type='CosineAnnealingLR', begin=5, end=100, T_max=95)], 100, 8)
+    assert (late['begin'], late['end'], late['T_max']) == (1, 8, 7)
 
 
 def test_config_is_the_searchs_without_what_differs_between_networks(digits):

@@ -151,6 +151,7 @@ def test_list(here):
         (['9,2,3|4,1,2|4,1,4|4,1,6|32'], 'K1 (kernel) = 9 is not allowed'),
         (['seed', '--measures', 'accuracy'], "'accuracy' is no measure: choose from length_"),
         (['seed', '--measures', 'params', 'seed'], "'seed' is no measure"),
+        (['seed', '--measures', 'all', 'seed'], "'seed' is no measure"),
         (['seed', '--img-size', '2'], '--img-size 2 is too small'),
         (['seed', '--batch-size', '1'], '--batch-size 1 is too small'),
         (['seed', '--repeat', '0'], '--repeat 0 is too small'),
