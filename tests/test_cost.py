@@ -30,7 +30,7 @@ def classifier(arch, num_classes, **kwargs):
     return MODELS.build(dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     architectures(max_depth=3, max_width=160),
     st.integers(1, 4),
@@ -52,7 +52,7 @@ def test_parameters_equal_the_built_models(arch, in_channels, img_size, pos, out
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     architectures(max_depth=2, max_width=96),
     st.tuples(st.integers(16, 300), st.integers(16, 300)),

@@ -6,7 +6,7 @@ from asvit_mm.errors import InputError
 from asvit_mm.identity import first_difference, read_object
 
 PLAIN = st.recursive(
-    st.integers() | st.text(max_size=3),
+    st.integers() | st.text('xyz', max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('ab'), inner, max_size=3),
     max_leaves=8,
 )

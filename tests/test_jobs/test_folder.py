@@ -56,7 +56,7 @@ def test_an_undisturbed_run(whole):
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_killed_at_any_byte(tmp_path_factory, data):
     """Also more than once: every part goes on from the one before."""
     folder = tmp_path_factory.mktemp('killed')

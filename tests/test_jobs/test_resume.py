@@ -49,7 +49,7 @@ def sometimes_bad(arch, *key):
 
 
 @given(st.integers(0, 20), st.integers(0, 5))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_search_goes_on_exactly_from_any_step(stop, seed):
     whole = ReinforceSearch(sometimes_bad, seed=seed)
     records = [whole.step() for _ in range(20)]

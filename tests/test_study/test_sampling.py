@@ -45,7 +45,7 @@ def test_every_stratum_gives_its_share(num, strata, seed):
     assert counts.max() - counts.min() <= 1
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.integers(4, 60), st.integers(1, 4), st.integers(0, 1000))
 def test_architectures(num, strata, seed):
     sampled = sample_architectures(num, size, strata=strata, seed=seed)

@@ -272,7 +272,7 @@ def test_phases_of_the_paper():
     st.lists(st.integers(1, 9), min_size=4, max_size=4),
     st.integers(8, 300),
 )
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_every_architecture_comes_back(numbers, depths, width):
     sizes = map(len, SEARCH_SPACE.choices.values())
     seed = SEARCH_SPACE.decode([n % size for n, size in zip(numbers, sizes, strict=True)])
