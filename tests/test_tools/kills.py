@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+from signal import SIG_DFL, SIGINT
+from signal import signal as on_signal
 
 from .runs import TOOLS
 
@@ -20,6 +22,8 @@ def stopped(name, *args, cwd, trace, lines, signal):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        # A suite that a shell started in the background hands down that Ctrl-C is ignored.
+        preexec_fn=lambda: on_signal(SIGINT, SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120
