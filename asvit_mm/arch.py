@@ -177,6 +177,11 @@ class Architecture:
         return replace(self, depths=tuple(depths), width=width, seed_form=False)
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """Every number of the architecture, which together tell it from all others."""
+        return (*self.kernels, *self.splits, *self.expansions, self.heads, *self.depths, self.width)
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the four stages: C, 2C, 4C, 8C, each at most 1024."""
         return tuple(min(MAX_WIDTH, self.width * 2**i) for i in range(NUM_STAGES))
@@ -281,6 +286,14 @@ class SearchSpace:
             heads=value['H'],
             seed_form=True,
         )
+
+    def encode(self, arch: Architecture) -> list[int]:
+        """The index of every choice: the inverse of :meth:`decode`."""
+        columns = {'K': arch.kernels, 'S': arch.splits, 'E': arch.expansions}
+        return [
+            allowed.index(arch.heads if name == 'H' else columns[name[0]][int(name[1]) - 1])
+            for name, allowed in self.choices.items()
+        ]
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """A seed drawn uniformly."""

@@ -1,7 +1,8 @@
-"""Independent work spread over the processes of a launcher.
+"""Work spread over the processes of a launcher.
 
-The processes share nothing but a place to meet: no process group exists while they work, since
-MMEngine would split every data set over its members.
+What trains shares nothing but a place to meet (:func:`find_share`, :func:`wait_for_all`): no process group
+exists while it works, since MMEngine would split every data set over its members. What only measures has
+one (:func:`start_processes`).
 """
 
 import datetime
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from mmengine import dist
 from torch import distributed
 
 from .errors import InputError
@@ -36,6 +38,30 @@ class Share:
         if device.type != 'cuda' or device.index is not None:
             return device
         return torch.device('cuda', self.local_rank % torch.cuda.device_count())
+
+
+def start_processes(launcher: str, device: torch.device) -> None:
+    """Make the processes that ``launcher`` started a group; nothing where it is 'none'.
+
+    Args:
+        launcher: MMEngine's name of it: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
+        device: where they compute, which decides how they talk (gloo, or nccl between GPUs).
+
+    Raises:
+        InputError: not started by torchrun, or more processes than GPUs.
+    """
+    if launcher == 'none' or dist.is_distributed():
+        return
+    if launcher == 'pytorch':
+        find_share(launcher)
+        if device.type == 'cpu':
+            # MMEngine's init_dist chooses a GPU in any case.
+            distributed.init_process_group('gloo', timeout=_TIMEOUT)
+            return
+        gpus = torch.cuda.device_count()
+        if int(os.environ.get('LOCAL_WORLD_SIZE', 1)) > gpus:
+            raise InputError(f'more processes than the {gpus} GPUs of this machine: start fewer')
+    dist.init_dist(launcher, 'nccl', timeout=_TIMEOUT.total_seconds())
 
 
 def find_share(launcher: str) -> Share:

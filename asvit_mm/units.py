@@ -5,8 +5,11 @@ from .errors import InputError
 _FACTORS = {'': 1, 'K': 10**3, 'M': 10**6, 'G': 10**9, 'B': 10**9}
 
 
-def parse_count(text: str) -> int:
+def parse_count(text: str, what: str = 'parameters') -> int:
     """'80M', '2.5M', '500k', '1.2B' or a plain integer as an integer.
+
+    Args:
+        what: is counted, for the message of the error.
 
     Raises:
         InputError: it is none of these, or not positive.
@@ -20,7 +23,7 @@ def parse_count(text: str) -> int:
             return round(value)
     except (KeyError, ValueError):
         pass
-    raise InputError(f'{text!r} is not a number of parameters: write it as 80M, 2.5M or 80000000')
+    raise InputError(f'{text!r} is not a number of {what}: write it as 80M, 2.5M or 80000000')
 
 
 def format_count(value: int) -> str:

@@ -27,3 +27,11 @@ def test_ctrl_c_may_say_how_to_go_on(capsys):
         raise KeyboardInterrupt('interrupted after 3 steps')
     assert stop.value.code == 130
     assert capsys.readouterr().err == 'interrupted after 3 steps\n'
+
+
+def test_one_process_of_a_launcher_speaks_for_all(capsys, monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        raise InputError('wrong')
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == ''

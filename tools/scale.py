@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import add_measuring_arguments
+from asvit_mm.jobs.arguments import add_measuring_arguments, add_run_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,13 +23,22 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--min-params',
-        default='80M',
-        help='stop at the first network with this many parameters (default: %(default)s)',
+        metavar='N',
+        help='stop at the first network with this many parameters (default: 80M)',
     )
     parser.add_argument(
-        '--max-params', default='110M', help='no network has more (default: %(default)s)'
+        '--max-params', metavar='N', help='no network has more parameters (default: 110M)'
+    )
+    parser.add_argument(
+        '--targets',
+        nargs='+',
+        default=(),
+        metavar='N',
+        help='instead of the two: scale up to each of these numbers of parameters, such as 29M 52.6M '
+        '88.1M, and give the best network of each',
     )
     add_measuring_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import add_measuring_arguments
+from asvit_mm.jobs.arguments import add_measuring_arguments, add_run_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,7 +21,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--steps', type=int, default=500, help='architectures to measure (default: %(default)s)'
     )
+    parser.add_argument(
+        '--method',
+        default='reinforce',
+        choices=('reinforce', 'evolution', 'random'),
+        help="the paper's, or one of two to compare it with (default: %(default)s)",
+    )
+    parser.add_argument(
+        '--max-params',
+        metavar='N',
+        help='no network has more parameters, such as 3M, with the classes of the data '
+        '(default: no limit)',
+    )
     add_measuring_arguments(parser)
+    add_run_arguments(parser)
     return parser.parse_args()
 
 

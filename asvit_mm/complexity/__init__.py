@@ -2,7 +2,7 @@
 
 from .curvature import extrinsic_curvature, gauss_map_length
 from .length_distortion import curve_basis, length_distortion
-from .measure import Timed, measure, measure_timed
+from .measure import Timed, check_images, measure, measure_network, measure_timed
 from .ntk import ntk_condition_number
 from .proxies import dss_indicator, gradient_norm, synflow
 from .registry import MEASURES, SEARCH_MEASURES, MeasureInfo, find_measures
@@ -16,6 +16,7 @@ __all__ = [
     'Score',
     'Subject',
     'Timed',
+    'check_images',
     'curve_basis',
     'dss_indicator',
     'extrinsic_curvature',
@@ -25,6 +26,7 @@ __all__ = [
     'gradient_norm',
     'length_distortion',
     'measure',
+    'measure_network',
     'measure_timed',
     'ntk_condition_number',
     'synflow',

@@ -23,7 +23,7 @@ _WEIGHTS, _CURVE = 0, 1
 
 @dataclass(frozen=True)
 class Timed:
-    """A score over networks, and the mean time of a network in seconds.
+    """A score, of a network or over several, and the mean time of a network in seconds.
 
     The time is that of the measure alone: the network, its copy without norms, the curve and the images on
     the device, which measures share, are made before.
@@ -99,32 +99,69 @@ def measure_timed(
     measures = find_measures(names)
     if repeat < 1:
         raise InputError(f'repeat = {repeat} networks have no mean: give at least 1')
-    if any('images' in info.needs for info in measures):
-        _check_images(images, repeat, img_size)
-    if any(info.name == 'ntk_condition_number' for info in measures):
-        assert images is not None
-        _warn_of_identical_images(images)
-    seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+    check_images(images, repeat, names=names, img_size=img_size)
     scores: dict[str, list[Score]] = {info.name: [] for info in measures}
     seconds = dict.fromkeys(scores, 0.0)
     for r in range(repeat):
-        subject = Subject(
+        found = measure_network(
             arch,
-            img_size,
-            weights_seed=(_WEIGHTS, *seeds, r),
-            curve_seed=(_CURVE, seeds[0], r),
-            batch=None if images is None else images[r],
+            None if images is None else images[r],
+            r,
+            names=names,
+            img_size=img_size,
+            seed=seed,
             device=device,
             dtype=dtype,
             memory_limit=memory_limit,
         )
-        for info in measures:
-            for need in info.needs:
-                getattr(subject, need)
-            started = _now(device)
-            scores[info.name].append(info.compute(subject))
-            seconds[info.name] += _now(device) - started
+        for name, timed in found.items():
+            scores[name].append(timed.score)
+            seconds[name] += timed.seconds
     return {name: Timed(Score.mean(scores[name]), seconds[name] / repeat) for name in scores}
+
+
+def measure_network(
+    arch: Architecture,
+    batch: Tensor | None,
+    network: int,
+    *,
+    names: Sequence[str] = SEARCH_MEASURES,
+    img_size: int | tuple[int, int],
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device = 'cpu',
+    dtype: torch.dtype = torch.float32,
+    memory_limit: int | None = None,
+) -> dict[str, Timed]:
+    """The measures of one of the networks that :func:`measure` averages over, with their times.
+
+    It does not depend on which measures and which other networks are asked for, so the networks of a
+    measurement can be shared out.
+
+    Args:
+        batch: images (B, 3, height, width) of this network; may be None where no measure looks at any.
+        network: its number, from 0.
+
+    The other arguments are those of :func:`measure`, which checks the images.
+    """
+    seeds = (seed,) if isinstance(seed, int) else tuple(seed)
+    subject = Subject(
+        arch,
+        img_size,
+        weights_seed=(_WEIGHTS, *seeds, network),
+        curve_seed=(_CURVE, seeds[0], network),
+        batch=batch,
+        device=device,
+        dtype=dtype,
+        memory_limit=memory_limit,
+    )
+    found = {}
+    for info in find_measures(names):
+        for need in info.needs:
+            getattr(subject, need)
+        started = _now(device)
+        score = info.compute(subject)
+        found[info.name] = Timed(score, _now(device) - started)
+    return found
 
 
 def _now(device: str | torch.device) -> float:
@@ -134,7 +171,16 @@ def _now(device: str | torch.device) -> float:
     return time.perf_counter()
 
 
-def _check_images(images: Tensor | None, repeat: int, img_size: int | tuple[int, int]) -> None:
+def check_images(
+    images: Tensor | None, repeat: int, *, names: Sequence[str], img_size: int | tuple[int, int]
+) -> None:
+    """Check once what :func:`measure_network` takes of ``images`` batch by batch.
+
+    Takes, raises and warns as :func:`measure` does.
+    """
+    measures = find_measures(names)
+    if not any('images' in info.needs for info in measures):
+        return
     wanted = 'give (repeat, batch, 3, height, width)'
     if images is None:
         raise InputError(f'no images, and a measure looks at them: {wanted}')
@@ -144,6 +190,8 @@ def _check_images(images: Tensor | None, repeat: int, img_size: int | tuple[int,
             f'images of shape {tuple(images.shape)} do not fit repeat = {repeat} and {height} x {width} '
             f'pixels: {wanted}'
         )
+    if any(info.name == 'ntk_condition_number' for info in measures):
+        _warn_of_identical_images(images)
 
 
 def _warn_of_identical_images(images: Tensor) -> None:

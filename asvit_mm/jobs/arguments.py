@@ -30,10 +30,37 @@ def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
         help='write configs that train with progressive tokenization',
     )
     parser.add_argument(
+        '--overwrite', action='store_true', help='replace the results of an earlier run'
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a run has that can be limited, resumed and shared out."""
+    parser.add_argument(
+        '--max-flops',
+        metavar='N',
+        help='no network has more multiply-adds an image, such as 5G or 400M (default: no limit)',
+    )
+    parser.add_argument(
+        '--max-latency',
+        type=float,
+        metavar='MS',
+        help='no network takes more milliseconds for an image, timed on the device (default: no limit)',
+    )
+    parser.add_argument(
+        '--remeasure',
+        action='store_true',
+        help='measure an architecture that comes again anew, with fresh weights, as the published '
+        'code does (default: recall it)',
+    )
+    parser.add_argument(
+        '--launcher',
+        default='none',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        help='pytorch: under torchrun, whose processes share the measurements (default: %(default)s)',
+    )
+    parser.add_argument(
         '--resume',
         action='store_true',
         help='go on with the run in the work dir, which may have been killed at any moment',
-    )
-    parser.add_argument(
-        '--overwrite', action='store_true', help='replace the results of an earlier run'
     )

@@ -1,9 +1,8 @@
 """A whole study of network complexity: sample, measure, train, correlate (As-ViT, section 3.2)."""
 
 import math
-import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,10 @@ from ..arch import PRESETS, Architecture
 from ..complexity import MEASURES, Score, measure_timed
 from ..cost import count_macs, count_params
 from ..data import load_images
-from ..distributed import Share, find_share, wait_for_all
+from ..distributed import wait_for_all
 from ..errors import InputError
 from ..files import atomic_write_json, atomic_write_text
-from ..search.measuring import usable
+from ..searching.measuring import usable
 from ..study import (
     TABLE_WIDTH,
     Sampled,
@@ -32,14 +31,15 @@ from ..study import (
 from ..units import format_count
 from ..writing import DataSource, describe_data
 from ..writing.study_plots import plot_study
-from .screen import Screen, print_summary
-from .setup import MeasuringSettings, check_at_least, find_device, relative, versions
+from .screen import print_summary
+from .setup import check_at_least, relative
+from .studies import StudySettings, complete_records, open_study, study_command, take_share
 
 ALL = 'all'
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrelateSettings(MeasuringSettings):
+class CorrelateSettings(StudySettings):
     """Settings of a study.
 
     Args:
@@ -48,9 +48,6 @@ class CorrelateSettings(MeasuringSettings):
         epochs: the training budget of each.
         measures: names of the registry, or 'all'.
         workers: processes that load the images of one training.
-        threads: of torch in each process; part of the study, as sums depend on it in the last digits.
-        launcher: 'none', or 'pytorch' where torchrun started the processes.
-        resume: whether a study in ``work_dir`` goes on.
 
     Raises:
         InputError: a value out of range, or no such measure.
@@ -62,16 +59,12 @@ class CorrelateSettings(MeasuringSettings):
     epochs: int = 8
     measures: tuple[str, ...] = (ALL,)
     workers: int = 0
-    threads: int = 1
-    launcher: str = 'none'
-    resume: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least('--num', self.num, 3)
         check_at_least('--epochs', self.epochs, 1)
         check_at_least('--workers', self.workers, 0)
-        check_at_least('--threads', self.threads, 1)
         unknown = [name for name in self.measures if name not in (ALL, *MEASURES)]
         if unknown or not self.measures:
             raise InputError(
@@ -89,30 +82,18 @@ class CorrelateSettings(MeasuringSettings):
         return {
             'num': self.num,
             'strata': self.strata,
-            'data': self.data,
-            'img_size': self.pixels,
             'epochs': self.epochs,
-            'measures': list(self.names),
-            'repeat': self.repeat,
-            'batch_size': self.batch_size,
-            'seed': self.seed,
+            **self.measuring(),
             'workers': self.workers,
-            'threads': self.threads,
-            'device': find_device(self.device).type,
+            'measures': list(self.names),
         }
 
     def command(self) -> str:
         """The command that runs this study in one process."""
-        values = self.decisive()
-        words = ['python', 'tools/correlate.py', '--work-dir', self.work_dir]
-        words += ['--num-archs', str(self.num)]
-        for name in ('data', 'strata', 'img_size', 'epochs', 'repeat', 'batch_size', 'seed'):
-            words += [f'--{name.replace("_", "-")}', str(values[name])]
-        words += ['--workers', str(self.workers), '--threads', str(self.threads)]
-        words += ['--device', values['device']]
-        if self.names != tuple(MEASURES):
-            words += ['--measures', *self.names]
-        return shlex.join(words)
+        flags = self.decisive()
+        if self.names == tuple(MEASURES):
+            del flags['measures']
+        return study_command('correlate.py', self.work_dir, **flags)
 
 
 def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
@@ -127,11 +108,7 @@ def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
     Raises:
         InputError: a user's mistake; nothing has been trained.
     """
-    share = find_share(settings.launcher)
-    device = share.device(find_device(settings.device))
-    if device.type == 'cuda':
-        torch.cuda.set_device(device)
-    torch.set_num_threads(settings.threads)
+    share, device = take_share(settings)
     data = describe_data(settings.data, settings.pixels)
 
     def size(arch: Architecture) -> int:
@@ -143,9 +120,7 @@ def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
     images = images.reshape(settings.repeat, settings.batch_size, *images.shape[1:])
     training_config(PRESETS['seed'], data, epochs=settings.epochs)  # fails now or never
     folder = StudyFolder(settings.work_dir, _study(settings, sampled, data))
-    if share.rank == 0:
-        folder.open(resume=settings.resume, overwrite=settings.overwrite)
-    wait_for_all(share, 'folder')
+    open_study(folder, settings, share)
 
     def complete(index: int) -> dict[str, Any]:
         scores, measuring = measure_one(settings, sampled[index].arch, index, images, device)
@@ -169,7 +144,7 @@ def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
             'seconds': {'measures': measuring, 'training': training},
         }
 
-    _work(folder, share, complete)
+    complete_records(folder, share, complete, _describe)
     wait_for_all(share, 'records')
     return _report(settings, folder) if share.rank == 0 else None
 
@@ -208,11 +183,9 @@ def _plain(score: Score) -> dict[str, Any]:
 
 
 def _study(settings: CorrelateSettings, sampled: list[Sampled], data: DataSource) -> dict[str, Any]:
-    found = versions(find_device(settings.device))
-    del found['device']  # the machine: another of its kind may go on
     return {
         'settings': settings.decisive(),
-        'versions': found,
+        'versions': settings.versions(),
         'architectures': [
             {
                 'arch': str(s.arch),
@@ -225,25 +198,11 @@ def _study(settings: CorrelateSettings, sampled: list[Sampled], data: DataSource
     }
 
 
-def _work(folder: StudyFolder, share: Share, complete: Callable[[int], dict[str, Any]]) -> None:
-    """Complete this process's architectures that have no record; the first shows all processes'."""
-    total, done = len(folder.study['architectures']), set(folder.done())
-    todo = [index for index in share.of(total) if index not in done]
-    if share.rank != 0:
-        for index in todo:
-            folder.write(complete(index))
-        return
-    if done:
-        print(f'resumed: {len(done)} of {total} architectures are done')
-    with Screen('study', total).shown() as screen:
-        for index in todo:
-            record = complete(index)
-            folder.write(record)
-            screen.update(
-                len(folder.done()),
-                f'{record["arch"]}  {format_count(record["params"])}  '
-                f'top-1 {record["trained"]["top1"]:.2f} %  {record["seconds"]["training"]:.0f} s',
-            )
+def _describe(record: Mapping[str, Any]) -> str:
+    return (
+        f'{record["arch"]}  {format_count(record["params"])}  '
+        f'top-1 {record["trained"]["top1"]:.2f} %  {record["seconds"]["training"]:.0f} s'
+    )
 
 
 def _report(settings: CorrelateSettings, folder: StudyFolder) -> dict[str, Any]:

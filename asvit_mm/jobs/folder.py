@@ -15,15 +15,20 @@ from ..errors import InputError
 from ..files import atomic_directory, atomic_write_json
 from ..identity import first_difference, parse_object, read_object
 
-FORMAT = 1
+FORMAT = 2
 NAMES = (
     'run.json',
     'result.json',
     'trace.jsonl',
     'timing.jsonl',
     'configs',
+    'report.html',
     'search.png',
+    'policy.png',
     'scaling.png',
+    'family.png',
+    'measured.png',
+    'architecture.png',
 )
 ANOTHER = 'give --overwrite, or another --work-dir'
 

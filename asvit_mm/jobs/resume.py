@@ -1,16 +1,18 @@
 """What makes the runs of tools/search.py and tools/scale.py resumable."""
 
+import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
 from ..complexity import Score
-from ..search import Measure, Measurement
+from ..searching import Measurement, Request, recorded_latency, too_slow
 from .folder import RunFolder
 from .setup import MeasuringSettings, find_device, relative, versions
 
@@ -20,15 +22,25 @@ class RunSettings(MeasuringSettings):
     """Settings of a run that can be resumed.
 
     Args:
+        max_params: parameters that no returned network exceeds ('30M'); None: no limit.
+        max_flops: multiply-adds of an image that none exceeds ('5G').
+        max_latency: milliseconds that none takes for an image, on ``device``.
+        remeasure: whether an architecture that comes again is measured anew.
+        launcher: what started the processes that share the measurements; MMEngine's names.
         resume: whether the run in ``work_dir`` goes on.
     """
 
+    max_params: str | int | None = None
+    max_flops: str | int | None = None
+    max_latency: float | None = None
+    remeasure: bool = False
+    launcher: str = 'none'
     resume: bool = False
 
     def decisive(self) -> dict[str, Any]:
         """The settings that decide the result, as plain data; a resumed run must have the same."""
         values = asdict(self)
-        for name in ('work_dir', 'overwrite', 'resume'):
+        for name in ('work_dir', 'overwrite', 'resume', 'launcher'):
             del values[name]
         device = find_device(self.device)
         return {**values, 'img_size': self.pixels, 'device': device.type}
@@ -40,14 +52,20 @@ class RunSettings(MeasuringSettings):
             script: the tool.
             positional: names of the settings that it takes without a flag.
         """
-        words = [relative(Path(sys.executable)), relative(script)]
+        words = [relative(Path(sys.executable))]
+        if self.launcher == 'pytorch':
+            processes = os.environ.get('LOCAL_WORLD_SIZE', '1')
+            words += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
+        words += [relative(script)]
         words += [str(getattr(self, name)) for name in positional]
         for field in fields(self):
             value = getattr(self, field.name)
             if value == field.default or field.name in (*positional, 'overwrite', 'resume'):
                 continue
             words.append(f'--{field.name.replace("_", "-")}')
-            if value is not True:
+            if isinstance(value, list | tuple):
+                words += map(str, value)
+            elif value is not True:
                 words.append(str(value))
         return shlex.join([*words, '--resume'])
 
@@ -73,37 +91,50 @@ def open_folder(settings: RunSettings, task: str, **decisive: Any) -> RunFolder:
     return folder
 
 
-def recalling(measure: Measure, records: Iterable[Mapping[str, Any]]) -> Measure:
-    """``measure``, but the first measurements are those of a trace, one a record, in its order.
+def known(
+    records: Iterable[Mapping[str, Any]], *, name: str = 'arch', remeasure: bool = False
+) -> dict[Request, Measurement]:
+    """The measurements that a trace holds, for :class:`~asvit_mm.searching.Memo`.
 
-    Nothing is checked here: the record that comes of a measurement names its architecture, and
-    :meth:`RunFolder.append` compares the whole of it.
+    Nothing is checked here: :meth:`RunFolder.append` compares the whole of every record with what the
+    run makes of it.
+
+    Args:
+        records: those with a measurement.
+        name: of the field that has the measured architecture.
+        remeasure: whether every record has a measurement of its own.
+
+    Raises:
+        InputError: a record names no architecture.
     """
-    left = iter(records)
-
-    def measure_or_recall(arch: Architecture, *key: int) -> Measurement:
-        record = next(left, None)
-        return measure(arch, *key) if record is None else recorded(record)
-
-    return measure_or_recall
+    found: dict[Request, Measurement] = {}
+    draws: Counter[Architecture] = Counter()
+    for record in records:
+        arch = Architecture.parse(str(record.get(name)))
+        found.setdefault((arch, draws[arch] if remeasure else 0), recorded(record))
+        draws[arch] += 1
+    return found
 
 
 def recorded(record: Mapping[str, Any]) -> Measurement:
-    """The measurement that :func:`asvit_mm.search.measured_fields` made the record's fields of.
+    """The measurement that :func:`asvit_mm.searching.measured_fields` made the record's fields of.
 
     A value that is no number becomes a bad score, whose fields the record then differs from.
     """
     names = ('length_distortion', 'ntk_condition_number')
     values = [record.get(name) for name in names]
     reasons = [str(record.get('bad'))] * 2
+    latency = recorded_latency(record)
     if values == [None, None]:
+        if not reasons[0].startswith(f'{names[0]}: '):
+            return replace(too_slow(reasons[0]), latency_ms=latency)
         first, separator, second = reasons[0].partition(f'; {names[1]}: ')
         reasons = [first, separator.removeprefix('; ') + second]
-    scores = [
+    length, kappa = (
         Score(value) if isinstance(value, float) else Score.bad(reason.removeprefix(f'{name}: '))
         for name, value, reason in zip(names, values, reasons, strict=True)
-    ]
-    return Measurement(*scores)
+    )
+    return Measurement(length, kappa, latency)
 
 
 @contextmanager

@@ -4,21 +4,27 @@ Source: As-ViT (arXiv 2202.11921), section 3.4.
 """
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture, as_architecture
-from ..cost import count_params
 from ..errors import InputError
-from ..search import AutoScaling
+from ..searching import AutoScaling, Budget, Memo, SharedMeasure
 from ..units import format_count, parse_count
-from ..writing import DataSource, config_name, config_text, plot_scaling, train_command
+from ..writing import DataSource, RunConfigs, plot_scaling, train_command, write_scale_report
 from .folder import RunFolder
-from .resume import RunSettings, open_folder, recalling, resumable
+from .limits import check_latency, read_budget, read_latency
+from .resume import RunSettings, known, open_folder, recorded, resumable
 from .screen import Screen, figure, print_summary
 from .search import cost_rows, costs, found_seed
 from .setup import prepare, relative
+from .together import lead
+
+MIN_PARAMS = '80M'
+MAX_PARAMS = '110M'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +32,29 @@ class ScaleSettings(RunSettings):
     """Settings of a scaling run.
 
     Args:
-        arch: architecture string, preset, or the result.json of a search; its kernels, splits,
+        arch: architecture, its string, preset, or the result.json of a search; its kernels, splits,
             expansions and heads are what is scaled.
-        min_params: growing stops at the first network with at least this many ('80M').
-        max_params: no network has more ('110M').
+        min_params: growing stops at the first network with at least this many; None: '80M', without
+            targets.
+        max_params: no network has more; None: '110M', without targets.
+        targets: numbers of parameters ('29M'), each of a scaling of its own that grows until every
+            larger network has more. Scalings share what they measure.
+
+    Raises:
+        InputError: targets and one of the two others.
     """
 
-    arch: str
-    min_params: str = '80M'
-    max_params: str = '110M'
+    arch: str | Architecture = field(kw_only=False)
+    work_dir: str = 'work_dirs/scale'
+    min_params: str | int | None = None
+    targets: Sequence[str | int] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.targets and (self.min_params, self.max_params) != (None, None):
+            raise InputError(
+                '--targets are limits themselves: leave out --min-params and --max-params'
+            )
 
 
 def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[str, Any]:
@@ -42,7 +62,8 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
 
     Everything is written into the work dir; its trace has a line a candidate (with ``candidate``, its
     number in the step) and after those of a step a line with the member that it adds to the series.
-    A run that is complete is not done again.
+    With targets the scaling of each, from the smallest on, has its lines, with ``target``; those of the
+    largest are the result's series. A run that is complete is not done again.
 
     Args:
         tools: folder of the tools, for the commands that are printed.
@@ -55,21 +76,25 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
             could be measured.
         KeyboardInterrupt: Ctrl-C while measuring; says how far the run is and how to go on.
     """
+    if not lead(settings):
+        return {}
     topology = read_topology(settings.arch)
-    smallest, largest = parse_count(settings.min_params), parse_count(settings.max_params)
     data, measure = prepare(settings)
-    scaling = AutoScaling(
-        topology,
-        measure,
-        lambda arch: count_params(arch, data.num_classes, img_size=data.img_size),
-        min_params=smallest,
-        max_params=largest,
-    )
+    shared = SharedMeasure(measure)
+    targets, minimum, budgets = read_budgets(settings, data)
+    runs = [AutoScaling(topology, Memo(shared), b, min_params=minimum) for b in budgets]
+    check_latency(settings, data, _affordable(runs[0])[:4], 'the smallest candidates')
     folder = open_folder(
-        settings, 'scale', arch=str(topology), min_params=smallest, max_params=largest
+        settings,
+        'scale',
+        arch=str(topology),
+        min_params=minimum,
+        max_params=None if targets else budgets[0].max_params,
+        max_flops=budgets[0].max_macs,
+        targets=targets or None,
     )
     command = settings.command(tools / 'scale.py', 'arch')
-    with folder, resumable(lambda: _so_far(folder), command):
+    with folder, resumable(lambda: _so_far(folder), command), shared:
         result = folder.read_result()
         if result is not None:
             print(f'the scaling run in {relative(folder.path)} is complete: its result')
@@ -78,10 +103,20 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
             if folder.resumed:
                 steps = len(folder.kept) - len(candidates)
                 print(f'resumed: {steps} steps are done, {len(candidates)} candidates measured')
-            scaling.measure = recalling(measure, candidates)
-            result = _scale(settings, data, scaling, folder)
+            measured = [record for record in candidates if recorded(record).refused is None]
+            remembered = known(measured, name='proxy', remeasure=settings.remeasure)
+            memo = Memo(shared, remeasure=settings.remeasure, known=remembered)
+            latency = read_latency(settings, data, candidates)
+            for scaling in runs:
+                scaling.measure, scaling.latency = memo, latency
+            result = _scale(settings, data, runs, folder)
     series = result['series']
     print_series(series)
+    for best in result.get('targets', ()):
+        print(
+            f'at most {best["target"]:,}: {best["arch"]} with {best["params"]:,} parameters, '
+            f'{best["config"]}'
+        )
     last = series[-1]
     print_summary(
         {
@@ -90,9 +125,10 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
             'stopped': str(result['stopped']),
             'time': f'{folder.seconds:.1f} s for a series of {len(series)}',
             'written': ', '.join(
-                map(relative, (folder.result, folder.trace, folder.path / 'scaling.png'))
+                map(relative, (folder.result, folder.trace, folder.path / 'report.html'))
             ),
-            'configs': f'{len(series)} in {relative(folder.configs)}, the last one is trained with',
+            'configs': f'{len(list(folder.configs.glob("asvit-*")))} and as many for mmdet in '
+            f'{relative(folder.configs)}, the last one is trained with',
             'train it': train_command(
                 relative(folder.path / last['config']),
                 data,
@@ -107,57 +143,124 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
 def _scale(
     settings: ScaleSettings,
     data: DataSource,
-    scaling: AutoScaling,
+    runs: Sequence[AutoScaling],
     folder: RunFolder,
 ) -> dict[str, Any]:
     """Work through the steps, what the trace has without measuring, and write the result."""
-    texts: dict[str, str] = {}
-    best = f'{scaling.start}  {format_count(scaling.count(scaling.start))}'
-    with Screen('scaling', scaling.min_params, counts=False).shown() as screen:
+    configs = RunConfigs(data, progressive=settings.progressive, folder=relative(folder.configs))
+    aims = [scaling.min_params or scaling.budget.max_params or 0 for scaling in runs]
+    with Screen('scaling', sum(aims), counts=False).shown() as screen:
+        for i, scaling in enumerate(runs):
+            mark = {'target': scaling.budget.max_params} if settings.targets else {}
+            _grow(scaling, data, configs, folder, mark, partial(_show, screen, sum(aims[:i])))
+    return _write(runs, configs, folder, settings.targets)
 
-        def show(text: str) -> None:
-            if not folder.replaying:
-                params = scaling.series[-1]['params'] if scaling.series else 0
-                screen.update(params, f'{best}  {text}')
 
-        def report(candidate: dict[str, Any]) -> None:
-            folder.append(candidate)
-            show(f'(measured {candidate["arch"]})')
+def _grow(
+    scaling: AutoScaling,
+    data: DataSource,
+    configs: RunConfigs,
+    folder: RunFolder,
+    mark: dict[str, Any],
+    show: Callable[[AutoScaling, str], None],
+) -> None:
+    """Take all steps of one scaling; every record of the trace begins with ``mark``."""
 
-        while (member := scaling.step(report)) is not None:
-            arch = as_architecture(member['arch'])
-            name = config_name(f'step{member["step"]:02d}', data, settings.progressive)
-            member.update(costs(arch, data), config=f'configs/{name}')
-            folder.append(member)
-            texts[name] = config_text(
-                arch, data, progressive=settings.progressive, path=relative(folder.configs / name)
+    def report(candidate: dict[str, Any]) -> None:
+        folder.append({**mark, **candidate})
+        if not folder.replaying:
+            show(scaling, f'(measured {candidate["arch"]})')
+
+    while (member := scaling.step(report)) is not None:
+        arch = as_architecture(member['arch'])
+        member.update(costs(arch, data), **configs.add(arch))
+        folder.append({**mark, **member})
+        if not folder.replaying:
+            length, kappa = (
+                figure(member[name]) for name in ('length_distortion', 'ntk_condition_number')
             )
-            best = f'{arch}  {format_count(member["params"])}'
-            show(
-                f'L^E {figure(member["length_distortion"])}  '
-                f'kappa {figure(member["ntk_condition_number"])}'
-            )
+            show(scaling, f'L^E {length}  kappa {kappa}')
     if not scaling.series:
+        if scaling.latency is not None:
+            scaling.latency.keeping(_affordable(scaling), 'all candidates of the first step')
         raise InputError(f'{scaling.stopped}: try a larger --batch-size or --img-size')
-    series = [
-        {key: value for key, value in member.items() if key != 'candidates'}
-        for member in scaling.series
-    ]
+
+
+def _show(screen: Screen, before: int, scaling: AutoScaling, text: str) -> None:
+    best = as_architecture(scaling.series[-1]['arch']) if scaling.series else scaling.start
+    params = scaling.budget.params(best)
+    done = params if scaling.series else 0
+    screen.update(before + done, f'{best}  {format_count(params)}  {text}')
+
+
+def _write(
+    runs: Sequence[AutoScaling],
+    configs: RunConfigs,
+    folder: RunFolder,
+    targets: Sequence[str | int],
+) -> dict[str, Any]:
+    """Write the picture, the configs and the result of the scalings; the last one is the largest."""
+    largest = runs[-1]
+    series = [_without_candidates(member) for member in largest.series]
     plot_scaling(
-        scaling.series, folder.path / 'scaling.png', scaling.min_params, scaling.max_params
+        largest.series,
+        folder.path / 'scaling.png',
+        largest.min_params,
+        largest.budget.max_params,
     )
-    folder.write_configs(texts)
-    return folder.write_result(
-        {
-            'arch': series[-1]['arch'],
-            'topology': str(scaling.topology),
-            'series': series,
-            'reached': scaling.reached,
-            'stopped': scaling.stopped,
-            'min_params': scaling.min_params,
-            'max_params': scaling.max_params,
-        }
+    folder.write_configs(configs.texts)
+    best = [
+        {'target': scaling.budget.max_params, **_without_candidates(scaling.series[-1])}
+        for scaling in runs
+    ]
+    result = {
+        'arch': series[-1]['arch'],
+        'topology': str(largest.topology),
+        'series': series,
+        **({'targets': best} if targets else {}),
+        'reached': largest.reached,
+        'stopped': largest.stopped,
+        'min_params': largest.min_params,
+        'max_params': largest.budget.max_params,
+    }
+    write_scale_report(
+        relative(folder.path), {**result, **folder.run}, folder.records, configs.data
     )
+    return folder.write_result(result)
+
+
+def _without_candidates(member: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in member.items() if key != 'candidates'}
+
+
+def read_budgets(
+    settings: ScaleSettings, data: DataSource
+) -> tuple[list[int], int | None, list[Budget]]:
+    """The limits of each scaling of a run.
+
+    Returns:
+        the targets, ascending, none twice; parameters at which growing stops, None with targets; and a
+        budget for each target, or the only one.
+
+    Raises:
+        InputError: a limit that is no positive number.
+    """
+    if not settings.targets:
+        minimum, maximum = (
+            default if value is None else value
+            for value, default in (
+                (settings.min_params, MIN_PARAMS),
+                (settings.max_params, MAX_PARAMS),
+            )
+        )
+        return [], parse_count(str(minimum)), [read_budget(settings, data, maximum)]
+    targets = sorted({parse_count(str(target)) for target in settings.targets})
+    return targets, None, [read_budget(settings, data, str(target)) for target in targets]
+
+
+def _affordable(scaling: AutoScaling) -> list[Architecture]:
+    """The first step's candidates within the budget, those of few multiply-adds first."""
+    return sorted(filter(scaling.budget.fits, scaling.first), key=scaling.budget.macs)
 
 
 def _so_far(folder: RunFolder) -> str:
@@ -166,12 +269,13 @@ def _so_far(folder: RunFolder) -> str:
     return f'{len(members)} steps and {len(folder.records) - len(members)} candidates{found}'
 
 
-def read_topology(spec: str) -> Architecture:
-    """The seed to scale from a string, a preset or the result.json of a search.
+def read_topology(spec: str | Architecture) -> Architecture:
+    """The seed to scale from an architecture, its string, a preset or the result.json of a search.
 
     Raises:
         InputError: a malformed architecture, or a file that is no result.
     """
+    spec = str(spec)
     if spec.endswith('.json'):
         arch = found_seed(Path(spec))
         if arch is None:

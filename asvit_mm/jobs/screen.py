@@ -1,7 +1,8 @@
-"""What a run shows: a progress bar on a terminal, a line now and then in a log."""
+"""What a run shows: a progress bar on a terminal and in a notebook, a line now and then in a log."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.progress import (
@@ -24,10 +25,17 @@ class Screen:
         title: what the bar is called.
         total: what the run counts up to.
         counts: whether the bar says 120/500 or 24 %.
+        console: where to; None: the terminal, the notebook's cell or the log that output goes to.
+
+    Attributes:
+        has_bar: whether there is a bar; otherwise there are lines, ten at most.
     """
 
-    def __init__(self, title: str, total: float, *, counts: bool = True) -> None:
-        self.console = Console(highlight=False)
+    def __init__(
+        self, title: str, total: float, *, counts: bool = True, console: Console | None = None
+    ) -> None:
+        self.console = console or Console(highlight=False)
+        self.has_bar = _can_redraw(self.console)
         amount = MofNCompleteColumn() if counts else TaskProgressColumn()
         self._progress = Progress(
             TextColumn('{task.description}'),
@@ -43,20 +51,34 @@ class Screen:
 
     @contextmanager
     def shown(self) -> Iterator['Screen']:
-        """Show the bar within the block; without a terminal there are lines instead."""
-        if not self.console.is_terminal:
+        """Show the bar within the block, where there is one."""
+        if not self.has_bar:
             yield self
             return
         with self._progress:
-            yield self
+            try:
+                yield self
+            finally:
+                # In a notebook rich leaves the bar as it was up to a quarter of a second before the end.
+                self._progress.refresh()
 
     def update(self, done: float, best: str) -> None:
         """Move the bar to ``done`` and show ``best``."""
         self._progress.update(self._task, completed=min(done, self._total), best=best)
         share = int(LOG_LINES * done / self._total)
-        if not self.console.is_terminal and share > self._shown:
+        if not self.has_bar and share > self._shown:
             self._shown = share
             print(f'{self._title}: {min(done / self._total, 1):4.0%}  {best}', flush=True)
+
+
+def _can_redraw(console: Console) -> bool:
+    """Whether what was printed can be replaced: on a terminal, and in a notebook by ipywidgets.
+
+    Without ipywidgets rich would warn and show nothing.
+    """
+    if console.is_jupyter:
+        return find_spec('ipywidgets') is not None
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def print_summary(rows: dict[str, str]) -> None:

@@ -9,13 +9,25 @@ from typing import Any
 from ..arch import Architecture
 from ..cost import count_macs, count_params
 from ..errors import InputError
-from ..search import Measure, ReinforceSearch, measured_fields
+from ..searching import (
+    METHODS,
+    Choices,
+    Memo,
+    Reinforce,
+    SharedMeasure,
+    WithinLatency,
+    measured_fields,
+    result_of,
+    search_seeds,
+)
 from ..units import format_count
-from ..writing import DataSource, config_name, config_text, plot_search, train_command
+from ..writing import DataSource, RunConfigs, plot_search, train_command, write_search_report
 from .folder import RunFolder
-from .resume import RunSettings, open_folder, recalling, resumable
+from .limits import check_latency, read_budget, read_latency
+from .resume import RunSettings, known, open_folder, recorded, resumable
 from .screen import Screen, figure, print_summary
 from .setup import check_at_least, prepare, relative
+from .together import lead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +35,21 @@ class SearchSettings(RunSettings):
     """Settings of a search.
 
     Args:
-        steps: architectures to measure.
+        steps: architectures that the method asks for.
+        method: of :data:`asvit_mm.searching.METHODS`.
     """
 
+    work_dir: str = 'work_dirs/search'
     steps: int = 500
+    method: str = 'reinforce'
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least('--steps', self.steps, 1)
+        if self.method not in METHODS:
+            raise InputError(
+                f'--method {self.method!r} is not known: choose from {", ".join(METHODS)}'
+            )
 
 
 def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[str, Any]:
@@ -49,17 +68,28 @@ def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[st
         InputError: a user's mistake (nothing has been measured), or no network could be measured.
         KeyboardInterrupt: Ctrl-C while measuring; says how far the search is and how to go on.
     """
+    if not lead(settings):
+        return {}
     data, measure = prepare(settings)
-    folder = open_folder(settings, 'search')
+    budget = read_budget(settings, data, settings.max_params)
+    choices = budget.choices()
+    check_latency(settings, data, budget.smallest_seeds(), 'the smallest seeds')
+    folder = open_folder(
+        settings, 'search', max_params=budget.max_params, max_flops=budget.max_macs
+    )
     command = settings.command(tools / 'search.py')
-    with folder, resumable(lambda: _so_far(folder, settings.steps), command):
+    with (
+        folder,
+        resumable(lambda: _so_far(folder, settings.steps), command),
+        SharedMeasure(measure) as shared,
+    ):
         result = folder.read_result()
         if result is not None:
             print(f'the search in {relative(folder.path)} is complete: its result')
         else:
             if folder.resumed:
                 print(f'resumed: {len(folder.kept)} of {settings.steps} steps are done')
-            result = _search(settings, data, measure, folder)
+            result = _search(settings, data, choices, shared, folder)
     config = relative(folder.path / result['config'])
     print_summary(
         {
@@ -69,9 +99,9 @@ def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[st
             'NTK condition number': f'{figure(result["ntk_condition_number"])} (lower is better)',
             'time': f'{folder.seconds:.1f} s for {settings.steps} steps',
             'written': ', '.join(
-                map(relative, (folder.result, folder.trace, folder.path / 'search.png'))
+                map(relative, (folder.result, folder.trace, folder.path / 'report.html'))
             )
-            + f', {config}',
+            + f', {config}, {relative(folder.path / result["detection_config"])}',
             'train it': train_command(
                 config, data, python=relative(Path(sys.executable)), tools=relative(tools)
             ),
@@ -83,49 +113,61 @@ def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[st
 def _search(
     settings: SearchSettings,
     data: DataSource,
-    measure: Measure,
+    choices: Choices,
+    shared: SharedMeasure,
     folder: RunFolder,
 ) -> dict[str, Any]:
     """Work through the steps, those of the trace without measuring, and write the result."""
-    search = ReinforceSearch(recalling(measure, folder.kept), seed=settings.seed)
+    remembered = known(folder.kept, remeasure=settings.remeasure)
+    latency = read_latency(settings, data, folder.kept)
+    measure = Memo(
+        shared if latency is None else WithinLatency(shared, latency),
+        remeasure=settings.remeasure,
+        known=remembered,
+    )
+    method = METHODS[settings.method](choices, seed=settings.seed)
+    policies = [method.probabilities] if isinstance(method, Reinforce) else []
     with Screen('search', settings.steps).shown() as screen:
-        for _ in range(settings.steps):
-            record = search.step()
+        for record in search_seeds(method, measure, settings.steps):
             folder.append(record)
+            if isinstance(method, Reinforce):
+                policies.append(method.probabilities)
             if not folder.replaying:
                 screen.update(
-                    search.steps_done,
-                    f'{record["most_likely"]}  L^E {figure(record["length_distortion"])}  '
+                    record['step'] + 1,
+                    f'{record["best"]}  L^E {figure(record["length_distortion"])}  '
                     f'kappa {figure(record["ntk_condition_number"])}',
                 )
+    networks = dict.fromkeys(Architecture.parse(record['arch']) for record in folder.records)
+    found = result_of(method, networks, latency)
     if all(record['ntk_condition_number'] is None for record in folder.records):
-        bad = folder.records[-1]['bad']
+        bad = next(r['bad'] for r in folder.records if recorded(r).refused is None)
         raise InputError(
             f'no network of the {settings.steps} steps could be measured ({bad}): '
             'try a larger --batch-size or --img-size'
         )
-    found = search.most_likely
-    measured = measured_fields(measure(found, settings.steps))
-    name = config_name('seed', data, settings.progressive)
-    path = relative(folder.configs / name)
+    evaluations = measure.measured
+    measured = measured_fields(next(measure([found]))[0])
+    configs = RunConfigs(data, progressive=settings.progressive, folder=relative(folder.configs))
+    names = configs.add(found)
     plot_search(folder.records, folder.path / 'search.png')
-    folder.write_configs(
-        {name: config_text(found, data, progressive=settings.progressive, path=path)}
-    )
-    return folder.write_result(
-        {
-            'arch': str(found),
-            **measured,
-            **costs(found, data),
-            'config': f'configs/{name}',
-            'steps': settings.steps,
-        }
-    )
+    folder.write_configs(configs.texts)
+    result = {
+        'arch': str(found),
+        **measured,
+        **costs(found, data),
+        **names,
+        'steps': settings.steps,
+        'measured_architectures': evaluations,
+    }
+    work_dir = relative(folder.path)
+    write_search_report(work_dir, {**result, **folder.run}, folder.records, data, policies)
+    return folder.write_result(result)
 
 
 def _so_far(folder: RunFolder, steps: int) -> str:
     done = folder.records
-    found = f', most likely so far {done[-1]["most_likely"]}' if done else ''
+    found = f', best so far {done[-1]["best"]}' if done else ''
     return f'{len(done)} of {steps} steps{found}'
 
 
@@ -145,6 +187,7 @@ def cost_rows(cost: dict[str, Any]) -> dict[str, str]:
         'parameters': f'{cost["params"]:,} with a head of {cost["num_classes"]} classes',
         'multiply-adds': f'{format_count(cost["macs"])} an image of '
         f'{cost["train_img_size"]}x{cost["train_img_size"]} pixels',
+        **({'latency': f'{cost["latency_ms"]:g} ms an image'} if 'latency_ms' in cost else {}),
     }
 
 

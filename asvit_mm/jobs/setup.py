@@ -10,9 +10,9 @@ import torch
 from ..arch import PRESETS
 from ..data import load_images
 from ..errors import InputError
-from ..search import Measure, complexity_measure
+from ..searching import ComplexityMeasure
 from ..version import __version__
-from ..writing import DataSource, config_text, describe_data
+from ..writing import DataSource, RunConfigs, describe_data
 
 DEFAULT_SIZE = 224
 DIGITS_SIZE = 32
@@ -97,20 +97,19 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def prepare(settings: MeasuringSettings) -> tuple[DataSource, Measure]:
+def prepare(settings: MeasuringSettings) -> tuple[DataSource, ComplexityMeasure]:
     """The data that configs train on, and the measure on images of it.
 
     Raises:
         InputError: missing or too few images, or data that no config can be written for.
     """
     data = describe_data(settings.data, settings.pixels)
-    config_text(PRESETS['seed'], data, progressive=settings.progressive)  # fails now or never
+    RunConfigs(data, progressive=settings.progressive).add(PRESETS['seed'])  # fails now or never
     count = settings.repeat * settings.batch_size
     images = load_images(data.images, settings.pixels, count, settings.seed)
-    measure = complexity_measure(
+    measure = ComplexityMeasure(
         images.reshape(settings.repeat, settings.batch_size, *images.shape[1:]),
         img_size=settings.pixels,
-        repeat=settings.repeat,
         seed=settings.seed,
         device=find_device(settings.device),
     )

@@ -1,18 +1,25 @@
 """Writing down what was found: configs that train it, pictures of how it was found."""
 
-from .configs import config_name, config_text, progressive_phases, train_command, write_config
+from .configs import config_text, progressive_phases, train_command, write_config
 from .datasets import DataSource, describe_data
+from .detection import detection_text
+from .naming import RunConfigs, network_names
 from .plots import plot_learning_curve, plot_scaling, plot_search
+from .report import write_scale_report, write_search_report
 
 __all__ = [
     'DataSource',
-    'config_name',
+    'RunConfigs',
     'config_text',
     'describe_data',
+    'detection_text',
+    'network_names',
     'plot_learning_curve',
     'plot_scaling',
     'plot_search',
     'progressive_phases',
     'train_command',
     'write_config',
+    'write_scale_report',
+    'write_search_report',
 ]

@@ -25,12 +25,6 @@ PROGRESSIVE_STRIDES = (16, 8, 4)
 PROGRESSIVE_ENDS = (80 / 300, 140 / 300, 1.0)
 
 
-def config_name(size: str, data: DataSource, progressive: bool = False) -> str:
-    """File name by mmpretrain's convention, e.g. ``asvit-seed_b64-progressive_digits.py``."""
-    schedule = recipe(data).batch_name + ('-progressive' if progressive else '')
-    return f'asvit-{size}_{schedule}_{data.name}.py'
-
-
 def progressive_phases(
     run_length: int, ends: Sequence[float] = PROGRESSIVE_ENDS
 ) -> list[dict[str, int]]:
@@ -65,7 +59,7 @@ def config_text(
     ]
     blocks = [
         '\n'.join(f'# {line}' for line in header),
-        _base_block(plan.bases),
+        base_block(plan.bases),
         _model_block(arch, data, plan, params),
         plan.body.strip(),
     ]
@@ -99,7 +93,14 @@ def train_command(
     tools: str = 'tools',
 ) -> str:
     """The shell command that trains a written config on the number of GPUs that it is made for."""
-    path, gpus = shlex.quote(str(config)), recipe(data).gpus
+    return launch_command(config, recipe(data).gpus, python=python, tools=tools)
+
+
+def launch_command(
+    config: str | os.PathLike[str], gpus: int, *, python: str = 'python', tools: str = 'tools'
+) -> str:
+    """The shell command that trains a config on ``gpus`` GPUs."""
+    path = shlex.quote(str(config))
     if gpus > 1:
         return f'bash {shlex.quote(tools + "/dist_train.sh")} {path} {gpus}'
     return f'{shlex.quote(python)} {shlex.quote(tools + "/train.py")} {path}'
@@ -115,7 +116,8 @@ def drop_path_rate(params: int) -> float:
     return next((rate for limit, rate in steps if params < limit * 10**6), 0.5)
 
 
-def _base_block(bases: Sequence[str]) -> str:
+def base_block(bases: Sequence[str]) -> str:
+    """The assignment of ``_base_``."""
     lines = ''.join(f'    {base!r},\n' for base in bases)
     return f'_base_ = [\n{lines}]'
 

@@ -127,5 +127,5 @@ def _class_folders(path: Path) -> list[str]:
 
 
 def _slug(name: str) -> str:
-    # MMEngine refuses dots in a config's name, and "_" and "-" separate the parts of a name.
+    # "_" and "-" separate the parts of a config's name, and a dot is a decimal point there.
     return re.sub(r'[^a-z0-9]+', '', name.lower()) or 'data'

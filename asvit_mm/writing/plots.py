@@ -22,57 +22,51 @@ KAPPA_LABEL = r'NTK condition number $\kappa$'
 
 
 def plot_search(trace: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> Path:
-    """Reward, entropy of the policy, L^E and kappa against the step; four panels.
+    """L^E and kappa against the step, and where the search has a policy its reward and entropy.
 
     Args:
-        trace: records of :meth:`asvit_mm.search.ReinforceSearch.step`.
+        trace: records of :func:`asvit_mm.searching.search_seeds`.
     """
     steps = np.array([record['step'] for record in trace])
-    rewards, baseline, entropy = (
-        np.array([record[name] for record in trace]) for name in ('reward', 'baseline', 'entropy')
-    )
     lengths, kappas = _measures(trace)
-    with _figure(path, 2, 2, (10, 6.4)) as axes:
-        _series(axes[0, 0], steps, rewards, BLUE, 'reward')
-        axes[0, 0].plot(steps, baseline, color=ORANGE, lw=1.6, label='moving average (baseline)')
-        axes[0, 0].set_title('Reward')
-        axes[0, 1].plot(steps, entropy, color=GREEN, lw=1.8)
-        axes[0, 1].set_title('Entropy of the policy (nats)')
-        _series(axes[1, 0], steps, lengths, BLUE, 'network of the step')
-        _smooth(axes[1, 0], steps, lengths, ORANGE)
-        axes[1, 0].step(
-            steps,
-            np.fmax.accumulate(lengths),
-            color=GREEN,
-            lw=1.2,
-            where='post',
-            label='best so far',
-        )
-        axes[1, 0].set_title(LENGTH_LABEL + ' (higher is better)')
-        _series(axes[1, 1], steps, kappas, BLUE, 'network of the step')
-        _smooth(axes[1, 1], steps, kappas, ORANGE)
-        axes[1, 1].step(
-            steps,
-            np.fmin.accumulate(kappas),
-            color=GREEN,
-            lw=1.2,
-            where='post',
-            label='best so far',
-        )
-        axes[1, 1].set_title(KAPPA_LABEL + ' (lower is better)')
-        bad = steps[np.isnan(kappas)]
-        if len(bad):
-            axes[1, 1].plot(
-                bad, np.full(len(bad), 0.98), 'x', color=RED, ms=5, label='bad network',
-                transform=axes[1, 1].get_xaxis_transform(),
-            )  # fmt: skip
-        for ax in (axes[1, 0], axes[1, 1]):
-            _log_if_wide(ax, lengths if ax is axes[1, 0] else kappas)
+    policy = 'reward' in trace[0]
+    with _figure(path, 1 + policy, 2, (10, 3.7 + 3.5 * policy)) as axes:
+        if policy:
+            rewards, baseline, entropy = (
+                np.array([record[name] for record in trace])
+                for name in ('reward', 'baseline', 'entropy')
+            )
+            _series(axes[1, 0], steps, rewards, BLUE, 'reward')
+            axes[1, 0].plot(
+                steps, baseline, color=ORANGE, lw=1.6, label='moving average (baseline)'
+            )
+            axes[1, 0].set_title('Reward')
+            axes[1, 1].plot(steps, entropy, color=GREEN, lw=1.8)
+            axes[1, 1].set_title('Entropy of the policy (nats)')
+            axes[1, 1].set_ylim(0, 1.05 * entropy.max())
+        for ax, values, best, title in (
+            (axes[0, 0], lengths, np.fmax, LENGTH_LABEL + ' (higher is better)'),
+            (axes[0, 1], kappas, np.fmin, KAPPA_LABEL + ' (lower is better)'),
+        ):
+            _series(ax, steps, values, BLUE, 'network of the step')
+            _smooth(ax, steps, values, ORANGE)
+            so_far = best.accumulate(values)
+            ax.step(steps, so_far, color=GREEN, lw=1.2, where='post', label='best so far')
+            ax.set_title(title)
+            _log_if_wide(ax, values)
+            bad = steps[np.isnan(values)]
+            if len(bad):
+                ax.plot(
+                    bad, np.full(len(bad), 0.98), 'x', color=RED, ms=5, label='bad network',
+                    transform=ax.get_xaxis_transform(),
+                )  # fmt: skip
         for ax in axes.flat:
             ax.set_xlabel('step')
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.set_xlim(-0.02 * len(steps) - 0.3, 1.02 * len(steps) - 0.7)
+            ax.xaxis.set_major_locator(step_ticks())
             if ax.get_legend_handles_labels()[0]:
-                ax.legend(loc='best')
+                # Below the panel, where it hides no network.
+                ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.16), ncols=2, markerscale=1.5)
     return Path(path)
 
 
@@ -85,7 +79,7 @@ def plot_scaling(
     """L^E, kappa, depths and parameters along the series; grey dots are the candidates passed over.
 
     Args:
-        series: members as :meth:`asvit_mm.search.AutoScaling.step` returns them.
+        series: members as :meth:`asvit_mm.searching.AutoScaling.step` returns them.
         min_params, max_params: the budget, drawn as lines.
     """
     steps = np.array([member['step'] for member in series])
@@ -123,6 +117,7 @@ def plot_scaling(
         width.plot(
             steps, [member['width'] for member in series], 'o-', color='#4a525a', ms=3.5, lw=1.4
         )
+        width.set_ylim(0, 1.1 * max(member['width'] for member in series))
         width.yaxis.set_major_locator(MaxNLocator(integer=True))
         width.tick_params(labelsize=8.5, color=GREY)
         width.spines[:].set_visible(False)
@@ -152,7 +147,8 @@ def plot_scaling(
             ax.legend(loc='best')
         for ax in axes.flat:
             ax.set_xlabel('step')
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.set_xlim(0.4, len(series) + 0.6)
+            ax.xaxis.set_major_locator(step_ticks())
     return Path(path)
 
 
@@ -251,6 +247,11 @@ def plot_learning_curve(
     return Path(path)
 
 
+def step_ticks() -> MaxNLocator:
+    """Few round numbers for an axis of steps."""
+    return MaxNLocator(5, integer=True, steps=[1, 2, 5, 10])
+
+
 def _measures(records: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """L^E and kappa of each record, NaN where there is none."""
     lengths, kappas = (
@@ -264,7 +265,7 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndar
 
 def _series(ax: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
     size = 3.5 if len(steps) <= 200 else 2.2
-    ax.plot(steps, values, 'o', color=color, ms=size, alpha=0.35, label=label, mew=0)
+    ax.plot(steps, values, 'o', color=color, ms=size, alpha=0.45, label=label, mew=0)
 
 
 def _smooth(ax: Axes, steps: np.ndarray, values: np.ndarray, color: str) -> None:
@@ -310,10 +311,11 @@ def _figure(
             legend.get_frame().set(facecolor='white', edgecolor='none', alpha=0.8)
             for text in legend.get_texts():
                 text.set_fontsize(8)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.png')
-    os.close(handle)
+    # Named as other files are while they are written, so that what a kill leaves is found.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
-        figure.savefig(temporary)
+        with os.fdopen(handle, 'wb') as file:
+            figure.savefig(file, format='png')
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -14,11 +14,20 @@ def shipped_config(name: str) -> Path:
     Raises:
         FileNotFoundError: the installation has no such config.
     """
+    return _shipped(f'configs/{name}')
+
+
+def shipped_tools() -> Path:
+    """The folder of the tools, found as the configs are; of a checkout its own."""
+    return _shipped('tools/train.py').resolve().parent
+
+
+def _shipped(name: str) -> Path:
     package = Path(asvit_mm.__file__).parent
-    for folder in (package / '.mim' / 'configs', package.parent / 'configs'):
+    for folder in (package / '.mim', package.parent):
         if (folder / name).is_file():
             return folder / name
-    raise FileNotFoundError(f'this installation of asvit_mm has no config {name}: install it again')
+    raise FileNotFoundError(f'this installation of asvit_mm has no {name}: install it again')
 
 
 def shipped_text(name: str, drop: tuple[str, ...] = ('_base_', 'custom_hooks')) -> str:

@@ -52,7 +52,7 @@ def cut(work_dir, at):
     """Make of a finished run one that was killed when its trace had ``at`` bytes."""
     for path in (work_dir / 'configs').iterdir():
         path.unlink()
-    for name in ('result.json', 'search.png', 'scaling.png'):
-        (work_dir / name).unlink(missing_ok=True)
+    for path in (work_dir / 'result.json', work_dir / 'report.html', *work_dir.glob('*.png')):
+        path.unlink(missing_ok=True)
     trace = work_dir / 'trace.jsonl'
     trace.write_bytes(trace.read_bytes()[:at])

@@ -72,7 +72,7 @@ def test_study(finished):
         assert record['seconds']['training'] > 0
     assert (folder / 'run' / 'scatter.png').stat().st_size > 10_000
     page = (folder / 'run' / 'report.md').read_text()
-    assert '--num-archs 4 --data images --strata 2 --img-size 16 --epochs 1' in page
+    assert '--num-archs 4 --strata 2 --epochs 1 --data images --img-size 16' in page
     assert 'published' in done.stdout
     assert 'Epoch(' not in done.stdout + done.stderr
     assert 'Epoch(' in (folder / 'run' / 'logs' / '003.log').read_text()

@@ -2,10 +2,11 @@
 
 import json
 import runpy
+from pathlib import Path
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_params
-from asvit_mm.writing import config_name, describe_data, write_config
+from asvit_mm.writing import RunConfigs, describe_data, write_config
 
 from .runs import TOOLS
 
@@ -14,14 +15,10 @@ FIRST, SECOND = '4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12', '4,2,2,1|2,1,2,1|2,1,2,
 
 def test_an_earlier_demo_in_the_same_folder_is_not_summed_up(tmp_path):
     data, train = describe_data('digits', 32), tmp_path / 'train'
+    series = RunConfigs(data, progressive=True)
     configs = [
-        write_config(
-            train / config_name(f'step0{i}', data, True),
-            as_architecture(arch),
-            data,
-            progressive=True,
-        )
-        for i, arch in enumerate((FIRST, SECOND))
+        write_config(train / Path(series.add(arch)['config']).name, arch, data, progressive=True)
+        for arch in map(as_architecture, (FIRST, SECOND))
     ]
     (train / '1' / 'vis_data').mkdir(parents=True)
     (train / '1' / '1.log').touch()

@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from asvit_mm.arch import PRESETS, as_architecture
-from asvit_mm.cost import count_params
+from asvit_mm.cost import count_macs, count_params
+from asvit_mm.searching import next_sizes
 
 from .kills import cut, files, stopped
 from .runs import TINY, Here, tool
@@ -66,7 +67,9 @@ def test_every_member_has_a_config_that_builds(finished):
         assert str(model.backbone.architecture) == member['arch']
         assert sum(p.numel() for p in model.parameters()) == member['params']
         assert cfg.custom_hooks[0].type == 'asvit_mm.ProgressiveTokenizationHook'
-    assert len(list((folder / 'run' / 'configs').iterdir())) == len(result['series'])
+        detection = Config.fromfile(folder / 'run' / member['detection_config'])
+        assert detection.model.backbone.arch == member['arch']
+    assert len(list((folder / 'run' / 'configs').iterdir())) == 2 * len(result['series'])
 
 
 @pytest.fixture
@@ -98,11 +101,90 @@ def test_a_budget_that_no_step_hits_is_said(here):
         (['seed', '--min-params', '9M', '--max-params', '8M'], 'at most 8,000,000'),
         (['seed', '--min-params', '1', '--max-params', '1M'], 'give at least 2,'),
         (['seed', '--data', 'nowhere'], 'no data at'),
+        (['seed', '--targets', '3M', '--max-params', '4M'], '--targets are limits themselves'),
+        (['seed', '--targets', '3M', '--min-params', '80M'], '--targets are limits themselves'),
+        (['seed', '--targets', '3M', 'many'], "'many' is not a number of parameters"),
+        (['seed', '--targets', '80M', '1M'], '--max-params 1,000,000 is less than the smallest'),
+        (
+            ['seed', '--max-flops', '1M'],
+            '--max-flops 1,000,000 is less than the smallest candidate',
+        ),
+        (['seed', '--max-latency', '1e-3'], '--max-latency 0.001 is less than the smallest cand'),
+        (['seed', '--max-latency', '0'], '--max-latency 0 is no limit'),
     ],
 )
 def test_refusals(here, args, words):
     assert words in here.refusal('scale.py', *args, *TINY)
     assert not (here.folder / 'work_dirs').exists()
+
+
+TARGETS = [2_300_000, 2_600_000, 3_300_000]
+
+
+@pytest.fixture(scope='module')
+def targets(tmp_path_factory):
+    """A folder with a finished run to targets, given in another order, in run/."""
+    folder = tmp_path_factory.mktemp('targets')
+    done = tool('scale.py', *RUN[:6], '--targets', '3.3M', '2.3M', '2.6M', *TINY, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_targets(targets):
+    result = json.loads((targets / 'run' / 'result.json').read_text())
+    members, candidates = split(targets / 'run')
+    assert [best['target'] for best in result['targets']] == TARGETS
+    assert result['settings']['targets'] == TARGETS
+    measured = [record['proxy'] for record in candidates if not record['recalled']]
+    assert len(measured) == len(set(measured)) < len(candidates)
+    for best in result['targets']:
+        of_target = [member for member in members if member['target'] == best['target']]
+        arch = as_architecture(best['arch'])
+        assert arch == as_architecture(of_target[-1]['arch'])
+        assert best['params'] == count_params(arch, 10, img_size=32) <= best['target']
+        # Nothing that could come next is within the target.
+        following = next_sizes(arch.depths, arch.width // 4)
+        assert all(
+            count_params(arch.with_size(depths, 4 * width), 10, img_size=32) > best['target']
+            for depths, width in following
+        )
+        backbone = Config.fromfile(targets / 'run' / best['config']).model.backbone
+        assert as_architecture(backbone.arch) == arch
+    assert result['series'][-1]['arch'] == result['arch'] == result['targets'][-1]['arch']
+
+
+@pytest.mark.parametrize('share', [0.2, 0.7])
+def test_a_run_to_targets_cut_anywhere(targets, here, share):
+    copy = here.folder / 'run'
+    shutil.copytree(targets / 'run', copy)
+    cut(copy, int(share * (copy / 'trace.jsonl').stat().st_size))
+    run = (*RUN[:6], '--targets', '2.3M', '2600000', '3.3M', *TINY, '--resume')
+    here.run('scale.py', *run)
+    assert files(copy) == files(targets / 'run')
+
+
+def test_a_target_alone_is_the_scaling_to_that_maximum(targets, here):
+    here.run('scale.py', *RUN[:6], '--min-params', '2.3M', '--max-params', '2.3M', *TINY)
+    alone = json.loads((here.folder / 'run' / 'result.json').read_text())
+    best = json.loads((targets / 'run' / 'result.json').read_text())['targets'][0]
+    assert alone['arch'] == best['arch']
+    for name in ('params', 'length_distortion', 'ntk_condition_number'):
+        assert alone['series'][-1][name] == best[name]
+
+
+def test_limits_of_multiply_adds_and_latency(here):
+    run = (*RUN[:6], '--max-flops', '11M', '--max-latency', 10_000, *TINY)
+    out = here.run('scale.py', *run)
+    result = json.loads((here.folder / 'run' / 'result.json').read_text())
+    assert 'exceeds 110,000,000 parameters or 11,000,000 multiply-adds' in out
+    for member in result['series']:
+        assert count_macs(as_architecture(member['arch']), 32, 10) <= 11_000_000
+        assert 0 < member['latency_ms'] <= 10_000
+    trace = (here.folder / 'run' / 'trace.jsonl').read_bytes()
+    cut(here.folder / 'run', len(trace))
+    here.run('scale.py', *run, '--resume')
+    assert (here.folder / 'run' / 'trace.jsonl').read_bytes() == trace
+    assert json.loads((here.folder / 'run' / 'result.json').read_text()) == result
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """tools/search.py as a process: what it writes, determinism, and the lines of its refusals."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from asvit_mm.arch import as_architecture
-from asvit_mm.cost import count_params
+from asvit_mm.cost import count_macs, count_params
+from asvit_mm.searching import METHODS
 
 from .kills import cut, files, stopped
 from .runs import TINY, TOOLS, Here, tool
@@ -96,7 +98,10 @@ def test_overwrite(here):
     here.run('search.py', '--data', 'noise', *args)
     here.run('search.py', '--data', 'digits', *args, '--overwrite')
     configs = here.folder / 'run' / 'configs'
-    assert [path.name for path in configs.iterdir()] == ['asvit-seed_b64_digits.py']
+    names = sorted(path.name for path in configs.iterdir())
+    assert len(names) == 2
+    assert re.fullmatch(r'asvit-[\d.]+m-[\d.]+mf_b64_digits\.py', names[0])
+    assert re.fullmatch(r'mask-rcnn_asvit-[\d.]+m-[\d.]+mf_fpn_1x_coco\.py', names[1])
 
 
 @pytest.mark.parametrize(
@@ -109,6 +114,13 @@ def test_overwrite(here):
         (['--device', 'gpu'], "--device 'gpu' is no device"),
         (['--device', 'cuda:99'], "'cuda:99' is not there"),
         (['--work-dir', 'file/run'], "'file/run' cannot be written"),
+        (['--max-params', 'many'], "'many' is not a number of parameters"),
+        (['--max-flops', '0'], "'0' is not a number of multiply-adds"),
+        (['--max-latency', 'nan'], '--max-latency nan is no limit: give milliseconds'),
+        (['--max-latency', '-1'], '--max-latency -1 is no limit: give milliseconds'),
+        (['--max-params', '500k'], '--max-params 500,000 is less than the smallest seed has'),
+        (['--max-flops', '1M'], '--max-flops 1,000,000 is less than the smallest seed has'),
+        (['--max-latency', '1e-3'], '--max-latency 0.001 is less than the smallest seeds take'),
     ],
 )
 def test_refusals(here, args, words):
@@ -174,8 +186,7 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
     assert trace.read_bytes().startswith(kept)
     line, command = errors.rstrip('\n').split('; go on with: ')
     assert line == (
-        f'interrupted after {len(done)} of {STEPS} steps, most likely so far '
-        f'{done[-1]["most_likely"]}'
+        f'interrupted after {len(done)} of {STEPS} steps, best so far {done[-1]["best"]}'
     )
     assert not (tmp_path / 'run' / 'result.json').exists()
 
@@ -234,7 +245,7 @@ def test_what_is_not_resumed(finished, copied, here, args, words):
     [
         ('trace.jsonl', '"step": 1', '"step": 4', 'line 2 of run/trace.jsonl is not what this run'),
         ('trace.jsonl', '"reward": 0.0', '"reward": 0.5', 'reward is 0.5 there and 0.0 here'),
-        ('run.json', '"format": 1', '"format": 2', 'format is 2 there and 1 here'),
+        ('run.json', '"format": 2', '"format": 3', 'format is 3 there and 2 here'),
         ('run.json', '"torch": "', '"torch": "1', 'versions.torch is '),
         ('run.json', '}', '', 'run/run.json cannot be read'),
     ],
@@ -247,3 +258,43 @@ def test_altered_state(copied, here, name, old, new, words):
     (copied / name).write_text(text.replace(old, new, 1))
     assert words in here.refusal('search.py', *RUN, '--resume')
     assert not (copied / 'result.json').exists()
+
+
+LIMITS = ('--max-params', '2.2M', '--max-flops', '6M', '--max-latency', 10_000)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_limits_are_kept(here, method):
+    run = ('--work-dir', 'run', '--data', 'digits', '--steps', 4, '--method', method)
+    out = here.run('search.py', *run, *LIMITS, *TINY)
+    result = json.loads((here.folder / 'run' / 'result.json').read_text())
+    assert result['params'] <= 2_200_000
+    assert result['macs'] <= 6_000_000
+    assert 0 < result['latency_ms'] <= 10_000
+    assert f'{result["latency_ms"]:g} ms an image' in out
+    assert result['settings']['max_params'] == 2_200_000
+    assert result['settings']['max_flops'] == 6_000_000
+    for record in records(here.folder / 'run'):
+        arch = as_architecture(record['arch'])
+        assert count_params(arch, 10, img_size=32) <= 2_200_000
+        assert count_macs(arch, 32, 10) <= 6_000_000
+        assert record['latency_ms'] > 0
+    # Latencies are never the same twice: those of the trace are taken over.
+    trace = (here.folder / 'run' / 'trace.jsonl').read_bytes()
+    cut(here.folder / 'run', len(trace) - 1)
+    here.run('search.py', *run, *LIMITS, *TINY, '--resume')
+    again = (here.folder / 'run' / 'trace.jsonl').read_bytes()
+    kept = trace[: trace[:-1].rfind(b'\n') + 1]
+    assert again.startswith(kept)
+    assert again.count(b'\n') == 4
+    line = here.refusal('search.py', *run, *LIMITS, *TINY, '--resume', '--max-params', '2.3M')
+    assert 'settings.max_params is 2200000 there and 2300000 here' in line
+
+
+def test_the_least_that_a_refusal_names_is_accepted(here):
+    run = ('--data', 'digits', '--work-dir', 'run', '--steps', 1, *TINY)
+    line = here.refusal('search.py', *run, '--max-params', '1k')
+    enough = line.split('give at least ')[1]
+    here.run('search.py', *run, '--max-params', enough)
+    result = json.loads((here.folder / 'run' / 'result.json').read_text())
+    assert f'{result["params"]:,}' == enough

@@ -1,14 +1,21 @@
-"""Written configs: read by plain MMEngine from another folder, built, compared with the shipped."""
+"""Written configs: read by plain MMEngine elsewhere, built, trained a step, compared with the shipped."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS, MODELS
+from mmpretrain.structures import DataSample
 from PIL import Image
 
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
@@ -16,9 +23,10 @@ from asvit_mm.cost import count_params
 from asvit_mm.data import write_digits
 from asvit_mm.errors import InputError
 from asvit_mm.writing import (
-    config_name,
+    RunConfigs,
     config_text,
     describe_data,
+    network_names,
     progressive_phases,
     train_command,
     write_config,
@@ -82,11 +90,8 @@ def read(arch, data, progressive=False):
 @pytest.mark.parametrize('progressive', [False, True])
 def test_reads_from_anywhere_and_builds(tmp_path, monkeypatch, folder, user_config, progressive):
     monkeypatch.chdir(tmp_path)
-    from mmengine.registry import DefaultScope
-    from mmpretrain.registry import MODELS
-
     for i, data in enumerate(sources(folder, user_config).values()):
-        name = config_name('seed', data, progressive)
+        name = Path(RunConfigs(data, progressive=progressive).add(TINY)['config']).name
         written = write_config(tmp_path / 'here' / name, TINY, data, progressive=progressive)
         elsewhere = tmp_path / 'there' / str(i) / name
         elsewhere.parent.mkdir(parents=True)
@@ -158,9 +163,6 @@ def test_an_image_folder(folder):
 
 
 def test_the_datasets_of_an_image_folder_build(folder):
-    from mmengine.registry import DefaultScope
-    from mmpretrain.registry import DATASETS
-
     cfg = read(TINY, describe_data(str(folder), 24))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         for loader in (cfg.train_dataloader, cfg.val_dataloader):
@@ -199,7 +201,8 @@ def test_a_users_config_keeps_all_but_the_model(user_config):
         assert cfg[name] == mine[name]
     assert [hook.type for hook in cfg.custom_hooks] == ['EMAHook', HOOK]
     assert [phase.end for phase in cfg.custom_hooks[1].phases] == [8, 14, 30]
-    assert config_name('seed', data) == 'asvit-seed_b24_myresnet18.py'
+    name = f'{next(network_names(TINY, data))}_b24_myresnet18.py'
+    assert RunConfigs(data).add(TINY)['config'] == f'configs/{name}'
 
 
 def test_a_users_own_schedule_of_tokens_is_kept_and_not_doubled():
@@ -211,8 +214,6 @@ def test_a_users_own_schedule_of_tokens_is_kept_and_not_doubled():
 
 
 def test_a_config_of_data_alone_gets_a_schedule(tmp_path):
-    from mmengine.runner import Runner
-
     path = tmp_path / 'data_only.py'
     dataset = shipped_config('_base_/datasets/digits_bs64_32.py')
     path.write_text(f'_base_ = [{str(dataset)!r}]\n')
@@ -310,3 +311,53 @@ def test_different_classes_to_validate_on_are_refused(folder):
     (folder / 'val' / 'c').rename(folder / 'val' / 'd')
     with pytest.raises(InputError, match="'c' is in one only"):
         describe_data(str(folder), 32)
+
+
+def trained_step(cfg, size):
+    """The loss of one step of the config's model and optimizer on random images."""
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model | {'data_preprocessor': cfg.data_preprocessor})
+    batch = {
+        'inputs': torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8),
+        'data_samples': [DataSample().set_gt_label(i) for i in range(2)],
+    }
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    loss = model.train_step(batch, build_optim_wrapper(model, cfg.optim_wrapper))['loss'].item()
+    # Weights whose gradient is zero at first may stay.
+    assert any(not torch.equal(before[name], p) for name, p in model.named_parameters())
+    return loss
+
+
+@pytest.mark.parametrize('progressive', [False, True])
+def test_every_classifier_trains_a_step(folder, user_config, progressive):
+    for data in sources(folder, user_config).values():
+        loss = trained_step(read(TINY, data, progressive), data.img_size)
+        # Fresh weights: near the loss of a uniform guess.
+        assert loss == pytest.approx(math.log(data.num_classes), abs=0.5)
+
+
+def test_a_runner_trains_a_step_on_the_digits(tmp_path):
+    """With the config's own data, hooks and loop."""
+    data = describe_data('digits', 32)
+    names = RunConfigs(data).add(TINY)
+    cfg = Config.fromfile(
+        write_config(tmp_path / Path(names['config']).name, TINY, data), format_python_code=False
+    )
+    cfg.train_dataloader.dataset.data_root = str(write_digits(tmp_path / 'digits'))
+    cfg.train_dataloader.dataset.indices = 4
+    cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
+    cfg.merge_from_dict({'train_dataloader.collate_fn': {'type': 'default_collate'}})
+    cfg.train_cfg.max_epochs = 1
+    for name in ('val', 'test'):
+        for part in ('cfg', 'dataloader', 'evaluator'):
+            cfg[f'{name}_{part}'] = None
+    cfg.work_dir = str(tmp_path / 'run')
+    runner = Runner.from_cfg(cfg)
+    weight = runner.model.backbone.stages[0].blocks[0].attn.qkv.weight
+    before = weight.clone()
+    runner.train()
+    assert runner.iter == 1
+    assert not torch.equal(before, weight)
+    assert (tmp_path / 'run' / 'epoch_1.pth').is_file()
+    assert (tmp_path / 'run' / Path(names['config']).name).is_file()

@@ -7,12 +7,12 @@ from PIL import Image
 
 from asvit_mm.complexity import Score
 from asvit_mm.errors import InputError
-from asvit_mm.search import AutoScaling, Measurement, ReinforceSearch
+from asvit_mm.searching import AutoScaling, Budget, Measurement, Memo, Reinforce, search_seeds
 from asvit_mm.writing import plot_learning_curve, plot_scaling, plot_search
 from asvit_mm.writing.plots import read_scalars
 
-from ..test_search.test_scaling import COUNT, SEED
-from ..test_search.toy import cost_measure, distance_measure
+from ..test_searching.test_scaling import SEED
+from ..test_searching.toy import cost_measure, distance, measuring
 
 
 def is_picture(path):
@@ -27,19 +27,23 @@ def only(folder):
 
 @pytest.mark.parametrize('steps', [1, 30])
 def test_search(tmp_path, steps):
-    def measure(arch, step):
-        good = distance_measure(arch)
-        return good if step % 7 != 3 else Measurement(good.length_distortion, Score.bad('x'))
+    numbers = iter(range(steps))
 
-    search = ReinforceSearch(measure)
-    path = plot_search([search.step() for _ in range(steps)], tmp_path / 'a.png')
+    def measure(arch):
+        good = distance(arch)
+        if next(numbers) % 7 == 3:
+            return Measurement(good.length_distortion, Score.bad('x'))
+        return good
+
+    records = search_seeds(Reinforce(), Memo(measuring(measure), remeasure=True), steps)
+    path = plot_search(list(records), tmp_path / 'a.png')
     assert is_picture(path)
     assert only(tmp_path) == ['a.png']
 
 
 @pytest.mark.parametrize('steps', [1, 4])
 def test_scaling(tmp_path, steps):
-    search = AutoScaling(SEED, cost_measure, COUNT, min_params=5 * 10**7, max_params=10**8)
+    search = AutoScaling(SEED, Memo(cost_measure), Budget(10, 32, 10**8), min_params=5 * 10**7)
     series = [search.step() for _ in range(steps)]
     assert is_picture(plot_scaling(series, tmp_path / 'a.png', 10**7, 10**8))
     assert is_picture(plot_scaling(series, tmp_path / 'b.png'))

@@ -3,7 +3,7 @@
 from asvit_mm.arch import SEARCH_SPACE, Architecture
 from asvit_mm.complexity import Score
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.search import Measurement
+from asvit_mm.searching import Measurement
 
 WANTED = Architecture.parse('7,4,2|3,2,6|2,2,4|4,1,2|64')
 
@@ -19,15 +19,28 @@ def choices(arch):
     return [fields[name] for name in SEARCH_SPACE.choices]
 
 
-def distance_measure(arch, *key):
+def distance(arch):
     """L^E counts the first six choices that are as wanted, kappa the last six that are not."""
     hits = [a == b for a, b in zip(choices(arch), choices(WANTED), strict=True)]
     return Measurement(Score(10.0 + sum(hits[:6])), Score(10.0 + 6 - sum(hits[6:])))
 
 
-def cost_measure(arch, *key):
-    """A deterministic mixture of costs, which differs for every size and every key."""
-    wobble = 1 + 0.01 * sum(key)
+def cost(arch, draw=0):
+    """A deterministic mixture of costs, which differs for every size and every draw."""
+    wobble = 1 + 0.01 * draw
     return Measurement(
         Score(count_macs(arch, 32) / 1e6 * wobble), Score(1e9 / count_params(arch) / wobble)
     )
+
+
+def distance_measure(requests):
+    return (distance(arch) for arch, _ in requests)
+
+
+def cost_measure(requests):
+    return (cost(*request) for request in requests)
+
+
+def measuring(function):
+    """A measure that calls ``function`` with each architecture."""
+    return lambda requests: (function(arch) for arch, _ in requests)

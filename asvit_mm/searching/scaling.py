@@ -1,11 +1,14 @@
 """Auto-scaling of a seed without training (As-ViT, arXiv 2202.11921, section 3.4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..arch import MAX_WIDTH, NUM_STAGES, SEED_DEPTHS, Architecture
 from ..errors import InputError
-from .measuring import Measure, measured_fields
+from .budget import Budget
+from .latency import Latency, too_slow
+from .measuring import Measurement, Memo, measured_fields
 from .rewards import fill_with_worst, rank_networks
 
 START_WIDTH = 8
@@ -32,16 +35,17 @@ def next_sizes(depths: tuple[int, ...], proxy_width: int) -> list[Size]:
 class AutoScaling:
     """Grows a seed step by step; every step adds one network to the series.
 
-    Candidates are measured as proxies, 1/4 as wide as the real network; parameters are the real
+    Candidates are measured as proxies, 1/4 as wide as the real network; costs and latency are the real
     network's. A candidate without kappa is chosen only where no candidate has one (L^E decides
     then), a candidate without L^E never.
 
     Args:
         topology: whose kernels, splits, expansions and heads are kept; its size is not looked at.
-        measure: called with a proxy, the step and the candidate's number.
-        count: parameters of a real network.
-        min_params: growing stops at the first network with at least this many parameters.
-        max_params: candidates with more parameters are dropped.
+        measure: of the proxies.
+        budget: candidates that exceed it are dropped.
+        min_params: growing stops at the first network with at least this many parameters; None: where
+            no candidate is left.
+        latency: candidates that are too slow are not measured, and never chosen.
 
     Raises:
         InputError: no network can meet the budget; says what would be possible.
@@ -50,17 +54,17 @@ class AutoScaling:
     def __init__(
         self,
         topology: Architecture,
-        measure: Measure,
-        count: Callable[[Architecture], int],
+        measure: Memo,
+        budget: Budget,
         *,
-        min_params: int = 80_000_000,
-        max_params: int = 110_000_000,
+        min_params: int | None = None,
+        latency: Latency | None = None,
     ) -> None:
         self.topology = topology
         self.measure = measure
-        self.count = count
+        self.budget = budget
         self.min_params = min_params
-        self.max_params = max_params
+        self.latency = latency
         self.depths: tuple[int, ...] = SEED_DEPTHS
         self.proxy_width = START_WIDTH
         self.series: list[dict[str, Any]] = []
@@ -71,6 +75,11 @@ class AutoScaling:
     def start(self) -> Architecture:
         """The real network that scaling starts from (not part of the series)."""
         return self.real((SEED_DEPTHS, START_WIDTH))
+
+    @property
+    def first(self) -> list[Architecture]:
+        """The real networks of the first step's candidates, whatever the limits."""
+        return [self.real(size) for size in next_sizes(SEED_DEPTHS, START_WIDTH)]
 
     def real(self, size: Size) -> Architecture:
         """The network of a size at its real width, 4 times the proxy's."""
@@ -84,8 +93,8 @@ class AutoScaling:
         """Measure one step's candidates and take the best.
 
         Args:
-            report: called with every candidate as soon as it is measured: plain data, with the step and
-                the candidate's number in it (from 0).
+            report: called with every candidate within the budget as soon as it is measured, or found too
+                slow: plain data, with the step and the candidate's number in it (from 0).
 
         Returns:
             The series' new member as plain data (arch, proxy, depths, width, params, the two
@@ -96,24 +105,24 @@ class AutoScaling:
             return None
         number = len(self.series) + 1
         sizes = next_sizes(self.depths, self.proxy_width)
-        affordable = [size for size in sizes if self.count(self.real(size)) <= self.max_params]
+        affordable = [size for size in sizes if self.budget.fits(self.real(size))]
         if not affordable:
-            limit = (
-                f'every larger network exceeds {self.max_params:,} parameters'
+            self._stop(
+                f'every larger network exceeds {self.budget}'
                 if sizes
                 else f'stage 1 would grow wider than {MAX_WIDTH}'
             )
-            self.stopped = f'{limit} before {self.min_params:,} are reached'
             return None
         candidates = []
-        for i, size in enumerate(affordable):
-            real, proxy = self.real(size), self.proxy(size)
+        for i, (measurement, recalled) in enumerate(self._measured(affordable)):
+            real = self.real(affordable[i])
             candidates.append(
                 {
                     'arch': str(real),
-                    'proxy': str(proxy),
-                    'params': self.count(real),
-                    **measured_fields(self.measure(proxy, number, i)),
+                    'proxy': str(self.proxy(affordable[i])),
+                    'params': self.budget.params(real),
+                    **measured_fields(measurement),
+                    'recalled': recalled,
                 }
             )
             if report is not None:
@@ -123,6 +132,11 @@ class AutoScaling:
             for i, candidate in enumerate(candidates)
             if candidate['length_distortion'] is not None
         ]
+        slow = sum(self._refusal(self.real(size)) is not None for size in affordable)
+        if slow == len(affordable):
+            assert self.latency is not None
+            self._stop(f'every larger network exceeds {self.latency.limit:g} ms')
+            return None
         if not ranked:
             self.stopped = (
                 f'no candidate of step {number} could be measured ({candidates[0]["bad"]})'
@@ -144,29 +158,43 @@ class AutoScaling:
             'depths': list(self.depths),
             'width': self.proxy_width * WIDTH_FACTOR,
             'tie_break': ranking.tie_break,
-            'dropped': len(sizes) - len(affordable),
+            'dropped': len(sizes) - len(affordable) + slow,
             'candidates': candidates,
         }
         self.series.append(member)
-        if chosen['params'] >= self.min_params:
+        if self.min_params is not None and self.reached:
             self.stopped = f'{self.min_params:,} parameters reached'
         return member
 
     @property
     def reached(self) -> bool:
         """Whether the last network of the series has at least ``min_params`` parameters."""
-        return bool(self.series) and self.series[-1]['params'] >= self.min_params
+        return bool(self.series) and self.series[-1]['params'] >= (self.min_params or 0)
+
+    def _measured(self, sizes: list[Size]) -> Iterator[tuple[Measurement, bool]]:
+        """What :class:`Memo` yields of the proxies; those of networks that are too slow left out."""
+        refusals = [self._refusal(self.real(size)) for size in sizes]
+        measured = self.measure(
+            [self.proxy(size) for size, why in zip(sizes, refusals, strict=True) if why is None]
+        )
+        for size, why in zip(sizes, refusals, strict=True):
+            found, recalled = next(measured) if why is None else (too_slow(why), False)
+            if self.latency is not None:
+                found = replace(found, latency_ms=self.latency(self.real(size)))
+            yield found, recalled
+
+    def _refusal(self, real: Architecture) -> str | None:
+        return None if self.latency is None else self.latency.refusal(real)
+
+    def _stop(self, why: str) -> None:
+        aim = '' if self.min_params is None else f' before {self.min_params:,} are reached'
+        self.stopped = why + aim
 
     def _check_budget(self) -> None:
-        if self.min_params > self.max_params:
+        most = self.budget.max_params
+        if self.min_params is not None and most is not None and self.min_params > most:
             raise InputError(
-                f'min-params {self.min_params:,} is larger than max-params {self.max_params:,}: '
-                f'give a minimum of at most {self.max_params:,}'
+                f'min-params {self.min_params:,} is larger than max-params {most:,}: '
+                f'give a minimum of at most {most:,}'
             )
-        first = [self.real(size) for size in next_sizes(SEED_DEPTHS, START_WIDTH)]
-        smallest = min(first, key=self.count)
-        if self.count(smallest) > self.max_params:
-            raise InputError(
-                f'max-params {self.max_params:,} is less than the smallest candidate has '
-                f'({smallest}): give at least {self.count(smallest):,}'
-            )
+        self.budget.check(self.first, 'candidate')

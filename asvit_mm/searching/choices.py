@@ -1,0 +1,79 @@
+"""The choices of a search, narrowed to those that keep the limits of a network's cost."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from ..arch import SEARCH_SPACE, Architecture, SearchSpace
+
+Fits = Callable[[Architecture], bool]
+Cost = Callable[[Architecture], float]
+
+
+class Choices:
+    """A search space of which only networks within limits are drawn, choice by choice.
+
+    A value of a choice is allowed after those before it where the cheapest values of all later choices
+    make a network that fits. So every draw ends with one, and each that fits can be drawn.
+
+    Args:
+        space: what is searched.
+        fits: whether a network keeps the limits; None: there are none. It must hold for a network that
+            is nowhere dearer than one for which it holds.
+        cost: by which the cheapest values are told. It must not matter for which value of a choice is
+            cheapest what the choices before it are, those after it being at their cheapest. Needed
+            with ``fits`` only.
+    """
+
+    def __init__(
+        self, space: SearchSpace = SEARCH_SPACE, fits: Fits | None = None, cost: Cost | None = None
+    ) -> None:
+        assert (fits is None) == (cost is None)
+        self.space = space
+        self.sizes = [len(values) for values in space.choices.values()]
+        self.fits = fits
+        self.cost = cost
+        self._allowed: dict[tuple[int, ...], list[bool]] = {}
+
+    @cached_property
+    def cheapest(self) -> list[int]:
+        """Index of the cheapest value of every choice: no other value of one choice is cheaper."""
+        assert self.cost is not None
+        found, before = [0] * len(self.sizes), None
+        # More than one round: the cheapest split depends on the expansion that comes after it.
+        while found != before:
+            before = list(found)
+            for k, size in enumerate(self.sizes):
+                costs = [
+                    self.cost(self.space.decode([*found[:k], i, *found[k + 1 :]]))
+                    for i in range(size)
+                ]
+                if costs[found[k]] > min(costs):
+                    found[k] = int(np.argmin(costs))
+        return found
+
+    @property
+    def smallest(self) -> Architecture:
+        """The cheapest network of all."""
+        return self.space.decode(self.cheapest)
+
+    def allowed(self, before: Sequence[int]) -> list[bool]:
+        """Which values of the next choice can be taken after the indices ``before``."""
+        k, key = len(before), tuple(before)
+        if self.fits is None:
+            return [True] * self.sizes[k]
+        if key not in self._allowed:
+            rest = self.cheapest[k + 1 :]
+            self._allowed[key] = [
+                self.fits(self.space.decode([*key, i, *rest])) for i in range(self.sizes[k])
+            ]
+        return self._allowed[key]
+
+    def draw(self, rng: np.random.Generator) -> Architecture:
+        """A seed, each choice drawn uniformly among the values that are allowed after those before."""
+        indices: list[int] = []
+        for u in rng.random(len(self.sizes)):
+            allowed = np.flatnonzero(self.allowed(indices))
+            indices.append(int(allowed[int(u * len(allowed))]))
+        return self.space.decode(indices)

@@ -1,0 +1,243 @@
+"""The Python API: the tools' settings and defaults, what it returns, and that importing it is cheap."""
+
+import importlib.util
+import inspect
+import io
+import json
+import pydoc
+import re
+import subprocess
+import sys
+from argparse import Namespace
+from contextlib import redirect_stdout
+from dataclasses import MISSING, FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+
+import asvit_mm
+from asvit_mm.arch import PRESETS, Architecture
+from asvit_mm.cost import count_macs, count_params
+from asvit_mm.errors import InputError
+from asvit_mm.jobs.scale import ScaleSettings
+from asvit_mm.jobs.search import SearchSettings
+
+from .test_tools.kills import files
+from .test_tools.runs import TINY, TOOLS, Here
+
+QUICK = dict(data='digits', repeat=1, img_size=32, batch_size=4, device='cpu')
+NAMES = {'search': SearchSettings, 'scale': ScaleSettings}
+BUDGET = dict(min_params='4M', max_params='9M')
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+@pytest.fixture(scope='module')
+def found(tmp_path_factory):
+    """A search, its work dir, and what it printed."""
+    folder = tmp_path_factory.mktemp('search') / 'run'
+    with redirect_stdout(io.StringIO()) as printed:
+        result = asvit_mm.search(**QUICK, steps=3, work_dir=str(folder))
+    return result, folder, printed.getvalue()
+
+
+@pytest.fixture(scope='module')
+def scaled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('scale') / 'run'
+    with redirect_stdout(io.StringIO()) as printed:
+        result = asvit_mm.scale('seed', **QUICK, **BUDGET, work_dir=str(folder))
+    return result, folder, printed.getvalue()
+
+
+def parsed(name, *arguments):
+    """What the tool's parser makes of a command line."""
+    spec = importlib.util.spec_from_file_location('tool', TOOLS / f'{name}.py')
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    argv, sys.argv = sys.argv, [f'{name}.py', *arguments]
+    try:
+        return tool.parse_args()
+    finally:
+        sys.argv = argv
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_function_settings_and_tool_have_the_same_arguments_and_defaults(name):
+    required = ['seed'] if name == 'scale' else []
+    tool = parsed(name, *required)
+    assert isinstance(tool, Namespace)
+    settings = {field.name: field for field in fields(NAMES[name])}
+    parameters = inspect.signature(getattr(asvit_mm, name)).parameters
+    assert set(parameters) == set(settings) == set(vars(tool))
+    for key, parameter in parameters.items():
+        assert parameter.annotation == settings[key].type
+        if key == 'arch':
+            assert parameter.default is inspect.Parameter.empty
+            assert settings[key].default is MISSING
+            assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        else:
+            assert parameter.default == settings[key].default == getattr(tool, key), key
+            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    # What the tool hands over is what the function makes of no arguments.
+    assert NAMES[name](**vars(tool)) == NAMES[name](*required)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_help_describes_every_argument(name):
+    function = getattr(asvit_mm, name)
+    text = pydoc.plain(pydoc.render_doc(function))
+    assert f'{name}(' in text
+    assert 'settings' not in text.split('(')[1]
+    sections = re.split(r'(?:Args|Raises):\n', inspect.getdoc(function))
+    assert len(sections) == 3
+    described = re.findall(r'^    (\w+): \S+', sections[1], re.MULTILINE)
+    assert described == list(inspect.signature(function).parameters)
+    assert 'InputError:' in sections[2]
+
+
+def test_importing_the_package_is_cheap_and_its_names_come_when_used():
+    code = (
+        'import sys, asvit_mm\n'
+        'assert set(asvit_mm.__all__) <= set(dir(asvit_mm))\n'
+        'assert not {"torch", "mmengine", "numpy"} & set(sys.modules)\n'
+        'assert asvit_mm.search is asvit_mm.api.search\n'
+        'assert "torch" in sys.modules\n'
+        'import asvit_mm.searching, asvit_mm.writing\n'
+        'assert callable(asvit_mm.search) and callable(asvit_mm.scale)\n'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+    with pytest.raises(AttributeError, match="'asvit_mm' has no attribute 'serach'"):
+        asvit_mm.serach  # noqa: B018
+
+
+def test_no_module_hides_the_functions():
+    package = Path(asvit_mm.__file__).parent
+    for name in NAMES:
+        assert not (package / f'{name}.py').exists()
+        assert not (package / name / '__init__.py').exists()
+
+
+def test_type_checkers_see_the_arguments(tmp_path):
+    script = tmp_path / 'use.py'
+    script.write_text(
+        'import asvit_mm\n'
+        "asvit_mm.search(steps='5')\n"
+        'asvit_mm.search(stesp=5)\n'
+        'asvit_mm.scale()\n'
+        "asvit_mm.scale('seed', repeat=1).series[0].macs + 1\n"
+    )
+    done = subprocess.run(
+        [sys.executable, '-m', 'mypy', '--config-file=', '--no-site-packages',
+         '--ignore-missing-imports', '--follow-imports=silent', f'--cache-dir={tmp_path}', script],
+        capture_output=True, text=True, cwd=Path(asvit_mm.__file__).parents[1],
+    )  # fmt: skip
+    errors = [line.split(':')[1] for line in done.stdout.splitlines() if ' error: ' in line]
+    assert errors == ['2', '3', '4'], done.stdout
+
+
+def test_what_a_search_returns(found):
+    result, folder, printed = found
+    written = json.loads((folder / 'result.json').read_text())
+    arch = result.architecture
+    assert isinstance(arch, Architecture)
+    assert str(arch) == written['arch']
+    assert result.params == count_params(arch, 10, img_size=32) == written['params']
+    assert result.macs == count_macs(arch, 32, 10) == written['macs']
+    assert result.length_distortion == written['length_distortion'] > 0
+    assert result.ntk_condition_number == written['ntk_condition_number'] >= 1
+    assert result.work_dir == folder
+    assert [record['step'] for record in result.records] == [0, 1, 2]
+    assert result.config == folder / written['config']
+    assert result.detection_config == folder / written['detection_config']
+    assert result.config.is_file()
+    assert result.detection_config.is_file()
+    assert str(arch) in printed
+    assert 'search: 100%' in printed
+    with pytest.raises(FrozenInstanceError):
+        result.params = 0
+
+
+def test_what_a_scaling_run_returns(scaled):
+    result, folder, printed = scaled
+    written = json.loads((folder / 'result.json').read_text())
+    assert [str(member.architecture) for member in result.series] == [
+        member['arch'] for member in written['series']
+    ]
+    assert len(result.series) > 1
+    for member in result.series:
+        arch = member.architecture
+        assert arch.seed == PRESETS['seed']
+        assert member.params == count_params(arch, 10, img_size=32)
+        assert member.macs == count_macs(arch, 32, 10)
+        assert member.config.is_file()
+        assert member.detection_config.is_file()
+    configs = [m.config for m in result.series] + [m.detection_config for m in result.series]
+    assert sorted(configs) == sorted((folder / 'configs').iterdir())
+    assert result.architecture == result.series[-1].architecture
+    assert 4_000_000 <= result.params <= 9_000_000
+    assert (result.stopped, result.targets) == (written['stopped'], {})
+    assert sum('candidate' not in record for record in result.records) == len(result.series)
+    assert str(result.architecture) in printed
+
+
+def test_the_files_are_the_tools(found, scaled, here):
+    budget = [
+        word for key, value in BUDGET.items() for word in (f'--{key.replace("_", "-")}', value)
+    ]
+    runs = (found, ['search.py', '--steps', 3]), (scaled, ['scale.py', 'seed', *budget])
+    for (_, folder, _), tool in runs:
+        before = files(folder)
+        assert 'result.json' in before
+        here.run(*tool, *TINY, '--data', 'digits', '--work-dir', folder, '--overwrite')
+        assert files(folder) == before
+
+
+def test_what_was_found_is_scaled(found, tmp_path, capsys):
+    arch = found[0].architecture
+    result = asvit_mm.scale(arch, **QUICK, min_params='1', work_dir=str(tmp_path / 'run'))
+    assert result.architecture.seed == arch
+    assert len(result.series) == 1
+    again = asvit_mm.scale(
+        str(arch), **QUICK, min_params='1', work_dir=str(tmp_path / 'run'), resume=True
+    )
+    assert again == result
+    assert 'is complete' in capsys.readouterr().out
+
+
+def test_mistakes_are_raised_and_not_printed(found, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match='exists already: give --resume'):
+        asvit_mm.search(**QUICK, steps=3, work_dir=str(found[1]))
+    with pytest.raises(InputError, match='--steps 0 is too small'):
+        asvit_mm.search(**QUICK, steps=0)
+    with pytest.raises(InputError, match='neither a preset'):
+        asvit_mm.scale('1,2,3', **QUICK)
+    with pytest.raises(TypeError, match='stesp'):
+        asvit_mm.search(stesp=3)
+    assert capsys.readouterr() == ('', '')
+    assert not (tmp_path / 'work_dirs').exists()
+
+
+def test_targets_are_a_mapping_and_may_be_numbers(tmp_path, capsys):
+    result = asvit_mm.scale(
+        'seed', **QUICK, targets=['3.6M', 4_500_000], work_dir=str(tmp_path / 'r')
+    )
+    assert list(result.targets) == [3_600_000, 4_500_000]
+    for target, network in result.targets.items():
+        assert network.params <= target
+        assert network.config.is_file()
+        assert network.params == count_params(network.architecture, 10, img_size=32)
+    assert result.targets[4_500_000] == result.series[-1]
+    assert result.latency_ms is None
+    assert str(result.targets[3_600_000].architecture) in capsys.readouterr().out
+
+
+def test_limits_may_be_numbers(tmp_path):
+    result = asvit_mm.search(
+        **QUICK, steps=2, max_params=1_500_000, max_latency=1e6, work_dir=str(tmp_path / 'run')
+    )
+    assert result.params <= 1_500_000
+    assert result.latency_ms > 0

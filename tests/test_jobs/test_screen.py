@@ -1,0 +1,78 @@
+"""What a run shows on a terminal, in a notebook and in a log."""
+
+import io
+import warnings
+from importlib.util import find_spec
+
+import pytest
+from rich.console import Console
+
+from asvit_mm.jobs.screen import LOG_LINES, Screen, figure, print_summary
+
+
+def show(console, total=50, counts=True):
+    """A whole run; what the console got."""
+    screen = Screen('search', total, counts=counts, console=console)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        with screen.shown():
+            for done in range(1, total + 1):
+                screen.update(done, f'[net {done}]')
+    return screen, console.file.getvalue()
+
+
+def console(term='xterm', **kwargs):
+    return Console(file=io.StringIO(), width=100, _environ={'TERM': term}, **kwargs)
+
+
+def test_a_terminal_has_a_bar(capsys):
+    screen, shown = show(console(force_terminal=True))
+    assert screen.has_bar
+    assert '50/50' in shown
+    assert '[net 50]' in shown
+    assert capsys.readouterr().out == ''
+
+
+def test_a_bar_in_percent(capsys):
+    _, shown = show(console(force_terminal=True), counts=False)
+    assert '100%' in shown
+    assert '50/50' not in shown
+
+
+@pytest.mark.parametrize(
+    'options', [{}, {'force_terminal': True, 'term': 'dumb'}], ids=['log', 'dumb terminal']
+)
+def test_elsewhere_there_are_lines(capsys, options):
+    screen, shown = show(console(**options))
+    lines = capsys.readouterr().out.splitlines()
+    assert not screen.has_bar
+    assert shown == ''
+    assert len(lines) == LOG_LINES
+    assert (lines[0], lines[-1]) == ('search:  10%  [net 5]', 'search: 100%  [net 50]')
+
+
+@pytest.mark.skipif(find_spec('ipywidgets') is not None, reason='there is a bar with ipywidgets')
+def test_a_notebook_without_ipywidgets_has_lines_and_no_warning(capsys):
+    screen, shown = show(console(force_jupyter=True))
+    assert not screen.has_bar
+    assert shown == ''
+    assert capsys.readouterr().out.splitlines()[-1] == 'search: 100%  [net 50]'
+
+
+def test_the_bar_ends_with_an_error():
+    shown = console(force_terminal=True)
+    screen = Screen('search', 50, console=shown)
+    screen.update(7, 'best')
+    with pytest.raises(KeyError), screen.shown():
+        raise KeyError
+    assert ' 7/50' in shown.file.getvalue()
+    assert not screen.console._live_stack
+
+
+def test_a_summary_is_not_wrapped(capsys):
+    print_summary({'a': 'x' * 200, 'long name': '[y]'})
+    assert capsys.readouterr().out.splitlines() == ['a          ' + 'x' * 200, 'long name  [y]']
+
+
+def test_figures():
+    assert [figure(v) for v in (None, 0.0123456, 12345.6)] == ['-', '0.01235', '1.235e+04']

@@ -1,0 +1,163 @@
+"""The clock on real classifiers; the limit, its refusals and what is recalled."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
+from asvit_mm.cost import count_params
+from asvit_mm.errors import InputError
+from asvit_mm.searching import (
+    METHODS,
+    Clock,
+    Latency,
+    Measurement,
+    Memo,
+    WithinLatency,
+    known_latencies,
+    measured_fields,
+    result_of,
+    search_seeds,
+)
+
+from .toy import distance_measure
+
+
+def milliseconds(arch):
+    return arch.heads / 8 + 2 * arch.splits[0]
+
+
+def test_the_clock_runs_the_classifier_that_configs_train():
+    model = Clock(7, 48).classifier(PRESETS['small'])
+    assert not model.training
+    assert sum(p.numel() for p in model.parameters()) == count_params(
+        PRESETS['small'], 7, img_size=48
+    )
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 48, 48)).shape == (1, 7)
+
+
+def test_the_clock_tells_large_from_small_and_leaves_no_trace():
+    clock, state, threads = Clock(10, 32), torch.get_rng_state(), torch.get_num_threads()
+    small, large = (clock(PRESETS[name]) for name in ('seed', 'small'))
+    assert 0 < small < large < 60_000
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize('limit', [0, -3.0, math.nan, math.inf])
+def test_no_limit(limit):
+    with pytest.raises(InputError, match='give milliseconds'):
+        Latency(milliseconds, limit)
+
+
+def test_every_network_is_timed_once():
+    numbers = iter([3.00004, 5.0])
+    latency = Latency(lambda arch: next(numbers), 3.0, known={PRESETS['large']: 4.5})
+    assert latency.refusal(PRESETS['seed']) is None
+    assert latency.refusal(PRESETS['small']) == 'latency 5 ms exceeds 3 ms'
+    assert latency.refusal(PRESETS['large']) == 'latency 4.5 ms exceeds 3 ms'
+    assert [latency(PRESETS[name]) for name in ('seed', 'small', 'large')] == [3.0, 5.0, 4.5]
+
+
+@pytest.mark.parametrize('ms', [0.0123, 0.99, 1.0, 9.96, 35.1, 1234.5])
+def test_the_figure_that_a_refusal_names_is_enough(ms):
+    seeds = [PRESETS['seed'], PRESETS['small']]
+    with pytest.raises(InputError, match='less than the smallest seeds take') as error:
+        Latency(lambda arch: ms + (arch != seeds[0]), 0.001).keeping(seeds, 'the smallest seeds')
+    assert str(seeds[0]) in str(error.value)
+    enough = float(str(error.value).split('give at least ')[1])
+    assert 1.1 * ms <= enough < 1.25 * ms
+    # Also where the next measurement is a little slower.
+    later = Latency(lambda arch: 1.09 * ms + (arch != seeds[0]), enough)
+    assert later.keeping(seeds[:1], 'the smallest seeds') == seeds[:1]
+
+
+def test_what_is_too_slow_is_not_measured():
+    measured = []
+
+    def measure(requests):
+        measured.extend(arch for arch, _ in requests)
+        return distance_measure(requests)
+
+    seeds = [SEARCH_SPACE.sample(np.random.default_rng(i)) for i in range(30)]
+    found = list(WithinLatency(measure, Latency(milliseconds, 8.0))([(s, 0) for s in seeds]))
+    for seed, measurement in zip(seeds, found, strict=True):
+        fields = measured_fields(measurement)
+        assert fields['latency_ms'] == milliseconds(seed)
+        if milliseconds(seed) > 8:
+            assert fields['bad'] == f'latency {milliseconds(seed):g} ms exceeds 8 ms'
+            assert fields['length_distortion'] is fields['ntk_condition_number'] is None
+        else:
+            plain = next(distance_measure([(seed, 0)]))
+            assert fields == {**measured_fields(plain), 'latency_ms': milliseconds(seed)}
+    assert measured == [seed for seed in seeds if milliseconds(seed) <= 8]
+    assert 0 < len(measured) < 30
+
+
+def search(name, limit, steps=60, seed=0):
+    latency = Latency(milliseconds, limit)
+    method = METHODS[name](seed=seed)
+    memo = Memo(WithinLatency(distance_measure, latency))
+    records = list(search_seeds(method, memo, steps))
+    return method, dict.fromkeys(as_architecture(r['arch']) for r in records), latency
+
+
+def test_reinforce_takes_the_most_probable_of_what_keeps_the_limit():
+    method, measured, latency = search('reinforce', 30.0)
+    assert result_of(method, measured) == method.best
+    # A limit that the policy's favourite breaks.
+    latency.limit = milliseconds(method.best) - 0.5
+    found = result_of(method, measured, latency)
+    sizes, logits = method.choices.sizes, method.logits.detach()
+
+    def probability(arch):
+        parts = zip(logits.split(sizes), SEARCH_SPACE.encode(arch), strict=True)
+        return math.prod(float(part.softmax(0)[i]) for part, i in parts)
+
+    kept = [arch for arch in measured if milliseconds(arch) <= latency.limit]
+    assert probability(found) == max(map(probability, kept))
+    assert found in kept
+
+
+@pytest.mark.parametrize('name', ['evolution', 'random'])
+def test_the_others_take_the_best_of_what_keeps_the_limit(name):
+    method, measured, latency = search(name, 10.0)
+    assert result_of(method, measured, latency) == method.best
+    latency.limit = milliseconds(method.best) - 0.5
+    found = result_of(method, measured, latency)
+    assert milliseconds(found) <= latency.limit
+    assert found == method.best_of([a for a in measured if milliseconds(a) <= latency.limit])
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_a_search_without_any_network_within_the_limit(name):
+    method, measured, latency = search(name, 0.5, steps=40)
+    fastest = min(measured, key=milliseconds)
+    with pytest.raises(InputError, match='less than all') as error:
+        result_of(method, measured, latency)
+    assert f'{fastest}: {milliseconds(fastest):g} ms' in str(error.value)
+
+
+def test_latencies_of_a_trace():
+    seed, small = str(PRESETS['seed']), str(PRESETS['small'])
+    records = [
+        {'arch': seed, 'latency_ms': 3.5},
+        {'arch': seed, 'latency_ms': 4.5},
+        {'arch': small, 'latency_ms': '5'},
+        {'arch': small, 'latency_ms': math.nan},
+        {'arch': small},
+    ]
+    assert known_latencies(records) == {PRESETS['seed']: 3.5}
+    with pytest.raises(InputError, match='architecture'):
+        known_latencies([{'arch': 5, 'latency_ms': 2.0}])
+
+
+def test_a_measurement_without_latency_has_the_fields_that_it_always_had():
+    found = next(distance_measure([(PRESETS['seed'], 0)]))
+    assert isinstance(found, Measurement)
+    assert list(measured_fields(found)) == ['length_distortion', 'ntk_condition_number']

@@ -1,0 +1,146 @@
+"""The search on cheap measures; determinism and the update by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from asvit_mm.arch import SEARCH_SPACE, as_architecture
+from asvit_mm.complexity import Score
+from asvit_mm.searching import (
+    Choices,
+    ComplexityMeasure,
+    Measurement,
+    Memo,
+    Reinforce,
+    search_seeds,
+)
+
+from .toy import WANTED, distance, distance_measure, measuring
+
+
+def run(search, steps, measure=distance_measure):
+    return list(search_seeds(search, Memo(measure), steps))
+
+
+def test_finds_the_optimum():
+    search = Reinforce(seed=0)
+    assert search.entropy == pytest.approx(math.log(SEARCH_SPACE.size), abs=1e-3)
+    run(search, 450)
+    assert search.best == WANTED
+    assert search.entropy < 3
+
+
+def test_same_seed_same_trace():
+    first = run(Reinforce(seed=3), 15)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    assert run(Reinforce(seed=3), 15) == first
+    assert run(Reinforce(seed=4), 15) != first
+
+
+def test_records_are_plain_and_complete():
+    search = Reinforce(seed=0)
+    records = run(search, 3)
+    assert json.loads(json.dumps(records, allow_nan=False)) == records
+    assert [record['step'] for record in records] == [0, 1, 2]
+    assert records[0]['reward'] == 0
+    for record in records:
+        score = distance(as_architecture(record['arch']))
+        assert record['length_distortion'] == score.length_distortion.value
+        assert record['ntk_condition_number'] == score.ntk_condition_number.value
+
+
+def test_the_step_is_reinforce_by_hand():
+    """One step against the gradient written out: (1[i] - p) * advantage, through Adam."""
+    search = Reinforce(seed=5)
+    steps = search_seeds(search, Memo(distance_measure), 2)
+    next(steps)
+    before = search.logits.detach().clone()
+    record = next(steps)
+    indices = SEARCH_SPACE.encode(as_architecture(record['arch']))
+    ascent = []
+    for part, index in zip(before.split(search.choices.sizes), indices, strict=True):
+        one = torch.nn.functional.one_hot(torch.tensor(index), len(part))
+        ascent.append(one - part.softmax(0))
+    advantage = record['reward'] - record['baseline']
+    # The first step's advantage is 0, so Adam's moments start here with its second step.
+    gradient = -advantage * torch.cat(ascent)
+    mean, square = 0.1 * gradient / (1 - 0.9**2), 0.001 * gradient**2 / (1 - 0.999**2)
+    expected = before - 0.08 * mean / (square.sqrt() + 1e-8)
+    torch.testing.assert_close(search.logits.detach(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_samples_follow_the_policy():
+    search = Reinforce(seed=0)
+    with torch.no_grad():
+        search.logits.copy_(torch.linspace(-1, 1, sum(search.choices.sizes)))
+    wanted = [part.softmax(0) for part in search.logits.detach().split(search.choices.sizes)]
+    # No learning: the policy stays as it is.
+    search.optimizer.param_groups[0]['lr'] = 0.0
+    records = run(search, 1500)
+    drawn = [SEARCH_SPACE.encode(as_architecture(record['arch'])) for record in records]
+    for i, probabilities in enumerate(wanted):
+        counts = torch.bincount(
+            torch.tensor([indices[i] for indices in drawn]), minlength=len(probabilities)
+        )
+        torch.testing.assert_close(counts / len(records), probabilities.float(), atol=0.05, rtol=0)
+
+
+def test_a_bad_network_is_recorded_and_takes_the_worst_kappa():
+    kappas = iter([Score(5.0), Score(9.0), Score.bad('singular'), Score(7.0)])
+    measure = measuring(lambda arch: Measurement(Score(1.0), next(kappas)))
+    records = run(Reinforce(seed=0), 4, measure)
+    assert records[2]['ntk_condition_number'] is None
+    assert records[2]['bad'] == 'ntk_condition_number: singular'
+    assert records[2]['reward'] == pytest.approx(0, abs=1e-6)
+    assert records[3]['reward'] == pytest.approx(0.5, abs=1e-5)
+    assert 'bad' not in records[3]
+
+
+def test_on_the_real_measure():
+    images = torch.randn(1, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    measure = ComplexityMeasure(images, img_size=16)
+    first = run(Reinforce(seed=0), 2, measure)
+    assert run(Reinforce(seed=0), 2, measure) == first
+    assert as_architecture(first[0]['arch']).is_seed
+    assert first[0]['length_distortion'] > 0
+
+
+def small_expansions(arch):
+    return sum(arch.expansions) <= 10
+
+
+def expansions(arch):
+    return sum(arch.expansions)
+
+
+def test_within_limits_every_sample_keeps_them_and_the_update_is_that_of_autograd():
+    search = Reinforce(Choices(SEARCH_SPACE, small_expansions, expansions), seed=1)
+    steps = search_seeds(search, Memo(distance_measure), 12)
+    for _ in range(11):
+        assert small_expansions(as_architecture(next(steps)['arch']))
+    before = search.logits.detach().clone().requires_grad_()
+    search.optimizer.param_groups[0]['lr'] = 0.0
+    record = next(steps)
+    arch = as_architecture(record['arch'])
+    indices = SEARCH_SPACE.encode(arch)
+    # The probability of the sample, by products of renormalised probabilities.
+    probability = torch.ones((), dtype=torch.float64)
+    for k, logits in enumerate(before.split(search.choices.sizes)):
+        probs = logits.softmax(0)
+        allowed = search.choices.allowed(indices[:k])
+        probability = probability * probs[indices[k]] / probs[torch.tensor(allowed)].sum()
+    (-probability.log() * (record['reward'] - record['baseline'])).backward()
+    torch.testing.assert_close(search.logits.grad, before.grad)
+    assert small_expansions(search.best)
+
+
+def test_within_limits_it_finds_the_best_that_keeps_them():
+    search = Reinforce(Choices(SEARCH_SPACE, small_expansions, expansions), seed=0)
+    run(search, 450)
+    # The wanted one has expansions 2, 6, 4, 2; what limits leave can differ from it there only.
+    assert small_expansions(search.best)
+    assert (search.best.kernels, search.best.splits) == (WANTED.kernels, WANTED.splits)

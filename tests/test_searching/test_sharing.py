@@ -1,0 +1,83 @@
+"""Measurements shared out: who does what, and two real processes against one."""
+
+import multiprocessing
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import distributed
+
+from asvit_mm.arch import PRESETS, as_architecture
+from asvit_mm.complexity import SEARCH_MEASURES
+from asvit_mm.searching import ComplexityMeasure, SharedMeasure, help_measuring
+from asvit_mm.searching.sharing import COSTS, share_out
+
+REQUESTS = [
+    (PRESETS['seed'], 0),
+    (as_architecture('4,2,2|2,1,2|2,1,2|2,1,2|16'), 0),
+    (PRESETS['seed'], 1),
+]
+
+
+@given(st.integers(1, 6), st.integers(1, 3), st.integers(1, 9))
+def test_every_unit_has_one_owner_and_nobody_much_more_than_others(repeat, archs, num):
+    units = [(i, name, r) for i in range(archs) for r in range(repeat) for name in SEARCH_MEASURES]
+    shares = share_out(units, num)
+    assert len(shares) == num
+    assert Counter(unit for share in shares for unit in share) == Counter(units)
+    loads = [sum(COSTS[name] for _, name, _ in share) for share in shares]
+    assert max(loads) - min(loads) <= max(COSTS.values())
+
+
+def test_two_processes_share_five_networks_almost_evenly():
+    units = [(0, name, r) for r in range(5) for name in SEARCH_MEASURES]
+    loads = [sum(COSTS[name] for _, name, _ in share) for share in share_out(units, 2)]
+    assert max(loads) < 0.55 * sum(loads)
+
+
+def real_measure(repeat):
+    generator = torch.Generator().manual_seed(0)
+    return ComplexityMeasure(
+        torch.randn(repeat, 3, 3, 16, 16, generator=generator), img_size=16, seed=3
+    )
+
+
+def test_one_process_alone():
+    measure = real_measure(2)
+    with SharedMeasure(measure) as shared:
+        assert list(shared(REQUESTS)) == list(measure(REQUESTS))
+
+
+def work(rank, num, repeat, rendezvous, results):
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{rendezvous}', rank=rank, world_size=num
+    )
+    if rank == 0:
+        with SharedMeasure(real_measure(repeat)) as shared:
+            results.put([*shared(REQUESTS), *shared(REQUESTS[:1])])
+    else:
+        help_measuring()
+        results.put(torch.get_num_threads())
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(('num', 'repeat'), [(2, 3), (3, 1)])
+def test_several_processes_find_what_one_finds(tmp_path, num, repeat):
+    context = multiprocessing.get_context('spawn')
+    results = context.Queue()
+    processes = [
+        context.Process(target=work, args=(rank, num, repeat, tmp_path / 'meet', results))
+        for rank in range(num)
+    ]
+    for process in processes:
+        process.start()
+    received = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    measure = real_measure(repeat)
+    expected = [*measure(REQUESTS), *measure(REQUESTS[:1])]
+    assert [r for r in received if isinstance(r, list)] == [expected]

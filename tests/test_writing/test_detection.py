@@ -1,0 +1,153 @@
+"""The backbone in Mask R-CNN: the config is read, built, trained a step and loads a classifier's weights."""
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from mmengine.runner import save_checkpoint
+
+from asvit_mm.arch import PRESETS, SPLIT_CHOICES, as_architecture
+from asvit_mm.cost import count_macs, token_grids
+from asvit_mm.models import AsViT
+from asvit_mm.writing import config_text, describe_data, detection_text
+from asvit_mm.writing.detection import COCO_SIZE, detection_windows
+
+TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')
+SPLIT = as_architecture('4,8,2,1|2,4,2,1|2,2,2,1|2,1,2,1|16,12')
+
+
+def read(arch, spec='digits'):
+    return Config.fromstring(detection_text(arch, describe_data(spec, 32)), '.py')
+
+
+def detector(cfg):
+    """With fewer proposals, for time."""
+    torch.manual_seed(0)
+    cfg = cfg.model.copy()
+    cfg.train_cfg.rpn_proposal.update(nms_pre=40, max_per_img=20)
+    cfg.train_cfg.rcnn.sampler.num = 16
+    cfg.test_cfg.rpn.update(nms_pre=40, max_per_img=20)
+    cfg.test_cfg.rcnn.score_thr = 0.0
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(cfg)
+
+
+@pytest.mark.parametrize('arch', [TINY, SPLIT], ids=str)
+def test_a_training_step_and_a_prediction(arch):
+    cfg = read(arch)
+    model = detector(cfg)
+    assert model.backbone.architecture == arch
+    before = {name: p.clone() for name, p in model.backbone.named_parameters()}
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    batch = demo_mm_inputs(2, [[3, 64, 96]] * 2, num_items=[3, 2], num_classes=80, with_mask=True)
+    losses = model.train_step(batch, wrapper)
+    assert {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'loss_mask'} < set(losses)
+    assert all(value.isfinite() for value in losses.values())
+    unmoved = [n for n, p in model.backbone.named_parameters() if torch.equal(before[n], p)]
+    # Every map is used, so every weight learns.
+    assert unmoved == []
+
+    with torch.no_grad():
+        (sample,) = model.eval().test_step(demo_mm_inputs(1, [[3, 64, 96]], with_mask=True))
+    found = sample.pred_instances
+    assert len(found) > 0
+    assert found.masks.shape == (len(found), *sample.ori_shape)
+
+
+def test_decay_spares_norms_biases_of_norms_and_positions():
+    cfg = read(TINY)
+    model = detector(cfg)
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    spared = {names[id(p)] for g in groups if g['weight_decay'] == 0 for p in g['params']}
+    assert 'backbone.pos_embed' in spared
+    assert {f'backbone.norm{i}.weight' for i in range(4)} < spared
+    assert 'backbone.stages.0.blocks.0.attn.qkv.weight' not in spared
+    assert all('norm' in name or name == 'backbone.pos_embed' for name in spared)
+
+
+def test_the_windows_are_those_of_pretraining():
+    assert detection_windows(PRESETS['small']) == (28, 28, 14, 7)
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 224, 224)
+    outputs = []
+    for windows in (None, detection_windows(SPLIT)):
+        torch.manual_seed(1)
+        network = AsViT(SPLIT, out_indices=(0, 1, 2, 3), window_size=windows).eval()
+        with torch.no_grad():
+            outputs.append(network(image))
+    for first, second in zip(*outputs, strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize('splits', itertools.product(*SPLIT_CHOICES))
+def test_the_windows_tile_the_long_side_of_coco(splits):
+    stages = '|'.join(f'4,{split},2,1' for split in splits)
+    arch = as_architecture(f'{stages}|16,12')
+    for (_, side), window in zip(token_grids(COCO_SIZE), detection_windows(arch), strict=True):
+        assert side % window == 0
+
+
+def test_it_takes_the_weights_of_the_classifier_beside_it(tmp_path):
+    from mmpretrain.registry import MODELS as CLASSIFIERS
+
+    data = describe_data('digits', 32)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        cfg = Config.fromstring(config_text(TINY, data), '.py')
+        classifier = CLASSIFIERS.build(cfg.model)
+    save_checkpoint({'state_dict': classifier.state_dict()}, str(tmp_path / 'weights.pth'))
+    text = detection_text(TINY, data)
+    # The line that the config has as a comment.
+    line = next(line for line in text.splitlines() if 'init_cfg=' in line)
+    text = text.replace(line, line.replace('# ', '')).replace(
+        'CHECKPOINT.pth', str(tmp_path / 'weights.pth')
+    )
+    model = detector(Config.fromstring(text, '.py'))
+    model.init_weights()
+    trained = classifier.backbone.state_dict()
+    loaded = model.backbone.state_dict()
+    assert set(loaded) - set(trained) == {
+        f'norm{i}.{p}' for i in range(3) for p in ('weight', 'bias')
+    }
+    assert all(torch.equal(loaded[name], value) for name, value in trained.items())
+
+
+@pytest.mark.parametrize('preset', ['seed', 'small'])
+def test_the_header_has_the_cost(preset):
+    arch, text = PRESETS[preset], detection_text(PRESETS[preset], describe_data('noise', 32))
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        backbone = MODELS.build(Config.fromstring(text, '.py').model.backbone)
+    line = text.splitlines()[1]
+    assert f' {sum(p.numel() for p in backbone.parameters()):,} parameters' in line
+    macs = count_macs(arch, COCO_SIZE, window_size=detection_windows(arch))
+    assert f' {macs / 1e9:.3g} G' in line
+
+
+def test_what_it_says_of_the_data():
+    assert 'whatever the classifier learns (digits)' in detection_text(
+        TINY, describe_data('digits', 32)
+    )
+    assert 'whatever' not in detection_text(TINY, describe_data('noise', 32))
+    assert read(TINY).model.backbone.img_size == 32
+    assert read(TINY, 'noise').model.backbone.img_size == 224
+
+
+def test_reads_in_a_process_that_has_imported_neither_package(tmp_path):
+    path = tmp_path / 'mask-rcnn_asvit-1.0m-2.0mf_fpn_1x_coco.py'
+    path.write_text(detection_text(TINY, describe_data('digits', 32), path=str(path)))
+    code = (
+        'import sys; from mmengine.config import Config; '
+        f'cfg = Config.fromfile({str(path)!r}); '
+        "assert not {'asvit_mm', 'mmdet'} & set(sys.modules); print(cfg.model.backbone.arch)"
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == str(TINY)
