@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from ..files import atomic_write_json
 from ..identity import first_difference, read_object
 
 FORMAT = 1
-REPORTS = ('report.json', 'report.md', 'scatter.png')
+REPORTS = ('report.json', 'report.md', 'scatter.png', 'repeats.png', 'comparison.png')
+FOLDERS = ('records', 'logs', 'training', 'searches')
+ANOTHER = 'give --overwrite, or another --work-dir'
 
 
 class StudyFolder:
@@ -23,10 +25,13 @@ class StudyFolder:
     Args:
         path: the folder.
         study: what decides the records, as plain data: settings, versions and ``architectures``.
+        fixed: how many of the first architectures make the study; more can be added to them at any time,
+            and stay. None: all of them, and no other.
     """
 
-    def __init__(self, path: str, study: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, study: Mapping[str, Any], *, fixed: int | None = None) -> None:
         self.path = Path(path)
+        self.fixed = fixed
         # As it will be read back: tuples become lists.
         self.study: dict[str, Any] = json.loads(json.dumps({'format': FORMAT, **study}))
 
@@ -68,12 +73,26 @@ class StudyFolder:
                     )
                 self._check_same()
                 self.read_all()
+                # Only where architectures were added is this another file than before.
+                atomic_write_json(self.settings, self.study)
             else:
                 atomic_write_json(self.settings, self.study)
         except OSError as error:
             raise InputError(
                 f'work dir {str(self.path)!r} cannot be written ({error.strerror}): give another'
             ) from None
+
+    def add(self, archs: Iterable[str]) -> None:
+        """Add the architectures that the study lacks."""
+        there = {one['arch'] for one in self.study['architectures']}
+        self.study['architectures'] += [
+            {'arch': arch} for arch in dict.fromkeys(archs) if arch not in there
+        ]
+        atomic_write_json(self.settings, self.study)
+
+    def join(self) -> None:
+        """Take over what another process of the launcher has opened, or added."""
+        self.study = read_object(self.settings, ANOTHER)
 
     def done(self) -> list[int]:
         """The architectures that have a record."""
@@ -108,17 +127,25 @@ class StudyFolder:
         return record
 
     def _check_same(self) -> None:
-        theirs = read_object(self.settings, 'give --overwrite, or another --work-dir')
-        difference = first_difference(theirs, self.study)
+        """Refuse another study; take over the architectures that were added to this one."""
+        theirs = read_object(self.settings, ANOTHER)
+        there, added = theirs.get('architectures'), []
+        if self.fixed is not None and isinstance(there, list):
+            added = there[self.fixed :]
+            theirs = {**theirs, 'architectures': there[: self.fixed]}
+        mine = self.study['architectures']
+        difference = first_difference(theirs, {**self.study, 'architectures': mine[: self.fixed]})
         if difference:
             raise InputError(
                 f'{self.settings} is of another study ({difference}): resume it with its own settings, '
-                'give --overwrite, or another --work-dir'
+                f'{ANOTHER}'
             )
+        if self.fixed is not None:
+            mine[self.fixed :] = [*added, *(one for one in mine[self.fixed :] if one not in added)]
 
     def _remove(self) -> None:
         self.settings.unlink(missing_ok=True)
-        for name in ('records', 'logs', 'training'):
+        for name in FOLDERS:
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in REPORTS:
             (self.path / name).unlink(missing_ok=True)

@@ -93,3 +93,36 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(InputError, match='cannot be written'):
         StudyFolder(str(tmp_path / 'file' / 'study'), STUDY).open()
+
+
+def growing(path, *archs):
+    study = {**STUDY, 'architectures': [{'arch': arch} for arch in archs]}
+    return StudyFolder(str(path), study, fixed=2)
+
+
+def test_architectures_are_added_and_stay(tmp_path):
+    folder = growing(tmp_path / 'study', 'a', 'b', 'c')
+    folder.open()
+    folder.write({'index': 2, 'arch': 'c'})
+    folder.add(['d', 'b', 'd'])
+    again = growing(folder.path, 'a', 'b', 'e', 'd')
+    again.open(resume=True)
+    assert [one['arch'] for one in again.study['architectures']] == ['a', 'b', 'c', 'd', 'e']
+    assert again.done() == [2]
+    other = growing(folder.path, 'a', 'b')
+    other.join()
+    assert other.study == again.study
+
+
+def test_the_fixed_architectures_do_not_change(tmp_path):
+    folder = growing(tmp_path / 'study', 'a', 'b', 'c')
+    folder.open()
+    before = folder.settings.read_bytes()
+    with pytest.raises(InputError, match=r"architectures\.1\.arch is 'b' there and 'x' here"):
+        growing(folder.path, 'a', 'x').open(resume=True)
+    with pytest.raises(InputError, match=r"architectures\.0\.arch is 'a' there and 'b' here"):
+        growing(folder.path, 'b', 'a').open(resume=True)
+    assert folder.settings.read_bytes() == before
+    folder.settings.write_text(json.dumps({**folder.study, 'architectures': 'none'}))
+    with pytest.raises(InputError, match='of another study'):
+        growing(folder.path, 'a', 'b').open(resume=True)

@@ -1,0 +1,128 @@
+"""The study of where seeds stand, run as users do, on tiny images."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from asvit_mm.arch import Architecture
+from asvit_mm.data import load_images
+from asvit_mm.searching import ComplexityMeasure, measured_fields
+from asvit_mm.study.standing import mean_of
+
+from .runs import Here
+
+OTHER = '4,2,2|2,1,2|2,1,2|2,1,2|16'
+STUDY = [
+    '--num-archs', '4', '--data', 'noise', '--img-size', '16', '--batch-size', '3', '--repeat', '2',
+    '--device', 'cpu',
+]  # fmt: skip
+FILES = ('report.json', 'report.md', 'scatter.png', 'repeats.png')
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """A folder with a study in run/, and what it printed."""
+    folder = tmp_path_factory.mktemp('standing')
+    (folder / 'result.json').write_text(json.dumps({'arch': OTHER}))
+    with pytest.MonkeyPatch.context() as patch:
+        # The tool prints to whatever the module's first test captures.
+        patch.chdir(folder)
+        from asvit_mm.jobs.standing import StandingSettings, run_standing
+
+        run_standing(
+            StandingSettings(
+                work_dir='run', archs=('seed', 'found=result.json'), num=4, img_size=16,
+                batch_size=3, repeat=2, device='cpu',
+            )
+        )  # fmt: skip
+    return folder
+
+
+def records(work_dir):
+    """Of each architecture, without the seconds."""
+    found = {}
+    for path in sorted((work_dir / 'records').iterdir()):
+        found[path.name] = json.loads(path.read_text())
+        del found[path.name]['seconds']
+    return found
+
+
+def test_records_hold_what_a_search_measures(finished):
+    images = load_images('noise', 16, 6, 0).reshape(2, 3, 3, 16, 16)
+    measure = ComplexityMeasure(images, 16, seed=0)
+    found = list(records(finished / 'run').values())
+    assert len(found) == 6
+    for record in found[::2]:
+        fields = measured_fields(next(measure([(Architecture.parse(record['arch']), 0)])))
+        assert fields == {name: mean_of(record[name]) for name in fields}
+        assert all(len(record[name]) == 2 for name in fields)
+    assert torch.get_num_threads() == 1
+
+
+def test_report(finished):
+    report = json.loads((finished / 'run' / 'report.json').read_text())
+    assert [one['name'] for one in report['named']] == ['seed', 'found']
+    assert report['named'][1]['arch'] == OTHER
+    for one in report['named']:
+        assert 0 <= one['length_distortion']['percentile'] <= 100
+        assert one['length_distortion']['percentile'] % 25 == 0
+    assert report['seconds_a_network'] > 0
+    page = (finished / 'run' / 'report.md').read_text()
+    assert 'tools/standing.py seed found=result.json --work-dir run --num-archs 4' in page
+    assert all((finished / 'run' / name).stat().st_size > 500 for name in FILES)
+
+
+def test_half_done_and_resumed_with_another_seed(finished, here):
+    shutil.copytree(finished, here.folder, dirs_exist_ok=True)
+    half = here.folder / 'run'
+    whole = records(half)
+    for name in ('records/001.json', 'records/004.json', *FILES):
+        (half / name).unlink()
+    run = ('standing.py', 'found=result.json', 'third=5,2,2|2,1,2|2,1,2|2,1,2|16', *STUDY)
+    out = here.run(*run, '--work-dir', 'run', '--resume')
+    assert 'resumed: 4 of 7 architectures are done' in out
+    again = records(half)
+    assert again.pop('006.json')['arch'] == '5,2,2|2,1,2|2,1,2|2,1,2|16'
+    assert again == whole
+    report = json.loads((half / 'report.json').read_text())
+    assert [one['name'] for one in report['named']] == ['found', 'third']
+    before = {name: (half / name).read_bytes() for name in FILES}
+    out = here.run(*run, '--work-dir', 'run', '--resume')
+    assert 'resumed: 7 of 7 architectures are done' in out
+    assert {name: (half / name).read_bytes() for name in FILES} == before
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['nothing'], "'nothing' is neither a preset"),
+        (['lost.json'], "'lost.json' is no result of a search"),
+        (['a=seed', f'a={OTHER}'], "'a' names two architectures"),
+        (['--num-archs', '1'], '--num 1 is too small'),
+        (['--num-archs', '20000'], 'give at most 10000'),
+        (['--repeat', '0'], '--repeat 0 is too small'),
+        (['--threads', '0'], '--threads 0 is too small'),
+        (['--data', 'nowhere'], "no data at 'nowhere'"),
+        (['--launcher', 'pytorch'], 'without RANK in the environment'),
+        (['--resume', '--overwrite'], 'give one'),
+    ],
+)
+def test_refusals(here, args, words):
+    here.monkeypatch.delenv('RANK', raising=False)
+    assert words in here.refusal('standing.py', *STUDY, *args)
+    assert not (here.folder / 'work_dirs' / 'standing' / 'study.json').exists()
+
+
+def test_another_study_in_the_folder(finished, here):
+    here.monkeypatch.chdir(finished)
+    run = ('standing.py', '--work-dir', 'run', *STUDY)
+    assert 'exists already: give --resume' in here.refusal(*run)
+    line = here.refusal(*run, '--resume', '--repeat', '3')
+    assert 'settings.repeat is 2 there and 3 here' in line
