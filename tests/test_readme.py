@@ -1,4 +1,4 @@
-"""What README tells people to type is understood by the tools, and its Python runs."""
+"""What README and docs tell people to type is understood by the tools, and README's Python runs."""
 
 import importlib.util
 import re
@@ -11,17 +11,30 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
-SHELL = [
-    line
-    for block in re.findall(r'```bash\n(.*?)```', README, re.DOTALL)
-    for line in block.splitlines()
-]
+PAGES = [README, *(path.read_text() for path in sorted((ROOT / 'docs').glob('*.md')))]
+
+
+def shell(page):
+    """The lines of a page's shell blocks."""
+    blocks = re.findall(r'```bash\n(.*?)```', page, re.DOTALL)
+    return [line for block in blocks for line in block.replace('\\\n', '').splitlines()]
+
+
+SHELL = shell(README)
+TOOLS = sorted(
+    {
+        re.sub(r'^(python|torchrun .*?) (?=tools/)', '', line)
+        for page in PAGES
+        for line in shell(page)
+        if re.match(r'(python|torchrun .*?) tools/', line)
+    }
+)
 PYTHON = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 
 
-@pytest.mark.parametrize('command', [line for line in SHELL if line.startswith('python tools/')])
+@pytest.mark.parametrize('command', TOOLS)
 def test_tools_understand_the_arguments(command, monkeypatch):
-    _, script, *arguments = shlex.split(command)
+    script, *arguments = shlex.split(command)
     spec = importlib.util.spec_from_file_location('tool', ROOT / script)
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -35,7 +48,7 @@ def test_make_targets_and_scripts_exist():
     assert targets == ['demo', 'test']
     assert all(f'\n{target}: install' in makefile for target in targets)
     scripts = [line.split()[1] for line in SHELL if line.startswith(('bash ', 'python tools/'))]
-    assert len(scripts) == 7
+    assert len(scripts) == 9
     assert all((ROOT / script).is_file() for script in scripts)
 
 

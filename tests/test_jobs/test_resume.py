@@ -5,7 +5,6 @@ import json
 import math
 import shlex
 from dataclasses import replace
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
