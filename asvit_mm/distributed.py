@@ -44,7 +44,7 @@ def start_processes(launcher: str, device: torch.device) -> None:
     """Make the processes that ``launcher`` started a group; nothing where it is 'none'.
 
     Args:
-        launcher: MMEngine's name of it: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
+        launcher: MMEngine's name of it: 'none' or 'pytorch' (torchrun).
         device: where they compute, which decides how they talk (gloo, or nccl between GPUs).
 
     Raises:

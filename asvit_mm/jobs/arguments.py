@@ -56,7 +56,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--launcher',
         default='none',
-        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        choices=('none', 'pytorch'),
         help='pytorch: under torchrun, whose processes share the measurements (default: %(default)s)',
     )
     parser.add_argument(

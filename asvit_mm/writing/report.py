@@ -64,7 +64,8 @@ figcaption, .note { font-size: 0.9rem; color: #5b6672; }
 table { border-collapse: collapse; font-size: 0.92rem; margin: 0.6rem 0; }
 th, td { text-align: left; padding: 0.3rem 0.9rem 0.3rem 0; border-bottom: 1px solid #e7ebef;
   vertical-align: top; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
 tr.marked td { font-weight: 600; background: #f3f7fc; }
 dt { font-weight: 600; margin-top: 0.6rem; }
 dd { margin: 0 0 0.4rem 1.2rem; }
