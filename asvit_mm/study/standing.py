@@ -155,7 +155,7 @@ def standing_report(summary: Mapping[str, Any], command: str) -> str:
         '| --- | --- | ---: | ---: | ---: | ---: | ---: |',
     ]
     for one in summary['named']:
-        cells = [one['name'], '`' + one['arch'].replace('|', '\\|') + '`']
+        cells = [one['name'].replace('|', '\\|'), '`' + one['arch'].replace('|', '\\|') + '`']
         for name in MEASURED:
             cells += [_figure(one[name]['value']), f'{one[name]["percentile"]:.1f}']
         cells.append(f'{one["rank_sum_percentile"]:.1f}')
