@@ -18,7 +18,13 @@ from .errors import InputError
 
 # The first to arrive waits for the last one's whole work.
 _TIMEOUT = datetime.timedelta(days=7)
-_VARIABLES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
+# What each launcher of MMEngine puts into the environment.
+_VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'),
+    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
+    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+}
+_STARTERS = {'pytorch': 'torchrun --nproc_per_node=2', 'slurm': 'srun', 'mpi': 'mpirun'}
 
 
 @dataclass(frozen=True)
@@ -52,16 +58,32 @@ def start_processes(launcher: str, device: torch.device) -> None:
     """
     if launcher == 'none' or dist.is_distributed():
         return
-    if launcher == 'pytorch':
-        find_share(launcher)
-        if device.type == 'cpu':
-            # MMEngine's init_dist chooses a GPU in any case.
-            distributed.init_process_group('gloo', timeout=_TIMEOUT)
-            return
-        gpus = torch.cuda.device_count()
-        if int(os.environ.get('LOCAL_WORLD_SIZE', 1)) > gpus:
-            raise InputError(f'more processes than the {gpus} GPUs of this machine: start fewer')
+    find_share(launcher)
+    if device.type == 'cpu':
+        # MMEngine's init_dist chooses a GPU in any case.
+        distributed.init_process_group('gloo', timeout=_TIMEOUT)
+        return
+    gpus = torch.cuda.device_count()
+    if int(os.environ.get('LOCAL_WORLD_SIZE', 1)) > gpus:
+        raise InputError(f'more processes than the {gpus} GPUs of this machine: start fewer')
     dist.init_dist(launcher, 'nccl', timeout=_TIMEOUT.total_seconds())
+
+
+def check_launcher(launcher: str) -> None:
+    """Refuse a launcher that has not started this process.
+
+    Args:
+        launcher: MMEngine's name of it: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
+
+    Raises:
+        InputError: it has not.
+    """
+    missing = [name for name in _VARIABLES.get(launcher, ()) if name not in os.environ]
+    if missing:
+        raise InputError(
+            f'--launcher {launcher} without {missing[0]} in the environment: start it by '
+            f'{_STARTERS[launcher]} and the tool, or use --launcher none'
+        )
 
 
 def find_share(launcher: str) -> Share:
@@ -72,16 +94,12 @@ def find_share(launcher: str) -> Share:
     """
     if launcher == 'none':
         return Share()
-    missing = [name for name in _VARIABLES if name not in os.environ]
-    if missing:
-        raise InputError(
-            f'--launcher {launcher} without {missing[0]} in the environment: start it by torchrun '
-            '--nproc_per_node=2 and the tool, or use --launcher none'
-        )
+    check_launcher(launcher)
+    names = _VARIABLES['pytorch'][:3]
     try:
-        rank, world_size, local_rank = (int(os.environ[name]) for name in _VARIABLES[:3])
+        rank, world_size, local_rank = (int(os.environ[name]) for name in names)
     except ValueError:
-        values = ', '.join(f'{name}={os.environ[name]}' for name in _VARIABLES[:3])
+        values = ', '.join(f'{name}={os.environ[name]}' for name in names)
         raise InputError(f'{values} are no numbers: start it by torchrun') from None
     return Share(rank, world_size, local_rank)
 

@@ -21,14 +21,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from .config import check_data, load_config, require
+from .distributed import check_launcher
 from .errors import InputError
 from .files import atomic_write_json
 
-LAUNCHER_VARIABLES = {
-    'pytorch': ('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'),
-    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
-    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
-}
 MMCV_COMMAND = (
     'mim install onedl-mmcv (prebuilt), or, to build it: '
     'pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps onedl-mmcv'
@@ -170,7 +166,7 @@ def _prepare(args: argparse.Namespace) -> Config:
     """The config with its options, work dir and launcher; its code base importable."""
     cfg = load_config(args.config, parse_options(args.cfg_options))
     _check_codebase(cfg)
-    _check_launcher(args.launcher)
+    check_launcher(args.launcher)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -202,15 +198,6 @@ def _check_codebase(cfg: Config) -> None:
         importlib.import_module(f'{scope}.registry')
     except ModuleNotFoundError as error:
         raise InputError(f'the config is for {scope}, which cannot be imported: {error}') from error
-
-
-def _check_launcher(launcher: str) -> None:
-    missing = [name for name in LAUNCHER_VARIABLES.get(launcher, ()) if name not in os.environ]
-    if missing:
-        raise InputError(
-            f'--launcher {launcher} without {missing[0]} in the environment: start it by '
-            'tools/dist_train.sh, tools/slurm_train.sh or your launcher, or use --launcher none'
-        )
 
 
 def _require_gpu(flag: str) -> None:

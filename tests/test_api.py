@@ -98,6 +98,12 @@ def test_help_describes_every_argument(name):
     assert 'InputError:' in sections[2]
 
 
+@pytest.mark.parametrize('name', ['serach', '__wrong__'])
+def test_a_name_that_is_not_there(name):
+    with pytest.raises(AttributeError, match=f"'asvit_mm' has no attribute '{name}'"):
+        getattr(asvit_mm, name)
+
+
 def test_importing_the_package_is_cheap_and_its_names_come_when_used():
     code = (
         'import sys, asvit_mm\n'
@@ -109,8 +115,6 @@ def test_importing_the_package_is_cheap_and_its_names_come_when_used():
         'assert callable(asvit_mm.search) and callable(asvit_mm.scale)\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True)
-    with pytest.raises(AttributeError, match="'asvit_mm' has no attribute 'serach'"):
-        asvit_mm.serach  # noqa: B018
 
 
 def test_no_module_hides_the_functions():
@@ -219,6 +223,13 @@ def test_mistakes_are_raised_and_not_printed(found, tmp_path, capsys, monkeypatc
         asvit_mm.search(stesp=3)
     assert capsys.readouterr() == ('', '')
     assert not (tmp_path / 'work_dirs').exists()
+
+
+@pytest.mark.parametrize('targets', ['29M', 29_000_000])
+def test_one_target_is_a_list_too(tmp_path, targets):
+    with pytest.raises(InputError, match='is no list'):
+        asvit_mm.scale('seed', **QUICK, targets=targets, work_dir=str(tmp_path / 'r'))
+    assert not (tmp_path / 'r').exists()
 
 
 def test_targets_are_a_mapping_and_may_be_numbers(tmp_path, capsys):

@@ -1,6 +1,6 @@
 import pytest
 
-from asvit_mm.errors import InputError, one_line_errors
+from asvit_mm.errors import InputError, ShareError, one_line_errors
 
 
 def test_an_input_error_is_one_line_and_status_2(capsys):
@@ -35,3 +35,7 @@ def test_one_process_of_a_launcher_speaks_for_all(capsys, monkeypatch):
         raise InputError('wrong')
     assert stop.value.code == 2
     assert capsys.readouterr().err == ''
+    with pytest.raises(SystemExit) as stop, one_line_errors():
+        raise ShareError('wrong in my share')
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == 'error: wrong in my share\n'

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import add_measuring_arguments, add_run_arguments
+from asvit_mm.jobs.arguments import add_run_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +37,6 @@ def parse_args() -> argparse.Namespace:
         help='instead of the two: scale up to each of these numbers of parameters, such as 29M 52.6M '
         '88.1M, and give the best network of each',
     )
-    add_measuring_arguments(parser)
     add_run_arguments(parser)
     return parser.parse_args()
 

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import add_measuring_arguments, add_run_arguments
+from asvit_mm.jobs.arguments import add_run_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +33,6 @@ def parse_args() -> argparse.Namespace:
         help='no network has more parameters, such as 3M, with the classes of the data '
         '(default: no limit)',
     )
-    add_measuring_arguments(parser)
     add_run_arguments(parser)
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Command-line arguments that tools/search.py and tools/scale.py share; imports nothing heavy."""
+"""Command-line arguments that several tools share; imports nothing heavy."""
 
 import argparse
 
@@ -6,36 +6,54 @@ DATA_HELP = (
     'images for the NTK condition number and what the configs train on: digits (of scikit-learn), '
     'noise, an image folder (class folders, or train/ and val/ with them) or an mmpretrain config'
 )
+SHOWN = '(default: %(default)s)'
 
 
-def add_measuring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what both runs have; the defaults are the paper's."""
-    parser.add_argument('--data', default='noise', help=f'{DATA_HELP} (default: %(default)s)')
+def add_measuring_arguments(
+    parser: argparse.ArgumentParser, *, data: str = 'noise', repeat: int = 5
+) -> None:
+    """Add how networks are measured, over how many processes, and what becomes of earlier results.
+
+    Args:
+        data: the default.
+        repeat: the default.
+    """
+    parser.add_argument('--data', default=data, help=f'{DATA_HELP} {SHOWN}')
     parser.add_argument(
         '--img-size', type=int, help='pixels a side of the images (default: 224; 32 for digits)'
     )
+    parser.add_argument('--batch-size', type=int, default=16, help=f'images of a network {SHOWN}')
     parser.add_argument(
-        '--batch-size', type=int, default=16, help='images of a network (default: %(default)s)'
+        '--repeat', type=int, default=repeat, help=f'networks to average over {SHOWN}'
     )
-    parser.add_argument(
-        '--repeat', type=int, default=5, help='networks to average over (default: %(default)s)'
-    )
-    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help=SHOWN)
     parser.add_argument(
         '--device', default='auto', help='cpu, cuda, cuda:1 or auto: cuda if there is one (default)'
     )
+    parser.add_argument(
+        '--launcher',
+        default='none',
+        choices=('none', 'pytorch'),
+        help=f'pytorch: under torchrun, whose processes share the work {SHOWN}',
+    )
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='go on with what is in the work dir, which may have been killed at any moment',
+    )
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace the earlier results in the work dir'
+    )
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what tools/search.py and tools/scale.py share; the defaults are the paper's."""
+    add_measuring_arguments(parser)
     parser.add_argument(
         '--progressive',
         action='store_true',
         help='write configs that train with progressive tokenization',
     )
-    parser.add_argument(
-        '--overwrite', action='store_true', help='replace the results of an earlier run'
-    )
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what a run has that can be limited, resumed and shared out."""
     parser.add_argument(
         '--max-flops',
         metavar='N',
@@ -53,14 +71,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help='measure an architecture that comes again anew, with fresh weights, as the published '
         'code does (default: recall it)',
     )
+
+
+def add_study_arguments(parser: argparse.ArgumentParser, *, data: str, repeat: int) -> None:
+    """Add what the studies share; see :func:`add_measuring_arguments`."""
+    add_measuring_arguments(parser, data=data, repeat=repeat)
     parser.add_argument(
-        '--launcher',
-        default='none',
-        choices=('none', 'pytorch'),
-        help='pytorch: under torchrun, whose processes share the measurements (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--resume',
-        action='store_true',
-        help='go on with the run in the work dir, which may have been killed at any moment',
+        '--threads', type=int, default=1, help=f'of torch on the CPU, in each process {SHOWN}'
     )

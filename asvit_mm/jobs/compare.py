@@ -25,7 +25,14 @@ from .resume import resumable
 from .screen import figure, print_summary
 from .search import SearchSettings, run_search
 from .setup import check_at_least, prepare, relative
-from .studies import StudySettings, complete_records, open_study, study_command, take_share
+from .studies import (
+    StudySettings,
+    complete_records,
+    open_study,
+    own_share,
+    study_command,
+    take_share,
+)
 
 # A stream of the seed that no search draws from: theirs have one more number, this one two.
 REFERENCE_STREAM = (0, 1)
@@ -155,7 +162,7 @@ def _search(searches: list[SearchSettings], share: Share, tools: Path) -> None:
         search = searches[i]
         log = Path(f'{search.work_dir}.log')
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open('a', encoding='utf-8') as file, redirect_stdout(file):
+        with own_share(), log.open('a', encoding='utf-8') as file, redirect_stdout(file):
             result = run_search(search, tools)
         print(f'{relative(Path(search.work_dir))}: {result["arch"]}', flush=True)
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from ..errors import InputError
 from ..files import atomic_directory, atomic_write_json
@@ -19,6 +20,7 @@ FORMAT = 2
 NAMES = (
     'run.json',
     'result.json',
+    'so_far.json',
     'trace.jsonl',
     'timing.jsonl',
     'configs',
@@ -31,6 +33,7 @@ NAMES = (
     'architecture.png',
 )
 ANOTHER = 'give --overwrite, or another --work-dir'
+LOCK = '.lock'
 
 
 class RunFolder:
@@ -56,7 +59,7 @@ class RunFolder:
 
     Raises:
         InputError: the folder cannot be written, there is a run already and neither is asked for, or
-            what is to be resumed is another run, or cannot be read.
+            what is to be resumed is another run, or cannot be read, or a process is at work in it.
     """
 
     def __init__(
@@ -80,17 +83,28 @@ class RunFolder:
         self._lines: list[str] = []
         self._records: list[Mapping[str, Any]] = []
         self.seconds = 0.0
+        self._lock = FileLock(self.path / LOCK, timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
             if overwrite:
                 self._remove()
             self._open(resume)
             self._trace = self.trace.open('a', encoding='utf-8')
             self._timing = self.timing.open('a', encoding='utf-8')
+        except Timeout:
+            raise InputError(
+                f'another process is at work in {str(self.path)!r}: wait for it, or give another '
+                '--work-dir'
+            ) from None
         except OSError as error:
+            self._lock.release()
             raise InputError(
                 f'work dir {str(self.path)!r} cannot be written ({error.strerror}): give another'
             ) from None
+        except InputError:
+            self._lock.release()
+            raise
         self._since = time.perf_counter()
 
     @property
@@ -102,6 +116,11 @@ class RunFolder:
     def result(self) -> Path:
         """The result's file."""
         return self.path / 'result.json'
+
+    @property
+    def so_far(self) -> Path:
+        """What a run that was interrupted had found; there until the run is complete."""
+        return self.path / 'so_far.json'
 
     @property
     def trace(self) -> Path:
@@ -172,9 +191,12 @@ class RunFolder:
                 f'{self.trace} has {len(self._lines)} lines and this run gives '
                 f'{len(self._records)}: {ANOTHER}'
             )
-        whole = {'task': self.run['task'], **result, **self.run}
-        atomic_write_json(self.result, whole)
-        return whole
+        _remove(self.so_far)
+        return self._write_json(self.result, result)
+
+    def write_so_far(self, result: Mapping[str, Any]) -> None:
+        """Write so_far.json: what is found, of a run that is interrupted."""
+        self._write_json(self.so_far, result)
 
     def read_result(self) -> dict[str, Any] | None:
         """The result of the run that is taken up; None where it is not complete.
@@ -201,6 +223,12 @@ class RunFolder:
         torch.set_num_threads(self._threads)
         self._trace.close()
         self._timing.close()
+        self._lock.release()
+
+    def _write_json(self, path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+        whole = {'task': self.run['task'], **result, **self.run}
+        atomic_write_json(path, whole)
+        return whole
 
     def _open(self, resume: bool) -> None:
         found = [path for name in NAMES if (path := self.path / name).exists()]

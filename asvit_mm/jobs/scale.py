@@ -51,6 +51,8 @@ class ScaleSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.targets, str | int):
+            raise InputError(f"targets {self.targets!r} is no list: give ['29M'], or several")
         if self.targets and (self.min_params, self.max_params) != (None, None):
             raise InputError(
                 '--targets are limits themselves: leave out --min-params and --max-params'
@@ -74,10 +76,13 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
     Raises:
         InputError: a user's mistake (nothing has been measured), or no candidate of the first step
             could be measured.
-        KeyboardInterrupt: Ctrl-C while measuring; says how far the run is and how to go on.
+        KeyboardInterrupt: Ctrl-C while measuring; says how far the run is and how to go on. The series
+            by then is in so_far.json, its configs are written.
     """
-    if not lead(settings):
-        return {}
+    return lead(settings, partial(_run, settings, tools))
+
+
+def _run(settings: ScaleSettings, tools: Path) -> dict[str, Any]:
     topology = read_topology(settings.arch)
     data, measure = prepare(settings)
     shared = SharedMeasure(measure)
@@ -94,7 +99,7 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
         targets=targets or None,
     )
     command = settings.command(tools / 'scale.py', 'arch')
-    with folder, resumable(lambda: _so_far(folder), command), shared:
+    with folder, resumable(lambda: _so_far(folder), command):
         result = folder.read_result()
         if result is not None:
             print(f'the scaling run in {relative(folder.path)} is complete: its result')
@@ -102,7 +107,7 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[st
             candidates = [record for record in folder.kept if 'candidate' in record]
             if folder.resumed:
                 steps = len(folder.kept) - len(candidates)
-                print(f'resumed: {steps} steps are done, {len(candidates)} candidates measured')
+                print(f'resumed: {steps} steps and {len(candidates)} candidates are done')
             measured = [record for record in candidates if recorded(record).refused is None]
             remembered = known(measured, name='proxy', remeasure=settings.remeasure)
             memo = Memo(shared, remeasure=settings.remeasure, known=remembered)
@@ -146,14 +151,30 @@ def _scale(
     runs: Sequence[AutoScaling],
     folder: RunFolder,
 ) -> dict[str, Any]:
-    """Work through the steps, what the trace has without measuring, and write the result."""
+    """Work through the steps, those of the trace without measuring, and write the result."""
     configs = RunConfigs(data, progressive=settings.progressive, folder=relative(folder.configs))
     aims = [scaling.min_params or scaling.budget.max_params or 0 for scaling in runs]
-    with Screen('scaling', sum(aims), counts=False).shown() as screen:
-        for i, scaling in enumerate(runs):
-            mark = {'target': scaling.budget.max_params} if settings.targets else {}
-            _grow(scaling, data, configs, folder, mark, partial(_show, screen, sum(aims[:i])))
-    return _write(runs, configs, folder, settings.targets)
+    try:
+        with Screen('scaling', sum(aims), counts=False).shown() as screen:
+            for i, scaling in enumerate(runs):
+                mark = {'target': scaling.budget.max_params} if settings.targets else {}
+                _grow(scaling, data, configs, folder, mark, partial(_show, screen, sum(aims[:i])))
+    except KeyboardInterrupt:
+        grown = [scaling for scaling in runs if scaling.series]
+        if grown and not folder.replaying:
+            folder.write_configs(configs.texts)
+            folder.write_so_far(_result(grown, settings.targets))
+        raise
+    plot_scaling(
+        runs[-1].series,
+        folder.path / 'scaling.png',
+        runs[-1].min_params,
+        runs[-1].budget.max_params,
+    )
+    folder.write_configs(configs.texts)
+    result = _result(runs, settings.targets)
+    write_scale_report(relative(folder.path), {**result, **folder.run}, folder.records, data)
+    return folder.write_result(result)
 
 
 def _grow(
@@ -193,40 +214,25 @@ def _show(screen: Screen, before: int, scaling: AutoScaling, text: str) -> None:
     screen.update(before + done, f'{best}  {format_count(params)}  {text}')
 
 
-def _write(
-    runs: Sequence[AutoScaling],
-    configs: RunConfigs,
-    folder: RunFolder,
-    targets: Sequence[str | int],
-) -> dict[str, Any]:
-    """Write the picture, the configs and the result of the scalings; the last one is the largest."""
+def _result(runs: Sequence[AutoScaling], targets: Sequence[str | int]) -> dict[str, Any]:
+    """The result of the scalings, of which the last one is the largest, as plain data."""
     largest = runs[-1]
     series = [_without_candidates(member) for member in largest.series]
-    plot_scaling(
-        largest.series,
-        folder.path / 'scaling.png',
-        largest.min_params,
-        largest.budget.max_params,
-    )
-    folder.write_configs(configs.texts)
     best = [
         {'target': scaling.budget.max_params, **_without_candidates(scaling.series[-1])}
         for scaling in runs
     ]
-    result = {
+    return {
         'arch': series[-1]['arch'],
         'topology': str(largest.topology),
         'series': series,
         **({'targets': best} if targets else {}),
         'reached': largest.reached,
         'stopped': largest.stopped,
+        'measured_architectures': largest.measure.measured,
         'min_params': largest.min_params,
         'max_params': largest.budget.max_params,
     }
-    write_scale_report(
-        relative(folder.path), {**result, **folder.run}, folder.records, configs.data
-    )
-    return folder.write_result(result)
 
 
 def _without_candidates(member: dict[str, Any]) -> dict[str, Any]:
@@ -265,7 +271,7 @@ def _affordable(scaling: AutoScaling) -> list[Architecture]:
 
 def _so_far(folder: RunFolder) -> str:
     members = [record for record in folder.records if 'candidate' not in record]
-    found = f', largest network so far {members[-1]["arch"]}' if members else ''
+    found = f', the series so far in {relative(folder.so_far)}' if folder.so_far.exists() else ''
     return f'{len(members)} steps and {len(folder.records) - len(members)} candidates{found}'
 
 

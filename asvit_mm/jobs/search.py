@@ -2,7 +2,9 @@
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from ..errors import InputError
 from ..searching import (
     METHODS,
     Choices,
+    Latency,
     Memo,
     Reinforce,
+    SearchMethod,
     SharedMeasure,
     WithinLatency,
     measured_fields,
@@ -66,10 +70,13 @@ def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[st
 
     Raises:
         InputError: a user's mistake (nothing has been measured), or no network could be measured.
-        KeyboardInterrupt: Ctrl-C while measuring; says how far the search is and how to go on.
+        KeyboardInterrupt: Ctrl-C while measuring; says how far the search is and how to go on. What
+            is found by then is in so_far.json, its configs are written.
     """
-    if not lead(settings):
-        return {}
+    return lead(settings, partial(_run, settings, tools))
+
+
+def _run(settings: SearchSettings, tools: Path) -> dict[str, Any]:
     data, measure = prepare(settings)
     budget = read_budget(settings, data, settings.max_params)
     choices = budget.choices()
@@ -78,18 +85,14 @@ def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[st
         settings, 'search', max_params=budget.max_params, max_flops=budget.max_macs
     )
     command = settings.command(tools / 'search.py')
-    with (
-        folder,
-        resumable(lambda: _so_far(folder, settings.steps), command),
-        SharedMeasure(measure) as shared,
-    ):
+    with folder, resumable(lambda: _so_far(folder, settings.steps), command):
         result = folder.read_result()
         if result is not None:
             print(f'the search in {relative(folder.path)} is complete: its result')
         else:
             if folder.resumed:
                 print(f'resumed: {len(folder.kept)} of {settings.steps} steps are done')
-            result = _search(settings, data, choices, shared, folder)
+            result = _search(settings, data, choices, SharedMeasure(measure), folder)
     config = relative(folder.path / result['config'])
     print_summary(
         {
@@ -127,36 +130,35 @@ def _search(
     )
     method = METHODS[settings.method](choices, seed=settings.seed)
     policies = [method.probabilities] if isinstance(method, Reinforce) else []
-    with Screen('search', settings.steps).shown() as screen:
-        for record in search_seeds(method, measure, settings.steps):
-            folder.append(record)
-            if isinstance(method, Reinforce):
-                policies.append(method.probabilities)
-            if not folder.replaying:
-                screen.update(
-                    record['step'] + 1,
-                    f'{record["best"]}  L^E {figure(record["length_distortion"])}  '
-                    f'kappa {figure(record["ntk_condition_number"])}',
-                )
-    networks = dict.fromkeys(Architecture.parse(record['arch']) for record in folder.records)
-    found = result_of(method, networks, latency)
-    if all(record['ntk_condition_number'] is None for record in folder.records):
-        bad = next(r['bad'] for r in folder.records if recorded(r).refused is None)
-        raise InputError(
-            f'no network of the {settings.steps} steps could be measured ({bad}): '
-            'try a larger --batch-size or --img-size'
-        )
+    try:
+        with Screen('search', settings.steps).shown() as screen:
+            for record in search_seeds(method, measure, settings.steps):
+                folder.append(record)
+                if isinstance(method, Reinforce):
+                    policies.append(method.probabilities)
+                if not folder.replaying:
+                    screen.update(
+                        record['step'] + 1,
+                        f'{record["best"]}  L^E {figure(record["length_distortion"])}  '
+                        f'kappa {figure(record["ntk_condition_number"])}',
+                    )
+    except KeyboardInterrupt:
+        # Nothing was found where no network could be measured.
+        with suppress(InputError):
+            if folder.records and not folder.replaying:
+                so_far = _found(method, latency, folder)
+                fields = _write_configs(so_far, settings, data, folder)
+                folder.write_so_far({**fields, 'steps': len(folder.records)})
+        raise
+    found = _found(method, latency, folder)
     evaluations = measure.measured
     measured = measured_fields(next(measure([found]))[0])
-    configs = RunConfigs(data, progressive=settings.progressive, folder=relative(folder.configs))
-    names = configs.add(found)
     plot_search(folder.records, folder.path / 'search.png')
-    folder.write_configs(configs.texts)
+    fields = _write_configs(found, settings, data, folder)
     result = {
         'arch': str(found),
         **measured,
-        **costs(found, data),
-        **names,
+        **fields,
         'steps': settings.steps,
         'measured_architectures': evaluations,
     }
@@ -165,10 +167,36 @@ def _search(
     return folder.write_result(result)
 
 
+def _found(method: SearchMethod, latency: Latency | None, folder: RunFolder) -> Architecture:
+    """What the search has found by now.
+
+    Raises:
+        InputError: no network could be measured, or none is fast enough.
+    """
+    networks = dict.fromkeys(Architecture.parse(record['arch']) for record in folder.records)
+    found = result_of(method, networks, latency)
+    if all(record['ntk_condition_number'] is None for record in folder.records):
+        bad = next(r['bad'] for r in folder.records if recorded(r).refused is None)
+        raise InputError(
+            f'no network of the {len(folder.records)} steps could be measured ({bad}): '
+            'try a larger --batch-size or --img-size'
+        )
+    return found
+
+
+def _write_configs(
+    found: Architecture, settings: SearchSettings, data: DataSource, folder: RunFolder
+) -> dict[str, Any]:
+    """Write the configs of what was found; the part of the result that says what it is."""
+    configs = RunConfigs(data, progressive=settings.progressive, folder=relative(folder.configs))
+    names = configs.add(found)
+    folder.write_configs(configs.texts)
+    return {'arch': str(found), **costs(found, data), **names}
+
+
 def _so_far(folder: RunFolder, steps: int) -> str:
-    done = folder.records
-    found = f', best so far {done[-1]["best"]}' if done else ''
-    return f'{len(done)} of {steps} steps{found}'
+    found = f', best so far in {relative(folder.so_far)}' if folder.so_far.exists() else ''
+    return f'{len(folder.records)} of {steps} steps{found}'
 
 
 def costs(arch: Architecture, data: DataSource) -> dict[str, int]:

@@ -1,13 +1,15 @@
 """What the studies have in common: settings, records that are shared out, the command in the report."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..distributed import Share, find_share, wait_for_all
+from ..errors import InputError, ShareError
 from ..study import StudyFolder
 from .screen import Screen
 from .setup import MeasuringSettings, check_at_least, find_device, versions
@@ -83,6 +85,19 @@ def open_study(folder: StudyFolder, settings: StudySettings, share: Share) -> No
     folder.join()
 
 
+@contextmanager
+def own_share() -> Iterator[None]:
+    """Mark what goes wrong within the block as this process's own, so that it is printed.
+
+    Raises:
+        ShareError: for an :class:`~asvit_mm.errors.InputError`.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise ShareError(str(error)) from None
+
+
 def complete_records(
     folder: StudyFolder,
     share: Share,
@@ -98,8 +113,9 @@ def complete_records(
     total, done = len(folder.study['architectures']), set(folder.done())
     todo = [index for index in share.of(total) if index not in done]
     if share.rank != 0:
-        for index in todo:
-            folder.write(complete(index))
+        with own_share():
+            for index in todo:
+                folder.write(complete(index))
         return
     with Screen('study', total).shown() as screen:
         for index in todo:

@@ -1,21 +1,28 @@
 """One process that runs a job, and the others of its launcher, which help it to measure."""
 
+from collections.abc import Callable
+from typing import Any
+
 from mmengine.dist import is_main_process
 
 from ..distributed import start_processes
-from ..searching import help_measuring
+from ..searching import help_measuring, with_helpers
 from .resume import RunSettings
 from .setup import find_device
 
 
-def lead(settings: RunSettings) -> bool:
-    """Whether this process runs the job; False once the one that does needs no more help.
+def lead(settings: RunSettings, job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run the job in the first process, and in the others help it to measure until it ends.
+
+    Returns:
+        what the job does; in the other processes nothing.
 
     Raises:
-        InputError: see :func:`~asvit_mm.distributed.start_processes`.
+        InputError: the job's, in all processes; or see :func:`~asvit_mm.distributed.start_processes`.
     """
     start_processes(settings.launcher, find_device(settings.device))
-    if is_main_process():
-        return True
-    help_measuring()
-    return False
+    if not is_main_process():
+        help_measuring()
+        return {}
+    with with_helpers():
+        return job()

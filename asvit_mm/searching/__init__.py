@@ -16,7 +16,7 @@ from .methods import METHODS, SearchMethod, result_of, search_seeds
 from .reinforce import Reinforce
 from .rewards import dense_ranks, metric_change, rank_networks, relative_range, reward
 from .scaling import AutoScaling, next_sizes
-from .sharing import SharedMeasure, help_measuring
+from .sharing import SharedMeasure, help_measuring, with_helpers
 
 __all__ = [
     'METHODS',
@@ -49,4 +49,5 @@ __all__ = [
     'reward',
     'search_seeds',
     'too_slow',
+    'with_helpers',
 ]

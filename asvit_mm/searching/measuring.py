@@ -104,6 +104,9 @@ class Memo:
         measure: asked for what is not known.
         remeasure: whether an architecture that comes again is measured anew, with fresh weights.
         known: measurements that are not to be made again: those of a run that is resumed.
+
+    Attributes:
+        measured: measurements that this run asked for; neither recalled ones nor refusals count.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Memo:
     ) -> None:
         self.measure = measure
         self.remeasure = remeasure
+        self.measured = 0
         self._known = dict(known or {})
         self._asked: Counter[Architecture] = Counter()
 
@@ -135,12 +139,9 @@ class Memo:
         for arch, draw, again in requests:
             if (arch, draw) not in self._known:
                 self._known[arch, draw] = next(measured)
-            yield self._known[arch, draw], again and not self.remeasure
-
-    @property
-    def measured(self) -> int:
-        """Measurements that this run asked for, recalled ones not counted."""
-        return sum(self._asked.values()) if self.remeasure else len(self._asked)
+            measurement, recalled = self._known[arch, draw], again and not self.remeasure
+            self.measured += not recalled and measurement.refused is None
+            yield measurement, recalled
 
 
 def usable(score: Score) -> Value:

@@ -135,7 +135,10 @@ class AutoScaling:
         slow = sum(self._refusal(self.real(size)) is not None for size in affordable)
         if slow == len(affordable):
             assert self.latency is not None
-            self._stop(f'every larger network exceeds {self.latency.limit:g} ms')
+            limits = f'{self.latency.limit:g} ms'
+            if len(affordable) < len(sizes):
+                limits = f'{self.budget} or {limits}'
+            self._stop(f'every larger network exceeds {limits}')
             return None
         if not ranked:
             self.stopped = (

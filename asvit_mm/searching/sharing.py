@@ -1,17 +1,20 @@
 """Measurements shared out among the processes of a launcher (torch.distributed through MMEngine).
 
-The first process runs the search; the others measure what it hands them. A unit of work is one measure of
-one network, and every unit's value is what one process alone would get, so the result is too.
+The first process runs the search; the others measure what it hands them: first the measure, then requests
+with the number of threads, at last None, or the error that the first process ends with. A unit of work is
+one measure of one network, and every unit's value is what one process alone would get, so the result is too.
 """
 
 import heapq
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from mmengine import dist
 
 from ..complexity import SEARCH_MEASURES, Score
+from ..errors import InputError
 from .measuring import ComplexityMeasure, Measurement, Request, combine
 
 # Which request, which measure, which network.
@@ -22,7 +25,7 @@ COSTS = {'length_distortion': 10 * 2.5, 'ntk_condition_number': 16 * 4.7}
 
 
 class SharedMeasure:
-    """A measure whose work all processes of the launcher share; a context manager of the first one.
+    """A measure whose work all processes of the launcher share, in the first one.
 
     The others call :func:`help_measuring` meanwhile. Where there is one process, it does all.
 
@@ -32,9 +35,13 @@ class SharedMeasure:
 
     def __init__(self, measure: ComplexityMeasure) -> None:
         self.measure = measure
+        self._sent = False
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[Measurement]:
         """Measure the requests, in their order; a few at a time where one is too little work for all."""
+        if not self._sent:
+            _send(self.measure)
+            self._sent = True
         repeat = self.measure.repeat
         at_a_time = -(-dist.get_world_size() // repeat)
         for start in range(0, len(requests), at_a_time):
@@ -46,20 +53,36 @@ class SharedMeasure:
                     [{n: scores[i, n, r] for n in SEARCH_MEASURES} for r in range(repeat)]
                 )
 
-    def __enter__(self) -> 'SharedMeasure':
-        _send(self.measure)
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        # After an error nobody may be listening any more; the launcher then ends the others.
-        if kind is None:
-            _send(None)
+@contextmanager
+def with_helpers() -> Iterator[None]:
+    """What the first process does while the others are in :func:`help_measuring`; lets them go at the end.
+
+    An :class:`~asvit_mm.errors.InputError` is theirs too. After any other error nobody may be listening;
+    the launcher then ends them.
+    """
+    try:
+        yield
+    except InputError as error:
+        _send(error)
+        raise
+    _send(None)
 
 
 def help_measuring() -> None:
-    """Measure what the first process hands out, until it needs no more help."""
-    measure = _receive()
-    while measure is not None and (work := _receive()) is not None:
+    """Measure what the first process hands out, until it needs no more help.
+
+    Raises:
+        InputError: the one that the first process ends with.
+    """
+    measure = None
+    while (work := _receive()) is not None:
+        if isinstance(work, InputError):
+            raise work
+        if isinstance(work, ComplexityMeasure):
+            measure = work
+            continue
+        assert measure is not None
         requests, threads = work
         torch.set_num_threads(threads)
         _measure_together(measure, requests)

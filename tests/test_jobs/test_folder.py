@@ -35,7 +35,7 @@ def files(path):
     return {
         str(p.relative_to(path)): p.read_bytes()
         for p in path.rglob('*')
-        if p.is_file() and p.name != 'timing.jsonl'
+        if p.is_file() and p.name not in ('timing.jsonl', '.lock')
     }
 
 
@@ -94,6 +94,31 @@ def test_resuming_nothing_begins(tmp_path):
     with RunFolder(str(tmp_path / 'new'), RUN, resume=True) as folder:
         assert not folder.resumed
         assert (folder.kept, folder.replaying, folder.read_result()) == ([], False, None)
+
+
+def test_one_process_at_a_time(tmp_path):
+    path = str(tmp_path / 'run')
+    with RunFolder(path, RUN) as folder:
+        folder.append(record(0))
+        for way in ({'resume': True}, {'overwrite': True}, {}):
+            with pytest.raises(InputError, match=r"another process is at work in '.*run'"):
+                RunFolder(path, RUN, **way)
+        folder.append(record(1))
+    with pytest.raises(InputError, match='exists already'):
+        RunFolder(path, RUN)
+    # Neither the run that ended nor the one that was refused is in the way.
+    with RunFolder(path, RUN, resume=True) as folder:
+        assert len(folder.kept) == 2
+
+
+def test_what_is_found_so_far_goes_when_the_run_is_complete(tmp_path, whole):
+    path = tmp_path / 'run'
+    with RunFolder(str(path), RUN) as folder:
+        folder.append(record(0))
+        folder.write_so_far({'found': 3})
+    assert json.loads((path / 'so_far.json').read_text())['found'] == 3
+    work(path, resume=True)
+    assert files(path) == files(whole)
 
 
 def test_a_complete_run_gives_its_result(whole):

@@ -6,7 +6,7 @@ import torch
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
 from asvit_mm.complexity import Score, measure
 from asvit_mm.errors import InputError
-from asvit_mm.searching import ComplexityMeasure, Measurement, Memo
+from asvit_mm.searching import ComplexityMeasure, Measurement, Memo, too_slow
 
 SEED = PRESETS['seed']
 OTHER = as_architecture('4,2,2|2,1,2|2,1,2|2,1,2|16')
@@ -75,6 +75,12 @@ def test_or_measured_anew():
     assert not any(recalled for _, recalled in found)
     assert asked == [(SEED, 0), (SEED, 1), (SEED, 2)]
     assert memo.measured == 3
+
+
+def test_a_refused_one_was_not_measured():
+    memo = Memo(lambda requests: (too_slow('latency 9 ms exceeds 5 ms') for _ in requests))
+    assert [recalled for _, recalled in memo([SEED, SEED])] == [False, True]
+    assert memo.measured == 0
 
 
 @pytest.mark.parametrize('remeasure', [False, True])

@@ -11,7 +11,7 @@ from torch import distributed
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.complexity import SEARCH_MEASURES
-from asvit_mm.searching import ComplexityMeasure, SharedMeasure, help_measuring
+from asvit_mm.searching import ComplexityMeasure, SharedMeasure, help_measuring, with_helpers
 from asvit_mm.searching.sharing import COSTS, share_out
 
 REQUESTS = [
@@ -46,8 +46,7 @@ def real_measure(repeat):
 
 def test_one_process_alone():
     measure = real_measure(2)
-    with SharedMeasure(measure) as shared:
-        assert list(shared(REQUESTS)) == list(measure(REQUESTS))
+    assert list(SharedMeasure(measure)(REQUESTS)) == list(measure(REQUESTS))
 
 
 def work(rank, num, repeat, rendezvous, results):
@@ -56,7 +55,8 @@ def work(rank, num, repeat, rendezvous, results):
         'gloo', init_method=f'file://{rendezvous}', rank=rank, world_size=num
     )
     if rank == 0:
-        with SharedMeasure(real_measure(repeat)) as shared:
+        shared = SharedMeasure(real_measure(repeat))
+        with with_helpers():
             results.put([*shared(REQUESTS), *shared(REQUESTS[:1])])
     else:
         help_measuring()

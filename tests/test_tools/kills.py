@@ -11,10 +11,7 @@ from .runs import TOOLS
 
 
 def stopped(name, *args, cwd, trace, lines, signal):
-    """Start a tool and send it ``signal`` when the trace has that many lines.
-
-    Returns its status and what it wrote to stderr.
-    """
+    """:func:`stop` a tool that is started here."""
     process = subprocess.Popen(
         [sys.executable, TOOLS / name, *map(str, args)],
         cwd=cwd,
@@ -25,6 +22,11 @@ def stopped(name, *args, cwd, trace, lines, signal):
         # A suite that a shell started in the background hands down that Ctrl-C is ignored.
         preexec_fn=lambda: on_signal(SIGINT, SIG_DFL),
     )
+    return stop(process, trace=trace, lines=lines, signal=signal)
+
+
+def stop(process, *, trace, lines, signal):
+    """Send a process ``signal`` when the trace has that many lines; its status, and its stderr."""
     try:
         deadline = time.monotonic() + 120
         while not trace.exists() or trace.read_bytes().count(b'\n') < lines:
@@ -44,7 +46,7 @@ def files(work_dir):
     return {
         str(path.relative_to(work_dir)): path.read_bytes()
         for path in work_dir.rglob('*')
-        if path.is_file() and path.name != 'timing.jsonl'
+        if path.is_file() and path.name not in ('timing.jsonl', '.lock')
     }
 
 

@@ -23,6 +23,27 @@ def tool(name, *args, cwd):
     )
 
 
+def torchrun(name, *args, cwd):
+    """Start a tool in two processes of torchrun, one thread each."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone'),
+            *(TOOLS / name, '--launcher', 'pytorch', *map(str, args)),
+        ],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )
+
+
+def ended(process):
+    """Status, stdout and stderr of a process that was started."""
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
 class Here:
     """Runs a tool's script in this process and in the test's folder."""
 

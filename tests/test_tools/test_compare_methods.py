@@ -1,17 +1,14 @@
 """The comparison of search methods, run as users do, on tiny images."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from asvit_mm.jobs.compare import CompareSettings, run_comparison
 from asvit_mm.searching import METHODS
 
-from .runs import TOOLS, Here
+from .runs import TOOLS, Here, ended, torchrun
 
 STUDY = [
     '--seeds', '2', '--steps', '3', '--reference', '3', '--data', 'noise', '--img-size', '16',
@@ -121,19 +118,11 @@ def test_half_done_and_resumed(finished, here):
 
 @pytest.mark.slow
 def test_over_two_processes(finished):
-    done = subprocess.run(
-        [
-            sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone',
-            str(TOOLS / 'compare_methods.py'), '--launcher', 'pytorch', '--work-dir', 'two', *STUDY,
-        ],
-        cwd=finished,
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('score: 50 is a random seed') == len(METHODS)
+    status, out, err = ended(
+        torchrun('compare_methods.py', '--work-dir', 'two', *STUDY, cwd=finished)
+    )
+    assert status == 0, err
+    assert out.count('score: 50 is a random seed') == len(METHODS)
     assert records(finished / 'two') == records(finished / 'run')
     assert read_report(finished / 'two') == read_report(finished / 'run')
 

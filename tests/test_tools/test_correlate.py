@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .runs import TOOLS, Here, tool
+from .runs import TOOLS, Here, ended, tool, torchrun
 
 STUDY = [
     '--data', 'images', '--img-size', '16', '--num-archs', '4', '--strata', '2', '--epochs', '1',
@@ -120,20 +120,10 @@ def test_killed_and_resumed(finished):
 @pytest.mark.slow
 def test_over_two_processes(finished):
     folder, _ = finished
-    done = subprocess.run(
-        [
-            sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--standalone',
-            str(TOOLS / 'correlate.py'), '--launcher', 'pytorch', '--work-dir', 'two', *STUDY,
-        ],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    status, out, err = ended(torchrun('correlate.py', '--work-dir', 'two', *STUDY, cwd=folder))
+    assert status == 0, err
     assert records(folder / 'two') == records(folder / 'run')
-    assert done.stdout.count('published') == 1
+    assert out.count('published') == 1
     assert (folder / 'two' / 'report.json').is_file()
 
 

@@ -206,14 +206,20 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
     line, command = errors.rstrip('\n').split('; go on with: ')
     assert line == (
         f'interrupted after {len(members)} steps and {len(candidates)} candidates, '
-        f'largest network so far {members[-1]["arch"]}'
+        'the series so far in run/so_far.json'
     )
     assert not (tmp_path / 'run' / 'result.json').exists()
+    so_far = json.loads((tmp_path / 'run' / 'so_far.json').read_text())
+    assert [member['arch'] for member in so_far['series']] == [m['arch'] for m in members]
+    for member in so_far['series']:
+        assert f"arch='{member['arch']}'" in (tmp_path / 'run' / member['config']).read_text()
 
     again = subprocess.run(
         command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert f'resumed: {len(members)} steps are done, {len(candidates)} candidates' in again.stdout
+    assert (
+        f'resumed: {len(members)} steps and {len(candidates)} candidates are done' in again.stdout
+    )
     assert files(tmp_path / 'run') == files(folder / 'run')
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
+from asvit_mm.jobs.scale import read_topology
 from asvit_mm.searching import METHODS
 
 from .kills import cut, files, stopped
@@ -186,9 +187,15 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
     assert trace.read_bytes().startswith(kept)
     line, command = errors.rstrip('\n').split('; go on with: ')
     assert line == (
-        f'interrupted after {len(done)} of {STEPS} steps, best so far {done[-1]["best"]}'
+        f'interrupted after {len(done)} of {STEPS} steps, best so far in run/so_far.json'
     )
     assert not (tmp_path / 'run' / 'result.json').exists()
+    so_far = json.loads((tmp_path / 'run' / 'so_far.json').read_text())
+    assert so_far['arch'] == done[-1]['best']
+    assert so_far['steps'] == len(done)
+    assert f"arch='{so_far['arch']}'" in (tmp_path / 'run' / so_far['config']).read_text()
+    assert (tmp_path / 'run' / so_far['detection_config']).exists()
+    assert str(read_topology(str(tmp_path / 'run' / 'so_far.json'))) == so_far['arch']
 
     again = subprocess.run(
         command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True

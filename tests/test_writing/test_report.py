@@ -13,7 +13,8 @@ from asvit_mm.arch import PRESETS
 from asvit_mm.jobs.folder import NAMES
 from asvit_mm.jobs.scale import ScaleSettings, run_scaling
 from asvit_mm.jobs.search import SearchSettings, run_search
-from asvit_mm.writing.report import run_command
+from asvit_mm.searching import Clock
+from asvit_mm.writing.report_sections import run_command, scale_command
 
 TINY = {'data': 'digits', 'img_size': 16, 'batch_size': 4, 'repeat': 1, 'device': 'cpu'}
 # Attributes that make a browser load something, and elements that do so without one.
@@ -72,7 +73,7 @@ def check(folder, sections):
     assert all((folder / name).exists() for name in files)
     assert {'result.json', 'trace.jsonl', 'run.json', 'timing.jsonl', 'configs/'} <= set(files)
     assert len(pictures) == len({name for name in files if name.endswith('.png')})
-    assert {path.name for path in folder.iterdir()} <= set(NAMES)
+    assert {path.name for path in folder.iterdir()} <= {*NAMES, '.lock'}
     assert 'url(' not in (folder / 'report.html').read_text()
     return page
 
@@ -95,6 +96,11 @@ def test_search(tmp_path, monkeypatch, method):
     assert f'{result["params"]:,} parameters' in page.all_text
     assert (Path('run') / 'policy.png').exists() == (method == 'reinforce')
     assert ('What the search came to prefer' in page.text) == (method == 'reinforce')
+    assert 'only timed' not in page.all_text
+    grow = next(text for text in page.text if text.startswith('python tools/scale.py'))
+    assert grow == (
+        'python tools/scale.py run/result.json --data digits --img-size 16 --batch-size 4 --repeat 1'
+    )
 
 
 @pytest.fixture(scope='module')
@@ -166,6 +172,30 @@ def test_scaling(tmp_path, monkeypatch, targets):
     words = arguments(page)
     assert ('--targets' in words) == bool(targets)
     assert ('--min-params' in words) != bool(targets)
+
+
+def test_networks_that_were_only_timed_are_not_called_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # Times that do not depend on the machine.
+    monkeypatch.setattr(Clock, '__call__', lambda clock, arch: float(arch.kernels[0]))
+    result = run_search(SearchSettings(work_dir='run', steps=5, max_latency=6.0, **TINY))
+    trace = [
+        json.loads(line) for line in (tmp_path / 'run' / 'trace.jsonl').read_text().splitlines()
+    ]
+    slow = {record['arch'] for record in trace if record['latency_ms'] > 6}
+    fast = {record['arch'] for record in trace} - slow
+    assert len(slow) > 0
+    assert result['measured_architectures'] == len(fast) > 0
+    assert f'({len(slow)} were too slow and only timed)' in Page(Path('run/report.html')).all_text
+
+
+def test_scaling_measures_as_the_search_did():
+    settings = {'data': 'my pets', 'img_size': 64, 'batch_size': 8, 'repeat': 2, 'progressive': True,
+                'seed': 3, 'steps': 9}  # fmt: skip
+    assert scale_command('run', settings) == [
+        'python', 'tools/scale.py', 'run/result.json', '--data', 'my pets', '--img-size', '64',
+        '--batch-size', '8', '--repeat', '2', '--progressive',
+    ]  # fmt: skip
 
 
 def test_command_of_every_kind_of_setting():
