@@ -22,6 +22,10 @@ from .screen import figure, print_summary
 from .setup import check_at_least, prepare, relative
 from .studies import StudySettings, complete_records, open_study, study_command, take_share
 
+# Added to the study's seed for its images, curves and weights: a network that a search chose for what it
+# measured must be judged by draws that the search has not seen.
+HELD_OUT = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class StandingSettings(StudySettings):
@@ -83,11 +87,13 @@ def run_standing(settings: StandingSettings) -> dict[str, Any] | None:
     """
     named = {name: str(arch) for name, arch in settings.named.items()}
     share, device = take_share(settings)
-    _, measure = prepare(replace(settings, device=str(device)))
+    run_seed = HELD_OUT + settings.seed
+    _, measure = prepare(replace(settings, device=str(device), seed=run_seed))
     random = [str(arch) for arch in draw_seeds(settings.num, settings.seed)]
     study = {
         'settings': settings.decisive(),
         'versions': settings.versions(),
+        'run_seed': run_seed,
         'architectures': [{'arch': arch} for arch in dict.fromkeys([*random, *named.values()])],
     }
     folder = StudyFolder(settings.work_dir, study, fixed=settings.num)
@@ -107,7 +113,7 @@ def run_standing(settings: StandingSettings) -> dict[str, Any] | None:
 
 
 def measure_networks(measure: ComplexityMeasure, arch: Architecture) -> dict[str, Any]:
-    """Every network's values, as a search with the same settings measures them; plain data.
+    """Every network's values, as a search with this measure obtains them; plain data.
 
     Returns:
         for each measure a value a network, or None; ``bad``: the reasons; ``seconds`` of each network.

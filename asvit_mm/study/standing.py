@@ -16,6 +16,7 @@ from ..arch import SEARCH_SPACE, Architecture
 from ..complexity import Score
 from ..data import Seed
 from ..errors import InputError
+from .choices import shares_of_choices
 from .repeats import Values, repeat_table
 from .sampling import MAX_NUM
 
@@ -23,6 +24,7 @@ Value = float | None
 # L^E and kappa.
 Pair = tuple[Value, Value]
 MEASURED = {'length_distortion': True, 'ntk_condition_number': False}  # whether higher is better
+_TITLES = {'length_distortion': 'L^E', 'ntk_condition_number': 'kappa'}
 
 
 def draw_seeds(num: int, seed: Seed) -> list[Architecture]:
@@ -86,15 +88,17 @@ def summarise_standing(
     """Where the named architectures stand among the study's random ones, and what repeats buy.
 
     Args:
-        study: settings, versions and architectures, of which the first ``num`` are the random ones.
+        study: settings, versions, the ``run_seed`` of images, curves and weights, and architectures, of
+            which the first ``num`` are the random ones.
         records: of all architectures: for each measure the values of its networks, and ``seconds``.
         named: name to architecture string.
 
     Returns:
         Plain data. ``named``: for each its values, their percentiles among the random architectures other
         than itself, and that of the rank sum; ``random``: the quartiles; ``repeats``: see
-        :func:`~asvit_mm.study.repeats.repeat_table`, over the random ones; ``seconds_a_network``: the mean
-        over all networks; ``study`` and ``records`` as they were given.
+        :func:`~asvit_mm.study.repeats.repeat_table`, over the random ones; ``choices``: see
+        :func:`~asvit_mm.study.choices.shares_of_choices`, likewise; ``seconds_a_network``: the mean over all
+        networks; ``study`` and ``records`` as they were given.
     """
     num = study['settings']['num']
     pairs = {record['arch']: pair_of(record) for record in records}
@@ -126,6 +130,12 @@ def summarise_standing(
             name: repeat_table(_networks(records[:num], name), study['settings']['seed'])
             for name in MEASURED
         },
+        'choices': {
+            name: shares_of_choices(
+                [Architecture.parse(arch) for arch in random], [pairs[arch][i] for arch in random]
+            )
+            for i, name in enumerate(MEASURED)
+        },
         'seconds_a_network': float(np.mean(seconds)),
         'records': [dict(record) for record in records],
     }
@@ -148,6 +158,9 @@ def standing_report(summary: Mapping[str, Any], command: str) -> str:
         f'{len(summary["named"])} named, each measured on {repeat} freshly initialised network(s): '
         f'{settings["data"]}, {settings["img_size"]} pixels, batches of {settings["batch_size"]}, seed '
         f'{settings["seed"]}, {settings["device"]}, {settings["threads"]} thread(s) a process.',
+        '',
+        f'Images, curves and weights are those of run seed {summary["study"]["run_seed"]:,}, which is no '
+        "search's: what a search found is judged by draws that it has not seen.",
         '',
         f'    {command}',
         '',
@@ -176,6 +189,10 @@ def standing_report(summary: Mapping[str, Any], command: str) -> str:
         '',
         '![L^E against kappa](scatter.png)',
         '',
+        '## Which choices decide',
+        '',
+        *_choice_lines(summary),
+        '',
         '## What repeats buy',
         '',
         f'A network takes {seconds:.3g} s (mean, both measures), so {repeat} of them take '
@@ -186,6 +203,24 @@ def standing_report(summary: Mapping[str, Any], command: str) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def _choice_lines(summary: Mapping[str, Any]) -> list[str]:
+    choices = summary['choices']
+    num = summary['study']['settings']['num']
+    widest = max(map(len, SEARCH_SPACE.choices.values()))
+    return [
+        '| measure | ' + ' | '.join(SEARCH_SPACE.choices) + ' |',
+        '| --- |' + ' ---: |' * len(SEARCH_SPACE.choices),
+        *(
+            f'| {_TITLES[name]} | ' + ' | '.join(_share(share) for share in shares.values()) + ' |'
+            for name, shares in choices.items()
+        ),
+        '',
+        '- K: kernels, S: splits, E: expansions of each stage, H: heads. Share of the variance of the '
+        "logarithm, over the random seeds, that goes along with the choice's value (eta squared, one choice "
+        f'at a time). By chance a choice of {widest} values has {(widest - 1) / (num - 1):.1%}.',
+    ]
+
+
 def _repeat_lines(summary: Mapping[str, Any]) -> list[str]:
     lines = [
         '| measure | networks averaged | tau with the mean of the rest | rho | splits '
@@ -193,7 +228,7 @@ def _repeat_lines(summary: Mapping[str, Any]) -> list[str]:
         '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
     ]
     for name, table in summary['repeats'].items():
-        title = 'L^E' if name == 'length_distortion' else 'kappa'
+        title = _TITLES[name]
         for row in table['rows']:
             cells = [title, str(row['networks'])]
             for key in ('rest', 'as_many'):
@@ -205,7 +240,7 @@ def _repeat_lines(summary: Mapping[str, Any]) -> list[str]:
             lines.append('| ' + ' | '.join(cells) + ' |')
     lines += ['']
     for name, table in summary['repeats'].items():
-        title = 'L^E' if name == 'length_distortion' else 'kappa'
+        title = _TITLES[name]
         lines.append(
             f'- {title}: variance between architectures over variance between networks of one '
             f'{_figure(table["variance_ratio"])} (standard deviations of the logarithm '
@@ -249,6 +284,10 @@ def _signed(value: Value, higher_is_better: bool) -> float:
 
 def _figure(value: Value) -> str:
     return '-' if value is None else f'{value:.4g}'
+
+
+def _share(value: Value) -> str:
+    return '-' if value is None else f'{value:.1%}'
 
 
 def _range(value: float | Sequence[float] | None) -> str:

@@ -79,11 +79,14 @@ SETTINGS = {
 }  # fmt: skip
 
 
+ARCHS = [str(arch) for arch in draw_seeds(6, 7)]
+
+
 def record(i, length, kappa):
     """Networks differ by a factor that ranks architectures alike."""
     return {
         'index': i,
-        'arch': f'arch | {i}',
+        'arch': ARCHS[i],
         'length_distortion': [length * (1 + k / 100) for k in range(NETWORKS)],
         'ntk_condition_number': [kappa if kappa is None else kappa * 2**k for k in range(NETWORKS)],
         'bad': [],
@@ -91,6 +94,7 @@ def record(i, length, kappa):
     }
 
 
+CELL = '`' + ARCHS[5].replace('|', '\\|') + '`'
 RECORDS = [
     record(0, 1.0, 10.0),
     record(1, 2.0, 40.0),
@@ -102,13 +106,14 @@ RECORDS = [
 STUDY = {
     'settings': SETTINGS,
     'versions': {},
+    'run_seed': 1_000_000,
     'architectures': [{'arch': one['arch']} for one in RECORDS],
 }
 
 
 @pytest.fixture(scope='module')
 def summary():
-    return summarise_standing(STUDY, RECORDS, {'best': 'arch | 5', 'drawn': 'arch | 2'})
+    return summarise_standing(STUDY, RECORDS, {'best': ARCHS[5], 'drawn': ARCHS[2]})
 
 
 def test_summary(summary):
@@ -130,15 +135,18 @@ def test_summary(summary):
         'tau': pytest.approx(1), 'tau_std': pytest.approx(0),
         'rho': pytest.approx(1), 'rho_std': pytest.approx(0), 'splits': 4,
     }  # fmt: skip
+    assert list(summary['choices']['length_distortion']) == list(SEARCH_SPACE.choices)
     json.dumps(summary, allow_nan=False)
 
 
 def test_report(summary):
     page = standing_report(summary, 'python tools/standing.py')
-    assert '| best | `arch \\| 5` | 9.135 | 100.0 | 18.75 | 100.0 | 100.0 |' in page
+    assert f'| best | {CELL} | 9.135 | 100.0 | 18.75 | 100.0 | 100.0 |' in page
     assert 'A network takes 3 s (mean, both measures), so 4 of them take 12 s.' in page
     assert '| kappa | 1 | 1.000 ± 0.000 | 1.000 ± 0.000 | 4 |' in page
     assert '4 architectures, 1 without all values left out' in page
+    assert '| measure | K1 | S1 | E1 | K2 |' in page
+    assert 'By chance a choice of 5 values has 100.0%' in page
     assert 'nan' not in page
 
 
@@ -148,7 +156,7 @@ def test_one_network_has_no_table_of_repeats():
         for r in RECORDS
     ]
     study = {**STUDY, 'settings': {**SETTINGS, 'repeat': 1}}
-    summary = summarise_standing(study, one, {'best': 'arch | 5'})
+    summary = summarise_standing(study, one, {'best': ARCHS[5]})
     assert summary['repeats']['length_distortion']['rows'] == []
     assert 'says nothing about it' in standing_report(summary, '')
 
@@ -165,9 +173,9 @@ def test_pictures_where_nothing_could_be_measured(tmp_path):
         {**r, **{k: [None] * NETWORKS for k in ('length_distortion', 'ntk_condition_number')}}
         for r in RECORDS
     ]
-    summary = summarise_standing(STUDY, bad, {'best': 'arch | 5'})
+    summary = summarise_standing(STUDY, bad, {'best': ARCHS[5]})
     assert summary['named'][0]['rank_sum_percentile'] == 50
     assert summary['repeats']['length_distortion']['variance_ratio'] is None
     is_picture(plot_standing(summary, tmp_path / 'scatter.png'))
     is_picture(plot_repeats(summary, tmp_path / 'repeats.png'))
-    assert '| best | `arch \\| 5` | - | 50.0 | - | 50.0 | 50.0 |' in standing_report(summary, '')
+    assert f'| best | {CELL} | - | 50.0 | - | 50.0 | 50.0 |' in standing_report(summary, '')
