@@ -165,7 +165,7 @@ def read_checkpoint(path: str) -> dict[str, Any] | None:
 def _prepare(args: argparse.Namespace) -> Config:
     """The config with its options, work dir and launcher; its code base importable."""
     cfg = load_config(args.config, parse_options(args.cfg_options))
-    _check_codebase(cfg)
+    check_codebase(cfg)
     check_launcher(args.launcher)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
@@ -177,7 +177,7 @@ def _prepare(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def _check_codebase(cfg: Config) -> None:
+def check_codebase(cfg: Config) -> None:
     """Import what the config's default scope registers, detection only where it is asked for.
 
     Raises:

@@ -6,6 +6,7 @@ sizes that do not are rounded up and padded at the bottom and right, so that a t
 not depend on how far the image reaches beyond it.
 """
 
+import operator
 from collections.abc import Sequence
 
 from .arch import NUM_STAGES
@@ -34,6 +35,22 @@ def check_token_stride(stride: int, dilation: int | None) -> None:
         raise InputError(
             f'dilation {dilation!r} is not an integer from 1 up (or None for the rule)'
         )
+
+
+def check_multiple(stride: int, base: int) -> None:
+    """Refuse a stride at which tokens would not be joined from whole ones.
+
+    Raises:
+        InputError: it is no multiple of ``base``.
+    """
+    if stride % base:
+        raise InputError(f'token stride {stride} is not a multiple of {base}')
+
+
+def fits_windows(size: int, stride: int, splits: Sequence[int]) -> bool:
+    """Whether every stage keeps as many tokens a side as it has windows; so does the base stride anyway."""
+    sizes = stage_sizes(size, stride)
+    return stride <= BASE_STRIDE or all(map(operator.ge, sizes, splits))
 
 
 def embedded(size: int, stride: int = BASE_STRIDE) -> int:

@@ -225,7 +225,7 @@ def test_mistakes_are_raised_and_not_printed(found, tmp_path, capsys, monkeypatc
     assert not (tmp_path / 'work_dirs').exists()
 
 
-@pytest.mark.parametrize('targets', ['29M', 29_000_000])
+@pytest.mark.parametrize('targets', ['29M', 29_000_000, 29e6])
 def test_one_target_is_a_list_too(tmp_path, targets):
     with pytest.raises(InputError, match='is no list'):
         asvit_mm.scale('seed', **QUICK, targets=targets, work_dir=str(tmp_path / 'r'))

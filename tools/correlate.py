@@ -40,7 +40,13 @@ def parse_args() -> argparse.Namespace:
         default=0,
         help=f'processes that load the images of a training; 0: the one that trains {shown}',
     )
-    add_study_arguments(parser, data='digits', repeat=5)
+    add_study_arguments(
+        parser,
+        data='digits',
+        data_help='to measure and to train on: digits (of scikit-learn), an image folder (train/ and val/ '
+        'with class folders) or an mmpretrain config',
+        repeat=5,
+    )
     return parser.parse_args()
 
 

@@ -3,45 +3,46 @@
 Paper: Auto-scaling Vision Transformers without Training, ICLR 2022 (arXiv 2202.11921), section 3.5.
 The first projection keeps its weights; only its stride and dilation change, so the optimizer, the
 state dict and every checkpoint are those of an ordinary run. In the manner of mmpretrain's
-``SwitchRecipeHook``, except that nothing is replayed on resume: the phase follows from the epoch
-(or iteration) alone.
+``SwitchRecipeHook``, except that nothing is replayed on resume: the phase, and what is logged of it,
+follow from the epoch (or iteration) alone.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ..errors import InputError
-from ..models import AsViT
+from ..models import TokenizedBackbone
+from ..phases import Phase, Schedule, mean_cost, phase_at, phases_of_run, read_schedule
 from ..registry import HOOKS
-from ..tokens import BASE_STRIDE, check_token_stride
 
-
-@dataclass(frozen=True)
-class Phase:
-    """Train at ``stride`` (and ``dilation``; None: by the rule) until ``end``, exclusive."""
-
-    end: int
-    stride: int
-    dilation: int | None = None
+# The backward pass costs about twice the forward pass.
+FORWARD_PASSES = 3
 
 
 @HOOKS.register_module()
 class ProgressiveTokenizationHook(Hook):
-    """Trains at a coarser token grid in early phases; always evaluates at the full grid.
+    """Trains at a coarser token grid in early phases.
+
+    Logs, where MMEngine logs the loss: ``tokens`` of the first stage for an image, ``step_gmacs``
+    (multiply-adds of the backbone in a training step of one process, in G, the backward pass counted as two
+    forward passes), ``saved_percent`` of the multiply-adds of training so far, and
+    ``saved_percent_of_run``, what it will be at the end.
 
     Args:
-        phases: dicts with ``end`` (the epoch or iteration at which the phase is over, counted from
-            the start of training; increasing, the last one is the run's length), ``stride`` (pixels
-            between two tokens, a multiple of 4) and, if not by the rule of the paper, ``dilation``.
+        phases: the name of a published schedule, '40-70', '80-140' or '120-210', scaled to the run's length;
+            or dicts with ``end`` (increasing; integers: the epoch or iteration at which the phase is
+            over, counted from the start of training, the last one the run's length; floats: shares of
+            the run, the last one 1.0), ``stride`` (pixels between two tokens, a multiple of the
+            backbone's) and, if not by the rule of the paper, ``dilation``.
         by_epoch: whether ``end`` counts epochs or iterations.
+        val_grid: the token grid of validation, 'full' or 'current', that of the phase.
 
     Raises:
-        InputError: a malformed schedule, when built; one that does not fit the run's length, or a
-            model without an AsViT backbone, before the first iteration.
+        InputError: a malformed schedule, when built; one that does not fit the run's length, the
+            backbone or its windows, or a model without such a backbone, before the first iteration.
 
     Example:
         >>> custom_hooks = [
@@ -58,41 +59,53 @@ class ProgressiveTokenizationHook(Hook):
 
     priority = 'NORMAL'
 
-    def __init__(self, phases: Sequence[Mapping[str, Any]], by_epoch: bool = True) -> None:
-        self.phases = _check_phases(phases)
+    def __init__(self, phases: Schedule, by_epoch: bool = True, val_grid: str = 'full') -> None:
+        if val_grid not in ('full', 'current'):
+            raise InputError(
+                f"progressive tokenization: val_grid = {val_grid!r} is not allowed: 'full' or 'current'"
+            )
+        self.schedule = phases
+        # As written; in a run, as that run has them.
+        self.phases = read_schedule(phases)
         self.by_epoch = by_epoch
+        self.val_grid = val_grid
         self._unit = 'epoch' if by_epoch else 'iteration'
         self._current: Phase | None = None
-        self._full: dict[AsViT, int] = {}
-
-    def phase_at(self, step: int) -> Phase:
-        """The phase of epoch or iteration ``step``, from 0; beyond the end, the last one."""
-        return next((phase for phase in self.phases if step < phase.end), self.phases[-1])
+        self._full: dict[TokenizedBackbone, int] = {}
+        self._tokens: dict[int, int] = {}
+        self._macs: dict[int, float] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Check the schedule against the run and find the backbones."""
-        iteration_based = isinstance(runner.train_loop, IterBasedTrainLoop)
-        if self.by_epoch and iteration_based:
+        """Find the backbones and check the schedule against them and the run."""
+        if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise InputError(
                 'progressive tokenization: phases in epochs in a run of iterations; '
                 'give their ends in iterations and set by_epoch=False'
-            )
-        length = runner.max_epochs if self.by_epoch else runner.max_iters
-        if self.phases[-1].end != length:
-            raise InputError(
-                f'progressive tokenization: the last phase ends at {self._unit} '
-                f'{self.phases[-1].end} and the run has {length}; make the two agree'
             )
         # Wrappers such as DistributedDataParallel are modules too: this looks through them.
         modules = list(runner.model.modules())
         for hook in runner.hooks:
             if hasattr(hook, 'ema_model'):
                 modules += hook.ema_model.modules()
-        self._full = {m: m.token_stride for m in modules if isinstance(m, AsViT)}
+        self._full = {m: m.token_stride for m in modules if isinstance(m, TokenizedBackbone)}
         if not self._full:
             raise InputError(
-                'progressive tokenization: the model has no AsViT backbone; remove the hook'
+                'progressive tokenization: the model has no AsViT backbone, nor another whose tokens can '
+                'be changed; remove the hook'
             )
+        backbone = next(iter(self._full))
+        length = runner.max_epochs if self.by_epoch else runner.max_iters
+        self.phases = phases_of_run(
+            read_schedule(self.schedule, backbone.base_token_stride), length, self._unit
+        )
+        for number, phase in enumerate(self.phases, start=1):
+            try:
+                backbone.check_token_stride(phase.stride, phase.dilation)
+            except InputError as error:
+                raise InputError(f'progressive tokenization: phase {number}: {error}') from None
+        strides = {self._full[backbone], *(phase.stride for phase in self.phases)}
+        self._tokens = {stride: math.prod(backbone.token_grids(stride)[0]) for stride in strides}
+        self._macs = {stride: float(backbone.count_macs(stride)) for stride in strides}
         self._current = None
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -105,9 +118,29 @@ class ProgressiveTokenizationHook(Hook):
         if not self.by_epoch:
             self._enter(runner, runner.iter)
 
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Hand what is to be logged to MMEngine's message hub."""
+        assert self._current is not None
+        stride, full = self._current.stride, self._macs[next(iter(self._full.values()))]
+        # Epochs are of equally many iterations.
+        steps = runner.iter + 1
+        done = steps * self.phases[-1].end / runner.max_iters
+        passes = FORWARD_PASSES * len(data_batch['inputs'])
+        for name, value in {
+            'tokens': self._tokens[stride],
+            'step_gmacs': passes * self._macs[stride] / 1e9,
+            'saved_percent': 100 - 100 * mean_cost(self.phases, self._macs, done) / full,
+            'saved_percent_of_run': 100
+            - 100 * mean_cost(self.phases, self._macs, self.phases[-1].end) / full,
+        }.items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
+
     def before_val(self, runner: Runner) -> None:
-        """Evaluate at the full grid."""
-        self._restore_full_grid()
+        """Go to the full grid, unless validation is to be at the phase's."""
+        if self.val_grid == 'full':
+            self._restore_full_grid()
 
     def after_val(self, runner: Runner) -> None:
         """Go back to the phase, if validation came in the middle of it."""
@@ -115,7 +148,7 @@ class ProgressiveTokenizationHook(Hook):
             self._set(self._current)
 
     def before_test(self, runner: Runner) -> None:
-        """Evaluate at the full grid."""
+        """Test at the full grid."""
         self._restore_full_grid()
 
     def after_train(self, runner: Runner) -> None:
@@ -124,12 +157,12 @@ class ProgressiveTokenizationHook(Hook):
         self._current = None
 
     def _enter(self, runner: Runner, step: int) -> None:
-        phase = self.phase_at(step)
+        phase = phase_at(self.phases, step)
         if phase == self._current:
             return
         self._current = phase
         self._set(phase)
-        dilation = next(iter(self._full)).patch_embed.dilation
+        dilation = next(iter(self._full)).token_dilation
         runner.logger.info(
             f'Progressive tokenization: token stride {phase.stride}, dilation {dilation} '
             f'from {self._unit} {step + 1} to {phase.end}.'
@@ -142,33 +175,3 @@ class ProgressiveTokenizationHook(Hook):
     def _restore_full_grid(self) -> None:
         for backbone, stride in self._full.items():
             backbone.set_token_stride(stride)
-
-
-def _check_phases(phases: Sequence[Mapping[str, Any]]) -> tuple[Phase, ...]:
-    if isinstance(phases, (str, Mapping)) or not isinstance(phases, Sequence) or not phases:
-        raise InputError(
-            'progressive tokenization: the phases are not a list of dict(end=..., stride=...): '
-            f'{phases!r}'
-        )
-    checked: list[Phase] = []
-    for number, fields in enumerate(phases, start=1):
-        where = f'progressive tokenization: phase {number}'
-        allowed = {'end', 'stride', 'dilation'}
-        if not isinstance(fields, Mapping) or not {'end', 'stride'} <= set(fields) <= allowed:
-            raise InputError(
-                f'{where} = {fields!r} is not dict(end=..., stride=...), with dilation=... at will'
-            )
-        phase = Phase(**fields)
-        start = checked[-1].end if checked else 0
-        if type(phase.end) is not int or phase.end <= start:
-            raise InputError(
-                f'{where} ends at {phase.end!r}: ends are increasing integers, here above {start}'
-            )
-        try:
-            check_token_stride(phase.stride, phase.dilation)
-        except InputError as error:
-            raise InputError(f'{where}: {error}') from None
-        if phase.stride % BASE_STRIDE:
-            raise InputError(f'{where}: stride {phase.stride} is not a multiple of {BASE_STRIDE}')
-        checked.append(phase)
-    return tuple(checked)

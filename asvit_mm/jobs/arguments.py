@@ -6,19 +6,28 @@ DATA_HELP = (
     'images for the NTK condition number and what the configs train on: digits (of scikit-learn), '
     'noise, an image folder (class folders, or train/ and val/ with them) or an mmpretrain config'
 )
+STUDY_DATA_HELP = (
+    'images for the NTK condition number: digits (of scikit-learn), noise, an image folder (class '
+    'folders, or train/ and val/ with them) or an mmpretrain config'
+)
 SHOWN = '(default: %(default)s)'
 
 
 def add_measuring_arguments(
-    parser: argparse.ArgumentParser, *, data: str = 'noise', repeat: int = 5
+    parser: argparse.ArgumentParser,
+    *,
+    data: str = 'noise',
+    data_help: str = DATA_HELP,
+    repeat: int = 5,
 ) -> None:
     """Add how networks are measured, over how many processes, and what becomes of earlier results.
 
     Args:
         data: the default.
+        data_help: what it is used for.
         repeat: the default.
     """
-    parser.add_argument('--data', default=data, help=f'{DATA_HELP} {SHOWN}')
+    parser.add_argument('--data', default=data, help=f'{data_help} {SHOWN}')
     parser.add_argument(
         '--img-size', type=int, help='pixels a side of the images (default: 224; 32 for digits)'
     )
@@ -73,9 +82,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_study_arguments(parser: argparse.ArgumentParser, *, data: str, repeat: int) -> None:
+def add_study_arguments(
+    parser: argparse.ArgumentParser, *, data: str, repeat: int, data_help: str = STUDY_DATA_HELP
+) -> None:
     """Add what the studies share; see :func:`add_measuring_arguments`."""
-    add_measuring_arguments(parser, data=data, repeat=repeat)
+    add_measuring_arguments(parser, data=data, data_help=data_help, repeat=repeat)
     parser.add_argument(
         '--threads', type=int, default=1, help=f'of torch on the CPU, in each process {SHOWN}'
     )

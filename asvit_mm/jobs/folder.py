@@ -87,6 +87,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            self._remove_unfinished()
             if overwrite:
                 self._remove()
             self._open(resume)
@@ -166,6 +167,8 @@ class RunFolder:
                 file.write(text + '\n')
                 file.flush()
             self.seconds += taken
+            # What an interrupted run had found is out of date.
+            _remove(self.so_far)
         self._records.append(record)
         self._since = now
 
@@ -195,8 +198,9 @@ class RunFolder:
         return self._write_json(self.result, result)
 
     def write_so_far(self, result: Mapping[str, Any]) -> None:
-        """Write so_far.json: what is found, of a run that is interrupted."""
-        self._write_json(self.so_far, result)
+        """Write so_far.json: what is found, of a run that is interrupted before it is complete."""
+        if not self.result.exists():
+            self._write_json(self.so_far, result)
 
     def read_result(self) -> dict[str, Any] | None:
         """The result of the run that is taken up; None where it is not complete.
@@ -254,7 +258,6 @@ class RunFolder:
         for record in _objects(self.timing, _whole_lines(self.timing)):
             taken = record.get('seconds')
             self.seconds += taken if isinstance(taken, float) else 0.0
-        self._remove_unfinished()
         self.resumed = True
 
     def _refuse_another(self, path: Path, theirs: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..arch import Architecture
 from ..complexity import Score
-from ..searching import Measurement, Request, recorded_latency, too_slow
+from ..searching import Measurement, Request, is_refused, recorded_latency, too_slow
 from .folder import RunFolder
 from .setup import MeasuringSettings, find_device, relative, versions
 
@@ -126,7 +126,7 @@ def recorded(record: Mapping[str, Any]) -> Measurement:
     reasons = [str(record.get('bad'))] * 2
     latency = recorded_latency(record)
     if values == [None, None]:
-        if not reasons[0].startswith(f'{names[0]}: '):
+        if is_refused(record):
             return replace(too_slow(reasons[0]), latency_ms=latency)
         first, separator, second = reasons[0].partition(f'; {names[1]}: ')
         reasons = [first, separator.removeprefix('; ') + second]

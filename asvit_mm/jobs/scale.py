@@ -51,7 +51,7 @@ class ScaleSettings(RunSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.targets, str | int):
+        if not isinstance(self.targets, list | tuple):
             raise InputError(f"targets {self.targets!r} is no list: give ['29M'], or several")
         if self.targets and (self.min_params, self.max_params) != (None, None):
             raise InputError(
@@ -159,22 +159,22 @@ def _scale(
             for i, scaling in enumerate(runs):
                 mark = {'target': scaling.budget.max_params} if settings.targets else {}
                 _grow(scaling, data, configs, folder, mark, partial(_show, screen, sum(aims[:i])))
+        plot_scaling(
+            runs[-1].series,
+            folder.path / 'scaling.png',
+            runs[-1].min_params,
+            runs[-1].budget.max_params,
+        )
+        folder.write_configs(configs.texts)
+        result = _result(runs, settings.targets)
+        write_scale_report(relative(folder.path), {**result, **folder.run}, folder.records, data)
+        return folder.write_result(result)
     except KeyboardInterrupt:
-        grown = [scaling for scaling in runs if scaling.series]
+        grown = [scaling for scaling in runs if _members(scaling)]
         if grown and not folder.replaying:
             folder.write_configs(configs.texts)
             folder.write_so_far(_result(grown, settings.targets))
         raise
-    plot_scaling(
-        runs[-1].series,
-        folder.path / 'scaling.png',
-        runs[-1].min_params,
-        runs[-1].budget.max_params,
-    )
-    folder.write_configs(configs.texts)
-    result = _result(runs, settings.targets)
-    write_scale_report(relative(folder.path), {**result, **folder.run}, folder.records, data)
-    return folder.write_result(result)
 
 
 def _grow(
@@ -217,11 +217,8 @@ def _show(screen: Screen, before: int, scaling: AutoScaling, text: str) -> None:
 def _result(runs: Sequence[AutoScaling], targets: Sequence[str | int]) -> dict[str, Any]:
     """The result of the scalings, of which the last one is the largest, as plain data."""
     largest = runs[-1]
-    series = [_without_candidates(member) for member in largest.series]
-    best = [
-        {'target': scaling.budget.max_params, **_without_candidates(scaling.series[-1])}
-        for scaling in runs
-    ]
+    series = _members(largest)
+    best = [{'target': scaling.budget.max_params, **_members(scaling)[-1]} for scaling in runs]
     return {
         'arch': series[-1]['arch'],
         'topology': str(largest.topology),
@@ -235,8 +232,13 @@ def _result(runs: Sequence[AutoScaling], targets: Sequence[str | int]) -> dict[s
     }
 
 
-def _without_candidates(member: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in member.items() if key != 'candidates'}
+def _members(scaling: AutoScaling) -> list[dict[str, Any]]:
+    """The series without its candidates, and without a member that Ctrl-C has left without configs."""
+    return [
+        {key: value for key, value in member.items() if key != 'candidates'}
+        for member in scaling.series
+        if 'config' in member
+    ]
 
 
 def read_budgets(

@@ -142,6 +142,21 @@ def _search(
                         f'{record["best"]}  L^E {figure(record["length_distortion"])}  '
                         f'kappa {figure(record["ntk_condition_number"])}',
                     )
+        found = _found(method, latency, folder)
+        evaluations = measure.measured
+        measured = measured_fields(next(measure([found]))[0])
+        plot_search(folder.records, folder.path / 'search.png')
+        fields = _write_configs(found, settings, data, folder)
+        result = {
+            'arch': str(found),
+            **measured,
+            **fields,
+            'steps': settings.steps,
+            'measured_architectures': evaluations,
+        }
+        work_dir = relative(folder.path)
+        write_search_report(work_dir, {**result, **folder.run}, folder.records, data, policies)
+        return folder.write_result(result)
     except KeyboardInterrupt:
         # Nothing was found where no network could be measured.
         with suppress(InputError):
@@ -150,21 +165,6 @@ def _search(
                 fields = _write_configs(so_far, settings, data, folder)
                 folder.write_so_far({**fields, 'steps': len(folder.records)})
         raise
-    found = _found(method, latency, folder)
-    evaluations = measure.measured
-    measured = measured_fields(next(measure([found]))[0])
-    plot_search(folder.records, folder.path / 'search.png')
-    fields = _write_configs(found, settings, data, folder)
-    result = {
-        'arch': str(found),
-        **measured,
-        **fields,
-        'steps': settings.steps,
-        'measured_architectures': evaluations,
-    }
-    work_dir = relative(folder.path)
-    write_search_report(work_dir, {**result, **folder.run}, folder.records, data, policies)
-    return folder.write_result(result)
 
 
 def _found(method: SearchMethod, latency: Latency | None, folder: RunFolder) -> Architecture:

@@ -11,6 +11,7 @@ from ..complexity import SEARCH_MEASURES
 from ..distributed import wait_for_all
 from ..errors import InputError
 from ..files import atomic_write_json, atomic_write_text
+from ..identity import read_object
 from ..searching import ComplexityMeasure
 from ..searching.measuring import usable
 from ..study import StudyFolder, draw_seeds, standing_report, summarise_standing
@@ -88,6 +89,7 @@ def run_standing(settings: StandingSettings) -> dict[str, Any] | None:
     named = {name: str(arch) for name, arch in settings.named.items()}
     share, device = take_share(settings)
     run_seed = HELD_OUT + settings.seed
+    _refuse_seen(settings.archs, run_seed)
     _, measure = prepare(replace(settings, device=str(device), seed=run_seed))
     random = [str(arch) for arch in draw_seeds(settings.num, settings.seed)]
     study = {
@@ -129,6 +131,19 @@ def measure_networks(measure: ComplexityMeasure, arch: Architecture) -> dict[str
             if values[name][-1] is None:
                 bad.append(f'network {r + 1}: {name}: {score.reason or "not finite"}')
     return {**values, 'bad': bad, 'seconds': seconds}
+
+
+def _refuse_seen(archs: tuple[str, ...], run_seed: int) -> None:
+    """Refuse results of searches that used the study's own draws."""
+    for given in archs:
+        spec = given.partition('=')[2] or given
+        if spec.endswith('.json'):
+            result = read_object(Path(spec), 'give the result.json of a search')
+            if (result.get('settings') or {}).get('seed') == run_seed:
+                raise InputError(
+                    f'{spec} was found with the draws that it would be judged by (seed {run_seed}): '
+                    'give another --seed'
+                )
 
 
 def _describe(record: Mapping[str, Any]) -> str:

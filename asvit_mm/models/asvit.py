@@ -22,9 +22,20 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..arch import NUM_STAGES, Architecture, as_architecture
+from ..cost import count_macs, token_grids
 from ..errors import InputError
 from ..registry import MODELS
-from ..tokens import as_pair, as_window_sizes, embedded, window_length
+from ..tokens import (
+    BASE_STRIDE,
+    as_pair,
+    as_window_sizes,
+    check_multiple,
+    check_token_stride,
+    embedded,
+    fits_windows,
+    stage_sizes,
+    window_length,
+)
 from .layers import Block, PatchEmbed, PatchMerging, build_norm, partition_windows, reverse_windows
 
 
@@ -91,6 +102,8 @@ class AsViT(BaseModule):
         InputError: a setting outside what is allowed, the architecture included.
     """
 
+    base_token_stride = BASE_STRIDE
+
     def __init__(
         self,
         arch: str | Mapping[str, Any] | Architecture = 'small',
@@ -113,8 +126,9 @@ class AsViT(BaseModule):
         self.architecture = arch = as_architecture(arch)
         self.out_indices = _check_out_indices(out_indices)
         self.frozen_stages = _check_frozen_stages(frozen_stages)
-        window_sizes = as_window_sizes(window_size)
-        height, width = as_pair(img_size)
+        self.window_sizes = window_sizes = as_window_sizes(window_size)
+        self.img_size = height, width = as_pair(img_size)
+        self.in_channels = in_channels
         widths = arch.widths
 
         self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
@@ -182,6 +196,43 @@ class AsViT(BaseModule):
             InputError: a stride or dilation that is not allowed.
         """
         self.patch_embed.set_stride(stride, dilation)
+
+    @property
+    def token_dilation(self) -> int:
+        """Pixels between two taps of the first projection."""
+        return self.patch_embed.dilation
+
+    def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Refuse a stride that images of ``img_size`` cannot be trained at.
+
+        Raises:
+            InputError: it is not allowed, no multiple of 4, or leaves a stage fewer tokens a side than it
+                has windows.
+        """
+        check_token_stride(stride, dilation)
+        check_multiple(stride, BASE_STRIDE)
+        if self.window_sizes == (None,) * NUM_STAGES:
+            for side in self.img_size:
+                if not fits_windows(side, stride, self.architecture.splits):
+                    raise InputError(
+                        f'token stride {stride} is too coarse for {side} pixels: fewer tokens a side '
+                        f'({", ".join(map(str, stage_sizes(side, stride)))} in the stages) than windows '
+                        f'({", ".join(map(str, self.architecture.splits))})'
+                    )
+
+    def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the stages' grids of tokens for images of ``img_size``."""
+        return token_grids(self.img_size, stride)
+
+    def count_macs(self, stride: int) -> int:
+        """Multiply-adds of the backbone for one image of ``img_size``; see :mod:`asvit_mm.cost`."""
+        return count_macs(
+            self.architecture,
+            self.img_size,
+            in_channels=self.in_channels,
+            token_stride=stride,
+            window_size=self.window_sizes,
+        )
 
     def embed(self, x: Tensor) -> Tensor:
         """Image (B, in_channels, H, W) to tokens (B, rows, columns, C) with their positions."""

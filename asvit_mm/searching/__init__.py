@@ -3,7 +3,15 @@
 from .baselines import RandomSearch, RegularizedEvolution
 from .budget import Budget
 from .choices import Choices
-from .latency import Clock, Latency, WithinLatency, known_latencies, recorded_latency, too_slow
+from .latency import (
+    Clock,
+    Latency,
+    WithinLatency,
+    is_refused,
+    known_latencies,
+    recorded_latency,
+    too_slow,
+)
 from .measuring import (
     ComplexityMeasure,
     Measure,
@@ -38,6 +46,7 @@ __all__ = [
     'WithinLatency',
     'dense_ranks',
     'help_measuring',
+    'is_refused',
     'known_latencies',
     'measured_fields',
     'metric_change',

@@ -14,7 +14,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 from ..arch import Architecture
-from ..complexity import Score
+from ..complexity import SEARCH_MEASURES, Score
 from ..errors import InputError
 from .measuring import Measure, Measurement, Request
 
@@ -174,6 +174,14 @@ def known_latencies(records: Iterable[Mapping[str, Any]]) -> dict[Architecture, 
         if taken is not None:
             found.setdefault(Architecture.parse(str(record.get('arch'))), taken)
     return found
+
+
+def is_refused(record: Mapping[str, Any]) -> bool:
+    """Whether a record of a trace is of a network that was too slow to be measured."""
+    # As measured_fields writes it: of what was measured, the reason begins with the measure's name.
+    return 'bad' in record and not str(record['bad']).startswith(
+        tuple(f'{name}: ' for name in SEARCH_MEASURES)
+    )
 
 
 def recorded_latency(record: Mapping[str, Any]) -> float | None:

@@ -1,8 +1,9 @@
 """Measurements shared out among the processes of a launcher (torch.distributed through MMEngine).
 
 The first process runs the search; the others measure what it hands them: first the measure, then requests
-with the number of threads, at last None, or the error that the first process ends with. A unit of work is
-one measure of one network, and every unit's value is what one process alone would get, so the result is too.
+with the number of threads, at last None, or the error that the first process ends with. An error in
+measuring is gathered like a value, and raised by all. A unit of work is one measure of one network, and every
+unit's value is what one process alone would get, so the result is too.
 """
 
 import heapq
@@ -16,6 +17,11 @@ from mmengine import dist
 from ..complexity import SEARCH_MEASURES, Score
 from ..errors import InputError
 from .measuring import ComplexityMeasure, Measurement, Request, combine
+
+
+class _SharedError(InputError):
+    """One that all processes have raised already."""
+
 
 # Which request, which measure, which network.
 Unit = tuple[int, str, int]
@@ -63,6 +69,8 @@ def with_helpers() -> Iterator[None]:
     """
     try:
         yield
+    except _SharedError:
+        raise
     except InputError as error:
         _send(error)
         raise
@@ -73,7 +81,7 @@ def help_measuring() -> None:
     """Measure what the first process hands out, until it needs no more help.
 
     Raises:
-        InputError: the one that the first process ends with.
+        InputError: the one that the first process ends with, or that any has met in measuring.
     """
     measure = None
     while (work := _receive()) is not None:
@@ -110,12 +118,18 @@ def _measure_together(measure: ComplexityMeasure, requests: Sequence[Request]) -
     networks: dict[tuple[int, int], list[str]] = {}
     for i, name, r in mine:
         networks.setdefault((i, r), []).append(name)
-    scores = {
-        (i, name, r): score
-        for (i, r), names in networks.items()
-        for name, score in measure.network(requests[i], r, names).items()
-    }
-    return {unit: score for part in dist.all_gather_object(scores) for unit, score in part.items()}
+    scores, error = {}, None
+    try:
+        for (i, r), names in networks.items():
+            for name, score in measure.network(requests[i], r, names).items():
+                scores[i, name, r] = score
+    except InputError as caught:
+        error = str(caught)
+    parts = dist.all_gather_object((scores, error))
+    for _, error in parts:
+        if error is not None:
+            raise _SharedError(error)
+    return {unit: score for part, _ in parts for unit, score in part.items()}
 
 
 def _send(value: Any) -> None:

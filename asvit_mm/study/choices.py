@@ -15,7 +15,7 @@ def shares_of_choices(
 
     That is the variance of the means of the seeds with equal values of the choice, over the whole. By
     chance alone a choice of m values has a share of (m - 1) / (n - 1) among n seeds. Where choices are
-    drawn independently and their effects on the logarithm add up, the shares but for chance sum to 1.
+    drawn independently, the shares but for chance sum to 1 less what choices do together and what is noise.
 
     Args:
         values: of each seed, positive; None: left out.

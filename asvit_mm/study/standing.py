@@ -159,8 +159,8 @@ def standing_report(summary: Mapping[str, Any], command: str) -> str:
         f'{settings["data"]}, {settings["img_size"]} pixels, batches of {settings["batch_size"]}, seed '
         f'{settings["seed"]}, {settings["device"]}, {settings["threads"]} thread(s) a process.',
         '',
-        f'Images, curves and weights are those of run seed {summary["study"]["run_seed"]:,}, which is no '
-        "search's: what a search found is judged by draws that it has not seen.",
+        f'Images, curves and weights are those of run seed {summary["study"]["run_seed"]:,}: what a search '
+        'of another seed found is judged by draws that it has not seen.',
         '',
         f'    {command}',
         '',
@@ -204,20 +204,23 @@ def standing_report(summary: Mapping[str, Any], command: str) -> str:
 
 
 def _choice_lines(summary: Mapping[str, Any]) -> list[str]:
-    choices = summary['choices']
-    num = summary['study']['settings']['num']
     widest = max(map(len, SEARCH_SPACE.choices.values()))
+    lines = [
+        '| measure | ' + ' | '.join(SEARCH_SPACE.choices) + ' | by chance |',
+        '| --- |' + ' ---: |' * (len(SEARCH_SPACE.choices) + 1),
+    ]
+    for name, shares in summary['choices'].items():
+        measured = summary['random'][name]['measured']
+        chance = (widest - 1) / (measured - 1) if measured > widest else None
+        cells = map(_share, (*shares.values(), chance))
+        lines.append(f'| {_TITLES[name]} | ' + ' | '.join(cells) + ' |')
     return [
-        '| measure | ' + ' | '.join(SEARCH_SPACE.choices) + ' |',
-        '| --- |' + ' ---: |' * len(SEARCH_SPACE.choices),
-        *(
-            f'| {_TITLES[name]} | ' + ' | '.join(_share(share) for share in shares.values()) + ' |'
-            for name, shares in choices.items()
-        ),
+        *lines,
         '',
         '- K: kernels, S: splits, E: expansions of each stage, H: heads. Share of the variance of the '
-        "logarithm, over the random seeds, that goes along with the choice's value (eta squared, one choice "
-        f'at a time). By chance a choice of {widest} values has {(widest - 1) / (num - 1):.1%}.',
+        "logarithm, over the random seeds that have a value, that goes along with the choice's value (eta "
+        f'squared, one choice at a time). By chance: what a choice of {widest} values has that decides '
+        'nothing; fewer values have less.',
     ]
 
 

@@ -1,6 +1,12 @@
 """Writing down what was found: configs that train it, pictures of how it was found."""
 
-from .configs import config_text, progressive_phases, train_command, write_config
+from .configs import (
+    config_text,
+    fitting_phases,
+    progressive_phases,
+    train_command,
+    write_config,
+)
 from .datasets import DataSource, describe_data
 from .detection import detection_text
 from .naming import RunConfigs, network_names
@@ -13,6 +19,7 @@ __all__ = [
     'config_text',
     'describe_data',
     'detection_text',
+    'fitting_phases',
     'network_names',
     'plot_learning_curve',
     'plot_scaling',

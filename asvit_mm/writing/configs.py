@@ -15,26 +15,39 @@ from mmengine.config import Config
 from ..arch import Architecture, as_architecture
 from ..cost import count_macs, count_params
 from ..files import atomic_write_text
+from ..phases import DEFAULT, STRIDES, read_schedule
+from ..tokens import fits_windows
 from ..units import format_count
 from .datasets import DataSource
 from .recipes import Recipe, recipe
 
 TOKEN_HOOK = 'asvit_mm.ProgressiveTokenizationHook'
-PROGRESSIVE_STRIDES = (16, 8, 4)
-# Ends of the phases as shares of the run: the published schedule 80, 140, 300 of 300 epochs.
-PROGRESSIVE_ENDS = (80 / 300, 140 / 300, 1.0)
 
 
-def progressive_phases(
-    run_length: int, ends: Sequence[float] = PROGRESSIVE_ENDS
-) -> list[dict[str, int]]:
-    """Phases of progressive tokenization over a run of ``run_length`` epochs or iterations.
+def progressive_phases(run_length: int) -> list[dict[str, int]]:
+    """Phases of the published schedule 80-140 over a run of ``run_length`` epochs or iterations.
 
     Phases that round to nothing are left out, the coarsest first; the last one always ends the run.
     """
-    rounded = sorted({round(run_length * end) for end in ends} - {0})
-    strides = PROGRESSIVE_STRIDES[-len(rounded) :]
+    shares = [phase.end for phase in read_schedule(DEFAULT)]
+    rounded = sorted({round(run_length * share) for share in shares} - {0})
+    strides = STRIDES[-len(rounded) :]
     return [{'end': end, 'stride': stride} for end, stride in zip(rounded, strides, strict=True)]
+
+
+def fitting_phases(
+    phases: Sequence[Mapping[str, int]], arch: Architecture, img_size: int
+) -> list[dict[str, int]]:
+    """Phases whose strides are halved until every stage has as many tokens a side as windows."""
+    fitting: list[dict[str, int]] = []
+    for phase in phases:
+        stride = phase['stride']
+        while not fits_windows(img_size, stride, arch.splits):
+            stride //= 2
+        if fitting and fitting[-1]['stride'] == stride:
+            fitting.pop()
+        fitting.append({**phase, 'stride': stride})
+    return fitting
 
 
 def config_text(
@@ -66,7 +79,7 @@ def config_text(
     # A user's config may have a schedule of tokens already, which is kept as all but its model is.
     has_hook = any(TOKEN_HOOK.endswith(name) for name in _hook_types(data.settings))
     if progressive and not has_hook:
-        blocks.append(_hook_block(data, plan))
+        blocks.append(_hook_block(arch, data, plan))
     text = '\n\n'.join(block for block in blocks if block) + '\n'
     _check(text, arch, data, progressive or has_hook)
     return text
@@ -153,8 +166,8 @@ def _model_block(arch: Architecture, data: DataSource, plan: Recipe, params: int
     )
 
 
-def _hook_block(data: DataSource, plan: Recipe) -> str:
-    phases = plan.phases or progressive_phases(plan.run_length)
+def _hook_block(arch: Architecture, data: DataSource, plan: Recipe) -> str:
+    phases = fitting_phases(plan.phases or progressive_phases(plan.run_length), arch, data.img_size)
     lines = ''.join(
         f'            dict(end={phase["end"]}, stride={phase["stride"]}),\n' for phase in phases
     )

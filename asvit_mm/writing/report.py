@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..arch import PRESETS, SEARCH_SPACE, Architecture
 from ..cost import count_macs, count_params
+from ..searching import is_refused
 from ..units import format_count
 from . import page
 from .datasets import DataSource
@@ -71,7 +72,7 @@ def write_search_report(
     if policies:
         plot_policy(policies, folder / 'policy.png')
     different = len({record['arch'] for record in trace})
-    timed = max(0, different - result['measured_architectures'])
+    timed = len({record['arch'] for record in trace if is_refused(record)})
     summary = (
         f'<p>A vision transformer was designed without training any. {page.number(len(trace), "candidate")} '
         f'({page.number(different, "different one")} of {SEARCH_SPACE.size:,} possible) were built with '
@@ -291,7 +292,7 @@ def _targets(targets: Sequence[Record]) -> str:
         )
     header = ('at most', '', 'architecture', 'parameters', 'multiply-adds')
     return (
-        '<p>For each number of parameters that was asked for, where growing ended because every larger '
-        'network has more. Each is a growth of its own; the rest of this page shows the one for the '
-        'largest target.</p>' + page.table(header, rows, numbers=(0, 3, 4))
+        '<p>For each number of parameters that was asked for, the network at or under it where growing '
+        'ended. Each is a growth of its own; the rest of this page shows the one for the largest '
+        'target.</p>' + page.table(header, rows, numbers=(0, 3, 4))
     )

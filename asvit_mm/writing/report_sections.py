@@ -8,6 +8,7 @@ from typing import Any
 
 from ..arch import NUM_STAGES, Architecture
 from ..cost import stage_macs, token_grids
+from ..searching import is_refused
 from ..tokens import window_count, window_length
 from ..units import format_count
 from . import page
@@ -88,8 +89,11 @@ def architecture_section(folder: Path, arch: Architecture, network: Record) -> s
 
 def left_out_sentence(records: Sequence[Record]) -> str:
     """How many of the records a scatter plot does not show; empty where it shows all."""
-    bad = sum('bad' in record for record in records)
-    return f' Left out: {page.number(bad, "measurement")} without both numbers.' if bad else ''
+    slow = sum(is_refused(record) for record in records)
+    bad = sum('bad' in record for record in records) - slow
+    left_out = [f'{page.number(bad, "measurement")} without both numbers'] if bad else []
+    left_out += [f'{slow:,} of networks that were too slow and only timed'] if slow else []
+    return f' Left out: {", ".join(left_out)}.' if left_out else ''
 
 
 def cost_section(arch: Architecture, network: Record) -> str:
@@ -195,7 +199,16 @@ def scale_command(work_dir: str, settings: Mapping[str, Any]) -> list[str]:
     Args:
         settings: of the search's run.json.
     """
-    kept = ('data', 'img_size', 'batch_size', 'repeat', 'progressive')
+    kept = (
+        'data',
+        'img_size',
+        'batch_size',
+        'repeat',
+        'seed',
+        'device',
+        'progressive',
+        'remeasure',
+    )
     return [
         *('python', 'tools/scale.py', f'{work_dir}/result.json'),
         *_flags({name: settings[name] for name in kept}),

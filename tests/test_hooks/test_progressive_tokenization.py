@@ -1,5 +1,7 @@
 """Progressive tokenization in real small runs: phases, evaluation, resume, EMA, refusals."""
 
+import json
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,28 +16,31 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
+from asvit_mm.arch import as_architecture
+from asvit_mm.cost import count_macs, schedule_share
 from asvit_mm.errors import InputError
 from asvit_mm.hooks import ProgressiveTokenizationHook
 
 HOOK = 'asvit_mm.ProgressiveTokenizationHook'
 PHASES = [dict(end=2, stride=16), dict(end=4, stride=8), dict(end=6, stride=4)]
+SIZE = 32
 MODEL = dict(
     type='ImageClassifier',
-    backbone=dict(type='asvit_mm.AsViT', arch='4,2,2|2,1,2|2,1,2|2,1,2|16', img_size=16),
+    backbone=dict(type='asvit_mm.AsViT', arch='4,2,2|2,1,2|2,1,2|2,1,2|16', img_size=SIZE),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=2, in_channels=256),
 )
 
 
 class Bars(Dataset):
-    """16 images of 16 x 16 with one bar, horizontal or vertical."""
+    """16 images of 32 x 32 with one bar, horizontal or vertical."""
 
     def __len__(self) -> int:
         return 16
 
     def __getitem__(self, i: int) -> dict[str, Any]:
-        image = torch.zeros(3, 16, 16)
-        image[:, i // 2] = 1
+        image = torch.zeros(3, SIZE, SIZE)
+        image[:, 2 * (i // 2) : 2 * (i // 2) + 2] = 1
         if i % 2:
             image = image.mT.contiguous()
         return dict(inputs=image, data_samples=DataSample().set_gt_label(i % 2))
@@ -183,6 +188,160 @@ def test_the_averaged_model_follows_the_phases(tmp_path: Path) -> None:
     assert {stride for kind, stride in seen if kind == 'val'} == {4}
 
 
+@pytest.mark.parametrize(
+    ('phases', 'strides'),
+    [
+        # 6 * 80 / 300 = 1.6 and 6 * 140 / 300 = 2.8.
+        ('80-140', [16] * 4 + [8] * 2 + [4] * 6),
+        ([dict(end=0.5, stride=8, dilation=1), dict(end=1.0, stride=4)], [8] * 6 + [4] * 6),
+    ],
+)
+def test_schedules_that_do_not_name_epochs(tmp_path: Path, phases: Any, strides: list) -> None:
+    recorder = Recorder()
+    _runner(tmp_path, dict(type=HOOK, phases=phases), recorder).train()
+    assert [stride for stride, _ in recorder.train] == strides
+    if phases != '80-140':
+        assert {dilation for _, dilation in recorder.train} == {1}
+
+
+def test_validation_at_the_grid_of_the_phase(tmp_path: Path) -> None:
+    recorder = Recorder()
+    _runner(tmp_path, dict(type=HOOK, phases=PHASES, val_grid='current'), recorder).train()
+    assert recorder.val == [16] * 4 + [8] * 4 + [4] * 4
+    assert [stride for stride, _ in recorder.train] == [16] * 4 + [8] * 4 + [4] * 4
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """What the visualizer's backend got in training, an iteration each."""
+    (path,) = folder.glob('*/vis_data/scalars.json')
+    lines = map(json.loads, path.read_text().splitlines())
+    return [line for line in lines if 'loss' in line]
+
+
+def test_what_is_logged(tmp_path: Path) -> None:
+    def train(name: str, **settings: Any) -> list[dict[str, Any]]:
+        hooks = dict(
+            checkpoint=dict(type='CheckpointHook', interval=1),
+            logger=dict(type='LoggerHook', interval=1),
+        )
+        runner = _runner(
+            tmp_path / name,
+            dict(type=HOOK, phases=PHASES),
+            *settings.pop('recorders', ()),
+            default_hooks=hooks,
+            visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]),
+            **settings,
+        )
+        runner.train()
+        return logged(tmp_path / name)
+
+    lines = train('whole')
+    arch = MODEL['backbone']['arch']
+    macs = {s: count_macs(as_architecture(arch), SIZE, token_stride=s) for s in (16, 8, 4)}
+    strides = [16] * 4 + [8] * 4 + [4] * 4
+    assert [line['tokens'] for line in lines] == [(SIZE // s) ** 2 for s in strides]
+    # Eight images, the backward pass twice the forward one.
+    assert [line['step_gmacs'] for line in lines] == [
+        pytest.approx(3 * 8 * macs[s] / 1e9) for s in strides
+    ]
+    for i, line in enumerate(lines, start=1):
+        spent = sum(macs[s] for s in strides[:i]) / (i * macs[4])
+        assert line['saved_percent'] == pytest.approx(100 * (1 - spent))
+    share = schedule_share(as_architecture(arch), [(2, 16), (4, 8), (6, 4)], SIZE)
+    for line in lines:
+        assert line['saved_percent_of_run'] == pytest.approx(100 * (1 - share))
+    assert lines[-1]['saved_percent'] == lines[-1]['saved_percent_of_run']
+
+    with pytest.raises(KeyboardInterrupt):
+        train('cut', recorders=[Recorder(kill_at=7)])
+    shutil.rmtree(next((tmp_path / 'cut').glob('*/vis_data')))
+    names = ('step', 'tokens', 'step_gmacs', 'saved_percent', 'saved_percent_of_run')
+    again = [{n: line[n] for n in names} for line in train('cut', resume=True)]
+    assert again == [{n: line[n] for n in names} for line in lines[6:]]
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1), accumulative_counts=2)),
+        dict(model={**MODEL, 'backbone': {**MODEL['backbone'], 'with_cp': True}}),
+    ],
+    ids=['accumulation', 'with_cp'],
+)
+def test_phases_by_hand(tmp_path: Path, settings: dict) -> None:
+    """Against a run that is built anew, at another stride, for each phase."""
+    settings = dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1))) | settings
+    runner = _runner(tmp_path / 'hook', dict(type=HOOK, phases=PHASES), **settings)
+    runner.train()
+
+    state = None
+    for phase in PHASES:
+        by_hand = _runner(tmp_path / 'hand', resume=state is not None, **settings)
+        by_hand.train_loop._max_epochs = phase['end']
+        by_hand.train_loop._max_iters = 2 * phase['end']
+        by_hand.model.backbone.set_token_stride(phase['stride'])
+        by_hand.train()
+        state = by_hand.model.state_dict()
+    torch.testing.assert_close(state, runner.model.state_dict(), rtol=0, atol=0)
+
+
+def test_one_compilation_a_phase(tmp_path: Path) -> None:
+    compiled = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    recorder = Recorder()
+    runner = _runner(tmp_path, dict(type=HOOK, phases=PHASES), recorder, val_cfg=None,
+                     val_dataloader=None, val_evaluator=None)  # fmt: skip
+    backbone = _backbone(runner)
+    backbone.forward = torch.compile(backbone.forward, backend=backend, dynamic=False)
+    runner.train()
+    assert [stride for stride, _ in recorder.train] == [16] * 4 + [8] * 4 + [4] * 4
+    assert len(compiled) == len(PHASES)
+
+
+VIT = dict(
+    img_size=SIZE,
+    patch_size=8,
+    arch=dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64),
+)
+
+
+def test_mmpretrains_vit(tmp_path: Path) -> None:
+    model = dict(
+        type='ImageClassifier',
+        backbone=dict(type='asvit_mm.TokenizedVisionTransformer', **VIT),
+        head=dict(type='VisionTransformerClsHead', num_classes=2, in_channels=32),
+    )
+    seen: list[tuple[int, int]] = []
+
+    class Grids(Hook):
+        def before_run(self, runner: Runner) -> None:
+            runner.model.backbone.layers[0].register_forward_pre_hook(
+                lambda module, inputs: seen.append((module.training, inputs[0].shape[1]))
+            )
+
+    runner = _runner(tmp_path, dict(type=HOOK, phases='80-140'), Grids(), model=model)
+    runner.train()
+    # Strides 32, 16 and 8, and the class token.
+    train = [tokens for training, tokens in seen if training]
+    assert train == [1 + 1] * 4 + [4 + 1] * 2 + [16 + 1] * 6
+    assert {tokens for training, tokens in seen if not training} == {17}
+
+    plain = MMPRETRAIN_MODELS.build(
+        {**model, 'backbone': dict(type='mmpretrain.VisionTransformer', **VIT)}
+    )
+    plain.load_state_dict(runner.model.state_dict(), strict=True)
+    images = torch.randn(3, 3, SIZE, SIZE)
+    with torch.no_grad():
+        plain.eval()
+        runner.model.eval()
+        assert torch.equal(plain(images), runner.model(images))
+
+
 def test_iterations_as_the_unit_with_validation_inside_a_phase(tmp_path: Path) -> None:
     recorder = Recorder()
     hook = dict(
@@ -219,14 +378,20 @@ def test_the_backbone_is_found_through_a_wrapper(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('phases', 'message'),
     [
-        ([], 'are not a list'),
-        (dict(end=3, stride=4), 'are not a list'),
+        ([], 'are neither a list'),
+        (dict(end=3, stride=4), 'are neither a list'),
+        ('60-90', "no schedule is called '60-90': choose from 40-70, 80-140, 120-210"),
         ([dict(end=3)], r'phase 1 = .* is not dict\(end'),
         ([dict(end=3, stride=4, kernel=2)], 'phase 1'),
         ([dict(end=3, stride=8), dict(end=3, stride=4)], 'phase 2 ends at 3'),
         ([dict(end=0, stride=4)], 'phase 1 ends at 0'),
-        ([dict(end=2.5, stride=4)], 'phase 1 ends at 2.5'),
-        ([dict(end=3, stride=6)], 'stride 6 is not a multiple of 4'),
+        ([dict(end=2.5, stride=4)], 'phase 1 ends at 2.5 of the run, past its end'),
+        ([dict(end=0.5, stride=4)], 'the last phase ends at 0.5 of the run: give 1.0'),
+        ([dict(end=0.5, stride=8), dict(end=0.5, stride=4)], 'phase 2 ends at 0.5'),
+        ([dict(end=0.5, stride=8), dict(end=6, stride=4)], 'phase 2 ends at 6: .* shares'),
+        ([dict(end=1, stride=8), dict(end=1.0, stride=4)], 'phase 2 ends at 1.0: .* integers'),
+        ([dict(end=True, stride=4)], 'phase 1 ends at True'),
+        ([dict(end=float('nan'), stride=4)], 'phase 1 ends at nan'),
         ([dict(end=3, stride=2)], 'token stride 2'),
         ([dict(end=3, stride=8, dilation=0)], 'dilation 0'),
     ],
@@ -235,6 +400,11 @@ def test_malformed_schedules_are_refused_when_built(phases: Any, message: str) -
     with pytest.raises(InputError, match=message) as caught:
         ProgressiveTokenizationHook(phases)
     assert '\n' not in str(caught.value)
+
+
+def test_a_grid_of_validation_that_there_is_not() -> None:
+    with pytest.raises(InputError, match="val_grid = 'half' is not allowed"):
+        ProgressiveTokenizationHook(PHASES, val_grid='half')
 
 
 @pytest.mark.parametrize(
@@ -250,6 +420,17 @@ def test_malformed_schedules_are_refused_when_built(phases: Any, message: str) -
             dict(phases=[dict(end=6, stride=4)]),
             dict(train_cfg=dict(by_epoch=False, max_iters=6)),
             'by_epoch=False',
+        ),
+        (dict(phases='40-70'), {}, 'phase 2 comes to no epoch of a run of 6'),
+        (
+            dict(phases=[dict(end=6, stride=6)]),
+            {},
+            'phase 1: token stride 6 is not a multiple of 4',
+        ),
+        (
+            dict(phases=[dict(end=2, stride=16), dict(end=6, stride=32)]),
+            {},
+            r'phase 2: token stride 32 is too coarse .* \(1, 1, 1, 1 in the stages\) than windows \(2, 1',
         ),
         (
             dict(phases=PHASES),

@@ -111,6 +111,24 @@ def test_one_process_at_a_time(tmp_path):
         assert len(folder.kept) == 2
 
 
+def test_what_was_found_goes_when_more_is_done(tmp_path):
+    with RunFolder(str(tmp_path), RUN) as folder:
+        folder.append(record(0))
+        folder.write_so_far({'found': 3})
+    with RunFolder(str(tmp_path), RUN, resume=True) as folder:
+        folder.append(record(0))
+        assert folder.so_far.exists()
+        folder.append(record(1))
+        assert not folder.so_far.exists()
+
+
+def test_what_a_kill_left_unfinished_goes_anyhow(tmp_path):
+    for way in ({}, {'overwrite': True}, {'resume': True}):
+        (tmp_path / '.run.json.a1_b2c3d').write_text('{"for')
+        with RunFolder(str(tmp_path), RUN, **way):
+            assert not (tmp_path / '.run.json.a1_b2c3d').exists()
+
+
 def test_what_is_found_so_far_goes_when_the_run_is_complete(tmp_path, whole):
     path = tmp_path / 'run'
     with RunFolder(str(path), RUN) as folder:

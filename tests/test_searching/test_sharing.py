@@ -11,6 +11,7 @@ from torch import distributed
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.complexity import SEARCH_MEASURES
+from asvit_mm.errors import InputError
 from asvit_mm.searching import ComplexityMeasure, SharedMeasure, help_measuring, with_helpers
 from asvit_mm.searching.sharing import COSTS, share_out
 
@@ -62,6 +63,51 @@ def work(rank, num, repeat, rendezvous, results):
         help_measuring()
         results.put(torch.get_num_threads())
     distributed.destroy_process_group()
+
+
+class Failing(ComplexityMeasure):
+    """Fails in one process, as where a GPU has no memory left."""
+
+    def network(self, request, number, names=SEARCH_MEASURES):
+        if distributed.get_rank() == int(self.img_size == 17):
+            raise InputError('no memory for one image')
+        return super().network(request, number, names)
+
+
+def fail(rank, bad, rendezvous, results):
+    distributed.init_process_group(
+        'gloo', init_method=f'file://{rendezvous}', rank=rank, world_size=2
+    )
+    measure = real_measure(1)
+    measure = Failing(measure.images, img_size=16, seed=3)
+    # What is sent is pickled: the size says which process shall fail.
+    object.__setattr__(measure, 'img_size', 16 + bad)
+    try:
+        if rank == 0:
+            with with_helpers():
+                list(SharedMeasure(measure)(REQUESTS[:1]))
+        else:
+            help_measuring()
+    except InputError as error:
+        results.put((rank, str(error)))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('bad', [0, 1])
+def test_an_error_in_measuring_is_everybodys(tmp_path, bad):
+    context = multiprocessing.get_context('spawn')
+    results = context.Queue()
+    processes = [
+        context.Process(target=fail, args=(rank, bad, tmp_path / 'meet', results))
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        process.start()
+    received = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    assert sorted(received) == [(rank, 'no memory for one image') for rank in (0, 1)]
 
 
 @pytest.mark.parametrize(('num', 'repeat'), [(2, 3), (3, 1)])

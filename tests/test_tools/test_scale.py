@@ -11,6 +11,8 @@ from mmengine.registry import DefaultScope
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import count_macs, count_params
+from asvit_mm.jobs.scale import ScaleSettings, run_scaling
+from asvit_mm.jobs.search import costs
 from asvit_mm.searching import next_sizes
 
 from .kills import cut, files, stopped
@@ -221,6 +223,29 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
         f'resumed: {len(members)} steps and {len(candidates)} candidates are done' in again.stdout
     )
     assert files(tmp_path / 'run') == files(folder / 'run')
+
+
+def test_interrupted_before_a_member_has_its_configs(here, monkeypatch):
+    settings = ScaleSettings(
+        'seed', work_dir='run', data='digits', img_size=16, batch_size=4, repeat=1, device='cpu',
+        min_params='7M', max_params='9M',
+    )  # fmt: skip
+    called = []
+
+    def interrupt(arch, data):
+        called.append(arch)
+        if len(called) == 2:
+            raise KeyboardInterrupt
+        return costs(arch, data)
+
+    monkeypatch.setattr('asvit_mm.jobs.scale.costs', interrupt)
+    with pytest.raises(
+        KeyboardInterrupt, match=r'after 1 steps .* series so far in run/so_far\.json'
+    ):
+        run_scaling(settings)
+    so_far = json.loads((here.folder / 'run' / 'so_far.json').read_text())
+    assert [member['arch'] for member in so_far['series']] == [so_far['arch']] == [str(called[0])]
+    assert (here.folder / 'run' / so_far['series'][0]['config']).exists()
 
 
 @pytest.fixture

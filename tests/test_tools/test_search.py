@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from mmengine.config import Config
@@ -16,6 +17,7 @@ from PIL import Image
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.jobs.scale import read_topology
+from asvit_mm.jobs.search import SearchSettings, run_search
 from asvit_mm.searching import METHODS
 
 from .kills import cut, files, stopped
@@ -202,6 +204,31 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
     )
     assert f'resumed: {len(done)} of {STEPS} steps are done' in again.stdout
     assert files(tmp_path / 'run') == files(folder / 'run')
+
+
+def test_interrupted_at_the_end(here, monkeypatch):
+    """After the last step, where the best is measured and pictures are drawn."""
+    settings = SearchSettings(
+        work_dir='run', data='digits', img_size=16, batch_size=4, repeat=1, steps=3, device='cpu'
+    )
+    whole = run_search(replace(settings, work_dir='whole'), TOOLS)
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr('asvit_mm.jobs.search.plot_search', interrupt)
+        with pytest.raises(
+            KeyboardInterrupt, match=r'3 of 3 steps, best so far in run/so_far\.json'
+        ):
+            run_search(settings, TOOLS)
+    so_far = json.loads((here.folder / 'run' / 'so_far.json').read_text())
+    assert (so_far['arch'], so_far['steps']) == (whole['arch'], 3)
+    assert run_search(replace(settings, resume=True), TOOLS)['arch'] == whole['arch']
+    one, two = files(here.folder / 'run'), files(here.folder / 'whole')
+    assert sorted(one) == sorted(two)
+    for name in ('trace.jsonl', 'result.json', 'search.png'):
+        assert one[name] == two[name]
 
 
 @pytest.fixture

@@ -120,6 +120,13 @@ def test_refusals(here, args, words):
     assert not (here.folder / 'work_dirs' / 'standing' / 'study.json').exists()
 
 
+def test_a_search_with_the_draws_of_the_study_is_not_judged_by_them(here):
+    result = {'arch': OTHER, 'settings': {'seed': 1_000_002}}
+    (here.folder / 'result.json').write_text(json.dumps(result))
+    line = here.refusal('standing.py', 'x=result.json', *STUDY, '--seed', '2')
+    assert 'result.json was found with the draws' in line
+
+
 def test_another_study_in_the_folder(finished, here):
     here.monkeypatch.chdir(finished)
     run = ('standing.py', '--work-dir', 'run', *STUDY)

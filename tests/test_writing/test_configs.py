@@ -26,6 +26,7 @@ from asvit_mm.writing import (
     RunConfigs,
     config_text,
     describe_data,
+    fitting_phases,
     network_names,
     progressive_phases,
     train_command,
@@ -266,6 +267,18 @@ def test_phases_of_the_paper():
         {'end': 140, 'stride': 8},
         {'end': 300, 'stride': 4},
     ]
+
+
+def test_phases_that_leave_fewer_tokens_than_windows_are_made_finer():
+    many, few = (as_architecture(f'4,{s},2|2,1,2|2,1,2|2,1,2|16') for s in (8, 2))
+    phases = [dict(end=8, stride=16), dict(end=18, stride=8), dict(end=60, stride=4)]
+    assert fitting_phases(phases, few, 32) == phases
+    assert fitting_phases(phases, many, 128) == phases
+    # 64 pixels: 4, 8 and 16 tokens a side.
+    assert fitting_phases(phases, many, 64) == [dict(end=18, stride=8), dict(end=60, stride=4)]
+    assert fitting_phases(phases, many, 32) == [dict(end=60, stride=4)]
+    hook = read(many, describe_data('digits', 64), progressive=True).custom_hooks[0]
+    assert [phase.stride for phase in hook.phases] == [8, 4]
 
 
 @given(

@@ -99,7 +99,8 @@ def test_search(tmp_path, monkeypatch, method):
     assert 'only timed' not in page.all_text
     grow = next(text for text in page.text if text.startswith('python tools/scale.py'))
     assert grow == (
-        'python tools/scale.py run/result.json --data digits --img-size 16 --batch-size 4 --repeat 1'
+        'python tools/scale.py run/result.json --data digits --img-size 16 --batch-size 4 --repeat 1 '
+        '--seed 0 --device cpu'
     )
 
 
@@ -178,23 +179,30 @@ def test_networks_that_were_only_timed_are_not_called_measured(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     # Times that do not depend on the machine.
     monkeypatch.setattr(Clock, '__call__', lambda clock, arch: float(arch.kernels[0]))
-    result = run_search(SearchSettings(work_dir='run', steps=5, max_latency=6.0, **TINY))
+    result = run_search(
+        SearchSettings(work_dir='run', steps=5, max_latency=6.0, remeasure=True, **TINY)
+    )
     trace = [
         json.loads(line) for line in (tmp_path / 'run' / 'trace.jsonl').read_text().splitlines()
     ]
     slow = {record['arch'] for record in trace if record['latency_ms'] > 6}
     fast = {record['arch'] for record in trace} - slow
     assert len(slow) > 0
-    assert result['measured_architectures'] == len(fast) > 0
-    assert f'({len(slow)} were too slow and only timed)' in Page(Path('run/report.html')).all_text
+    assert len(fast) > 0
+    assert result['measured_architectures'] == sum(r['arch'] in fast for r in trace)
+    text = Page(Path('run/report.html')).all_text
+    assert f'({len(slow)} were too slow and only timed)' in text
+    times = sum(record['arch'] in slow for record in trace)
+    assert f'Left out: {times} of networks that were too slow and only timed.' in text
+    assert 'without both numbers' not in text
 
 
 def test_scaling_measures_as_the_search_did():
     settings = {'data': 'my pets', 'img_size': 64, 'batch_size': 8, 'repeat': 2, 'progressive': True,
-                'seed': 3, 'steps': 9}  # fmt: skip
+                'seed': 3, 'steps': 9, 'device': 'cpu', 'remeasure': False}  # fmt: skip
     assert scale_command('run', settings) == [
         'python', 'tools/scale.py', 'run/result.json', '--data', 'my pets', '--img-size', '64',
-        '--batch-size', '8', '--repeat', '2', '--progressive',
+        '--batch-size', '8', '--repeat', '2', '--seed', '3', '--device', 'cpu', '--progressive',
     ]  # fmt: skip
 
 

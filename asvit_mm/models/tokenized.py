@@ -1,0 +1,99 @@
+"""What progressive tokenization asks of a backbone, and mmpretrain's ViT, which is given it."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from mmpretrain.models import VisionTransformer
+
+from ..registry import MODELS
+from ..tokens import check_multiple, check_token_stride, default_dilation, embedded
+
+
+@runtime_checkable
+class TokenizedBackbone(Protocol):
+    """A backbone whose tokens can be made coarser and finer while it is trained.
+
+    Attributes:
+        base_token_stride: pixels between two tokens of the full grid.
+        token_stride: those in force.
+        token_dilation: pixels between two taps of the first projection.
+    """
+
+    base_token_stride: int
+
+    @property
+    def token_stride(self) -> int: ...
+
+    @property
+    def token_dilation(self) -> int: ...
+
+    def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Change the grid; parameters and state dict stay as they are. None: dilation by the rule."""
+
+    def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Refuse, with an InputError, what images of the training size cannot be trained at."""
+
+    def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
+        """(height, width) of every stage's grid of tokens for images of the training size."""
+
+    def count_macs(self, stride: int) -> int:
+        """Multiply-adds of the backbone for one image of the training size."""
+
+
+@MODELS.register_module()
+class TokenizedVisionTransformer(VisionTransformer):
+    """mmpretrain's VisionTransformer, made fit for progressive tokenization.
+
+    The first projection changes stride and dilation, the position embedding is resampled as mmpretrain does
+    for images of another size. All arguments, weights and the state dict are mmpretrain's.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.base_token_stride: int = self.patch_embed.projection.stride[0]
+
+    @property
+    def token_stride(self) -> int:
+        """Pixels between two tokens."""
+        return self.patch_embed.projection.stride[0]
+
+    @property
+    def token_dilation(self) -> int:
+        """Pixels between two taps of the patch embedding's kernel."""
+        return self.patch_embed.projection.dilation[0]
+
+    def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Make the tokens coarser or finer; parameters and state dict stay as they are.
+
+        Raises:
+            InputError: a stride or dilation that is not allowed.
+        """
+        check_token_stride(stride, dilation)
+        projection = self.patch_embed.projection
+        if dilation is None:
+            dilation = default_dilation(stride, projection.kernel_size[0])
+        for module in (projection, self.patch_embed.adaptive_padding):
+            module.stride, module.dilation = (stride, stride), (dilation, dilation)
+
+    def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Refuse a stride that is not allowed or no multiple of the patch size.
+
+        Raises:
+            InputError: it is.
+        """
+        check_token_stride(stride, dilation)
+        check_multiple(stride, self.base_token_stride)
+
+    def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the one grid of tokens for images of ``img_size``."""
+        height, width = (embedded(side, stride) for side in self.img_size)
+        return ((height, width),)
+
+    def count_macs(self, stride: int) -> int:
+        """Multiply-adds of the backbone for one image of ``img_size``, attention's products included."""
+        ((rows, columns),) = self.token_grids(stride)
+        tokens, width = rows * columns + self.num_extra_tokens, self.embed_dims
+        hidden = self.arch_settings['feedforward_channels']
+        weight = self.patch_embed.projection.weight
+        embedding = rows * columns * weight.numel()
+        layer = tokens * (4 * width * width + 2 * width * hidden) + 2 * tokens * tokens * width
+        return embedding + self.num_layers * layer
