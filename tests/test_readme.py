@@ -5,7 +5,9 @@ import re
 import shlex
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -52,10 +54,23 @@ def test_make_targets_and_scripts_exist():
     assert all((ROOT / script).is_file() for script in scripts)
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r'\]\((?!https://)([^)]+)\)', README)
+LINKING = [
+    ROOT / 'README.md',
+    *sorted(ROOT.glob('docs/**/*.md')),
+    *sorted(ROOT.glob('docs/**/*.html')),
+]
+
+
+@pytest.mark.parametrize('page', LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    pattern = r'\]\(([^)]+)\)' if page.suffix == '.md' else r'href="([^"]+)"'
+    links = [
+        link
+        for link in map(unescape, re.findall(pattern, page.read_text(encoding='utf-8')))
+        if not link.startswith(('https://', '#'))
+    ]
     assert links
-    assert all((ROOT / link).is_file() for link in links)
+    assert [link for link in links if not (page.parent / unquote(link)).exists()] == []
 
 
 @pytest.mark.slow

@@ -1,0 +1,33 @@
+# As-ViT 8,2,3,1|4,4,4,1|4,1,6,1|4,1,2,2|16,40 in Mask R-CNN
+# Backbone: 3,370,360 parameters (3.37 M), 14.7 G multiply-adds an image of 1344x800 pixels
+# Trains on COCO in data/coco, 1x schedule
+# Train: bash tools/dist_train.sh work_dirs/full/scale/configs/mask-rcnn_asvit-3.8m-634mf_fpn_1x_coco.py 8
+
+_base_ = [
+    'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='asvit_mm.AsViT',
+        arch='8,2,3,1|4,4,4,1|4,1,6,1|4,1,2,2|16,40',
+        img_size=224,
+        out_indices=(0, 1, 2, 3),
+        # The windows of 224x224 pixels, in tokens a side; they would grow with the image.
+        window_size=(28, 7, 14, 7),
+        # The weights of the classifier, once it is trained:
+        # init_cfg=dict(type='Pretrained', checkpoint='CHECKPOINT.pth', prefix='backbone.'),
+    ),
+    neck=dict(in_channels=[40, 80, 160, 320]),
+)
+
+# As mmdet trains Mask R-CNN with Swin; the rate is for 16 images a step.
+optim_wrapper = dict(
+    optimizer=dict(
+        _delete_=True, type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05
+    ),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0, custom_keys={'.pos_embed': dict(decay_mult=0.0)}
+    ),
+)

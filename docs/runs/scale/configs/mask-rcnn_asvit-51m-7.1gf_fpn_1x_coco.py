@@ -1,0 +1,34 @@
+# As-ViT 8,2,3,2|4,4,4,3|4,1,6,1|4,1,2,5|16,116 in Mask R-CNN
+# Backbone: 49,627,004 parameters (49.6 M), 164 G multiply-adds an image of 1344x800 pixels
+# Trains on COCO in data/coco, 1x schedule
+# Train: bash tools/dist_train.sh work_dirs/full/scale/configs/mask-rcnn_asvit-51m-7.1gf_fpn_1x_coco.py 8
+
+_base_ = [
+    'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='asvit_mm.AsViT',
+        arch='8,2,3,2|4,4,4,3|4,1,6,1|4,1,2,5|16,116',
+        img_size=224,
+        out_indices=(0, 1, 2, 3),
+        # The windows of 224x224 pixels, in tokens a side; they would grow with the image.
+        window_size=(28, 7, 14, 7),
+        drop_path_rate=0.3,
+        # The weights of the classifier, once it is trained:
+        # init_cfg=dict(type='Pretrained', checkpoint='CHECKPOINT.pth', prefix='backbone.'),
+    ),
+    neck=dict(in_channels=[116, 232, 464, 928]),
+)
+
+# As mmdet trains Mask R-CNN with Swin; the rate is for 16 images a step.
+optim_wrapper = dict(
+    optimizer=dict(
+        _delete_=True, type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05
+    ),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0, custom_keys={'.pos_embed': dict(decay_mult=0.0)}
+    ),
+)
