@@ -1,6 +1,8 @@
 """Progressive tokenization in real small runs: phases, evaluation, resume, EMA, refusals."""
 
 import json
+import multiprocessing
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -301,6 +303,49 @@ def test_one_compilation_a_phase(tmp_path: Path) -> None:
     runner.train()
     assert [stride for stride, _ in recorder.train] == [16] * 4 + [8] * 4 + [4] * 4
     assert len(compiled) == len(PHASES)
+
+
+SGD = dict(optimizer=dict(type='SGD', lr=0.1))
+
+
+def work(rank: int, folder: Path) -> None:
+    """One of two processes, each with half of a batch; writes what it saw and its weights."""
+    torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
+    )
+    recorder = Recorder()
+    runner = _runner(
+        folder / 'two',
+        dict(type=HOOK, phases=PHASES),
+        recorder,
+        launcher='pytorch',
+        cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)),
+        train_dataloader={**_loader(), 'batch_size': 4},
+        optim_wrapper=SGD,
+    )
+    runner.train()
+    torch.save((recorder.train, runner.model.module.state_dict()), folder / f'{rank}.pth')
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    context = multiprocessing.get_context('spawn')
+    processes = [context.Process(target=work, args=(rank, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=240)
+        assert process.exitcode == 0
+    runner = _runner(tmp_path / 'one', dict(type=HOOK, phases=PHASES), optim_wrapper=SGD)
+    runner.train()
+    first, second = (torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2))
+    for seen, _ in (first, second):
+        assert [stride for stride, _ in seen] == [16] * 4 + [8] * 4 + [4] * 4
+    torch.testing.assert_close(first[1], second[1], rtol=0, atol=0)
+    torch.testing.assert_close(first[1], runner.model.state_dict(), rtol=1e-4, atol=1e-6)
 
 
 VIT = dict(
