@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import add_study_arguments
+from asvit_mm.jobs.arguments import add_measuring_arguments, add_study_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,7 +28,8 @@ def parse_args() -> argparse.Namespace:
         default=200,
         help=f'random seeds that scores are percentiles among {shown}',
     )
-    add_study_arguments(parser, data='digits', repeat=1)
+    add_study_arguments(parser, data='digits')
+    add_measuring_arguments(parser, repeat=1)
     return parser.parse_args()
 
 

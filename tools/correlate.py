@@ -7,7 +7,11 @@ torchrun --nproc_per_node=2 tools/correlate.py --launcher pytorch ...
 import argparse
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import add_study_arguments
+from asvit_mm.jobs.arguments import (
+    TRAINING_DATA_HELP,
+    add_measuring_arguments,
+    add_study_arguments,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,13 +44,8 @@ def parse_args() -> argparse.Namespace:
         default=0,
         help=f'processes that load the images of a training; 0: the one that trains {shown}',
     )
-    add_study_arguments(
-        parser,
-        data='digits',
-        data_help='to measure and to train on: digits (of scikit-learn), an image folder (train/ and val/ '
-        'with class folders) or an mmpretrain config',
-        repeat=5,
-    )
+    add_study_arguments(parser, data='digits', data_help=f'to measure and {TRAINING_DATA_HELP}')
+    add_measuring_arguments(parser)
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ torchrun --nproc_per_node=2 tools/standing.py --launcher pytorch ...
 import argparse
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import add_study_arguments
+from asvit_mm.jobs.arguments import add_measuring_arguments, add_study_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +33,8 @@ def parse_args() -> argparse.Namespace:
         default=200,
         help='random seeds; under torchrun it must be written --num-archs (default: %(default)s)',
     )
-    add_study_arguments(parser, data='noise', repeat=5)
+    add_study_arguments(parser, data='noise')
+    add_measuring_arguments(parser, repeat=5)
     return parser.parse_args()
 
 

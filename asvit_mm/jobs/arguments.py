@@ -10,30 +10,25 @@ STUDY_DATA_HELP = (
     'images for the NTK condition number: digits (of scikit-learn), noise, an image folder (class '
     'folders, or train/ and val/ with them) or an mmpretrain config'
 )
+TRAINING_DATA_HELP = (
+    'to train on: digits (of scikit-learn), an image folder (train/ and val/ with class folders) or an '
+    'mmpretrain config'
+)
 SHOWN = '(default: %(default)s)'
 
 
-def add_measuring_arguments(
-    parser: argparse.ArgumentParser,
-    *,
-    data: str = 'noise',
-    data_help: str = DATA_HELP,
-    repeat: int = 5,
+def add_job_arguments(
+    parser: argparse.ArgumentParser, *, data: str = 'noise', data_help: str = DATA_HELP
 ) -> None:
-    """Add how networks are measured, over how many processes, and what becomes of earlier results.
+    """Add what a job works on, over how many processes, and what becomes of earlier results.
 
     Args:
         data: the default.
         data_help: what it is used for.
-        repeat: the default.
     """
     parser.add_argument('--data', default=data, help=f'{data_help} {SHOWN}')
     parser.add_argument(
         '--img-size', type=int, help='pixels a side of the images (default: 224; 32 for digits)'
-    )
-    parser.add_argument('--batch-size', type=int, default=16, help=f'images of a network {SHOWN}')
-    parser.add_argument(
-        '--repeat', type=int, default=repeat, help=f'networks to average over {SHOWN}'
     )
     parser.add_argument('--seed', type=int, default=0, help=SHOWN)
     parser.add_argument(
@@ -55,8 +50,17 @@ def add_measuring_arguments(
     )
 
 
+def add_measuring_arguments(parser: argparse.ArgumentParser, *, repeat: int = 5) -> None:
+    """Add how networks are measured; ``repeat`` is the default."""
+    parser.add_argument('--batch-size', type=int, default=16, help=f'images of a network {SHOWN}')
+    parser.add_argument(
+        '--repeat', type=int, default=repeat, help=f'networks to average over {SHOWN}'
+    )
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what tools/search.py and tools/scale.py share; the defaults are the paper's."""
+    add_job_arguments(parser)
     add_measuring_arguments(parser)
     parser.add_argument(
         '--progressive',
@@ -83,10 +87,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_study_arguments(
-    parser: argparse.ArgumentParser, *, data: str, repeat: int, data_help: str = STUDY_DATA_HELP
+    parser: argparse.ArgumentParser, *, data: str, data_help: str = STUDY_DATA_HELP
 ) -> None:
-    """Add what the studies share; see :func:`add_measuring_arguments`."""
-    add_measuring_arguments(parser, data=data, data_help=data_help, repeat=repeat)
+    """Add what the studies share; see :func:`add_job_arguments`."""
+    add_job_arguments(parser, data=data, data_help=data_help)
     parser.add_argument(
         '--threads', type=int, default=1, help=f'of torch on the CPU, in each process {SHOWN}'
     )

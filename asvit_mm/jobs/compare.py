@@ -26,7 +26,7 @@ from .screen import figure, print_summary
 from .search import SearchSettings, run_search
 from .setup import check_at_least, prepare, relative
 from .studies import (
-    StudySettings,
+    MeasuringStudySettings,
     complete_records,
     open_study,
     own_share,
@@ -41,7 +41,7 @@ FRESH = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings(StudySettings):
+class CompareSettings(MeasuringStudySettings):
     """Settings of the comparison.
 
     Args:

@@ -33,13 +33,13 @@ from ..writing import DataSource, describe_data
 from ..writing.study_plots import plot_study
 from .screen import print_summary
 from .setup import check_at_least, relative
-from .studies import StudySettings, complete_records, open_study, study_command, take_share
+from .studies import MeasuringStudySettings, complete_records, open_study, study_command, take_share
 
 ALL = 'all'
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrelateSettings(StudySettings):
+class CorrelateSettings(MeasuringStudySettings):
     """Settings of a study.
 
     Args:

@@ -19,18 +19,15 @@ DIGITS_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuringSettings:
-    """What a run is asked to measure, and where its results go.
+class JobSettings:
+    """What a job works on, and where its results go.
 
     Args:
         work_dir: folder for everything that is written.
         data: digits, noise, an image folder or an mmpretrain config.
         img_size: pixels a side; None: 224, or 32 for the digits.
-        batch_size: images of a network.
-        repeat: networks to average over.
         seed: decides images, curves, weights and samples.
         device: 'cpu', 'cuda', 'cuda:1' or 'auto'.
-        progressive: whether configs are written with progressive tokenization.
         overwrite: whether results of an earlier run in ``work_dir`` are replaced.
 
     Raises:
@@ -40,18 +37,12 @@ class MeasuringSettings:
     work_dir: str
     data: str = 'noise'
     img_size: int | None = None
-    batch_size: int = 16
-    repeat: int = 5
     seed: int = 0
     device: str = 'auto'
-    progressive: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_at_least('--img-size', self.pixels, 4)
-        # A single gradient has no condition number.
-        check_at_least('--batch-size', self.batch_size, 2)
-        check_at_least('--repeat', self.repeat, 1)
         check_at_least('--seed', self.seed, 0)
         find_device(self.device)
 
@@ -61,6 +52,30 @@ class MeasuringSettings:
         if self.img_size is not None:
             return self.img_size
         return DIGITS_SIZE if self.data == 'digits' else DEFAULT_SIZE
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringSettings(JobSettings):
+    """How a job measures networks.
+
+    Args:
+        batch_size: images of a network.
+        repeat: networks to average over.
+        progressive: whether configs are written with progressive tokenization.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    batch_size: int = 16
+    repeat: int = 5
+    progressive: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # A single gradient has no condition number.
+        check_at_least('--batch-size', self.batch_size, 2)
+        check_at_least('--repeat', self.repeat, 1)
 
 
 def check_at_least(name: str, value: int, smallest: int) -> None:

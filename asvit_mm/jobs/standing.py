@@ -21,7 +21,7 @@ from .resume import resumable
 from .scale import read_topology
 from .screen import figure, print_summary
 from .setup import check_at_least, prepare, relative
-from .studies import StudySettings, complete_records, open_study, study_command, take_share
+from .studies import MeasuringStudySettings, complete_records, open_study, study_command, take_share
 
 # Added to the study's seed for its images, curves and weights: a network that a search chose for what it
 # measured must be judged by draws that the search has not seen.
@@ -29,7 +29,7 @@ HELD_OUT = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class StandingSettings(StudySettings):
+class StandingSettings(MeasuringStudySettings):
     """Settings of the study.
 
     Args:

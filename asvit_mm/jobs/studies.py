@@ -12,11 +12,11 @@ from ..distributed import Share, find_share, wait_for_all
 from ..errors import InputError, ShareError
 from ..study import StudyFolder
 from .screen import Screen
-from .setup import MeasuringSettings, check_at_least, find_device, versions
+from .setup import JobSettings, MeasuringSettings, check_at_least, find_device, versions
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySettings(MeasuringSettings):
+class StudySettings(JobSettings):
     """Settings of a study.
 
     Args:
@@ -36,6 +36,17 @@ class StudySettings(MeasuringSettings):
         super().__post_init__()
         check_at_least('--threads', self.threads, 1)
 
+    def versions(self) -> dict[str, str]:
+        """What decides the last digits, the machine apart: another of its kind may go on."""
+        found = versions(find_device(self.device))
+        del found['device']
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringStudySettings(StudySettings, MeasuringSettings):
+    """Settings of a study that measures networks."""
+
     def measuring(self) -> dict[str, Any]:
         """How a network is measured, as plain data; a resumed study must have the same."""
         return {
@@ -47,12 +58,6 @@ class StudySettings(MeasuringSettings):
             'threads': self.threads,
             'device': find_device(self.device).type,
         }
-
-    def versions(self) -> dict[str, str]:
-        """What decides the last digits, the machine apart: another of its kind may go on."""
-        found = versions(find_device(self.device))
-        del found['device']
-        return found
 
 
 def take_share(settings: StudySettings) -> tuple[Share, torch.device]:

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 TINY = ['--repeat', '1', '--img-size', '32', '--batch-size', '4', '--device', 'cpu']
@@ -42,6 +44,18 @@ def ended(process):
     """Status, stdout and stderr of a process that was started."""
     out, err = process.communicate(timeout=300)
     return process.returncode, out, err
+
+
+def write_images(folder):
+    """Two classes, bright above and bright below."""
+    rng = np.random.default_rng(0)
+    for split, count in (('train', 6), ('val', 3)):
+        for name, rows in (('above', slice(0, 8)), ('below', slice(8, 16))):
+            (folder / 'images' / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 100, (16, 16, 3), dtype=np.uint8)
+                pixels[rows] += 100
+                Image.fromarray(pixels).save(folder / 'images' / split / name / f'{i}.png')
 
 
 class Here:

@@ -7,29 +7,15 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from .runs import TOOLS, Here, ended, tool, torchrun
+from .runs import TOOLS, Here, ended, tool, torchrun, write_images
 
 STUDY = [
     '--data', 'images', '--img-size', '16', '--num-archs', '4', '--strata', '2', '--epochs', '1',
     '--measures', 'params', 'length_distortion', '--repeat', '1', '--batch-size', '2',
     '--device', 'cpu',
 ]  # fmt: skip
-
-
-def write_images(folder):
-    """Two classes, bright above and bright below."""
-    rng = np.random.default_rng(0)
-    for split, count in (('train', 6), ('val', 3)):
-        for name, rows in (('above', slice(0, 8)), ('below', slice(8, 16))):
-            (folder / 'images' / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 100, (16, 16, 3), dtype=np.uint8)
-                pixels[rows] += 100
-                Image.fromarray(pixels).save(folder / 'images' / split / name / f'{i}.png')
 
 
 def records(work_dir):

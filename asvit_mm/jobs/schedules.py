@@ -1,0 +1,185 @@
+"""Schedules of progressive tokenization compared: one architecture trained with each, from several seeds."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+
+from ..arch import Architecture, as_architecture
+from ..distributed import wait_for_all
+from ..errors import InputError
+from ..files import atomic_write_json, atomic_write_text
+from ..models import AsViT
+from ..phases import PUBLISHED, mean_cost, phases_of_run, read_schedule
+from ..study import StudyFolder, train_and_test, training_config
+from ..study.schedules import FULL, schedules_report, summarise_schedules
+from ..writing import DataSource, describe_data
+from ..writing.configs import TOKEN_HOOK
+from ..writing.recipes import recipe
+from .resume import resumable
+from .screen import print_summary
+from .setup import check_at_least, find_device, relative
+from .studies import StudySettings, complete_records, open_study, study_command, take_share
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulesSettings(StudySettings):
+    """Settings of the comparison.
+
+    Args:
+        arch: the architecture that is trained: a preset, or a string.
+        schedules: names of published schedules, beside training without one.
+        seeds: trainings with each schedule, from ``seed`` on.
+        epochs: of each; None: those of the data's recipe.
+        workers: processes that load the images of one training.
+
+    Raises:
+        InputError: a value out of range, or no such schedule.
+    """
+
+    data: str = 'digits'
+    arch: str = 'seed'
+    schedules: tuple[str, ...] = tuple(PUBLISHED)
+    seeds: int = 3
+    epochs: int | None = None
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least('--seeds', self.seeds, 1)
+        check_at_least('--workers', self.workers, 0)
+        if self.epochs is not None:
+            check_at_least('--epochs', self.epochs, 1)
+        for name in self.schedules:
+            read_schedule(str(name))
+
+    def decisive(self, epochs: int) -> dict[str, Any]:
+        """What decides the records, as plain data; a resumed study must have the same."""
+        return {
+            'arch': str(as_architecture(self.arch)),
+            'schedules': list(self.schedules),
+            'seeds': self.seeds,
+            'epochs': epochs,
+            'data': self.data,
+            'img_size': self.pixels,
+            'seed': self.seed,
+            'threads': self.threads,
+            'device': find_device(self.device).type,
+            'workers': self.workers,
+        }
+
+
+def run_schedules(settings: SchedulesSettings) -> dict[str, Any] | None:
+    """Run the comparison, or go on with it, and write records, report and table.
+
+    Trainings are independent: with a launcher each process takes its share of them, and the first writes
+    the report when all are done.
+
+    Returns:
+        the content of report.json; None in the other processes.
+
+    Raises:
+        InputError: a user's mistake, or a schedule that the run or the architecture is too small for;
+            nothing has been trained.
+        KeyboardInterrupt: Ctrl-C while training; says how far the study is and how to go on.
+    """
+    share, device = take_share(settings)
+    data = describe_data(settings.data, settings.pixels)
+    arch = as_architecture(settings.arch)
+    epochs = recipe(data).run_length if settings.epochs is None else settings.epochs
+    names = (FULL, *dict.fromkeys(settings.schedules))
+    saved = {name: saved_percent(arch, data, name, epochs) for name in names}
+    training_config(arch, data, epochs=epochs)  # fails now or never
+    study = {
+        'settings': settings.decisive(epochs),
+        'versions': settings.versions(),
+        'architectures': [
+            {'arch': str(arch), 'schedule': name, 'seed': seed}
+            for seed in range(settings.seed, settings.seed + settings.seeds)
+            for name in names
+        ],
+    }
+    folder = StudyFolder(settings.work_dir, study)
+    open_study(folder, settings, share)
+
+    def complete(index: int) -> dict[str, Any]:
+        one = folder.study['architectures'][index]
+        cfg = schedule_config(arch, data, one['schedule'], epochs, one['seed'], settings.workers)
+        begin = time.perf_counter()
+        trained = train_and_test(
+            cfg, folder.training(index), folder.log(index), device, f'schedule-{index:03d}'
+        )
+        seconds = round(time.perf_counter() - begin, 3)
+        return {
+            'index': index,
+            **one,
+            'saved': saved[one['schedule']],
+            'trained': trained,
+            'seconds': seconds,
+        }
+
+    decisive = settings.decisive(epochs)
+    command = study_command(
+        'compare_schedules.py', settings.work_dir, decisive.pop('arch'), **decisive
+    )
+    with resumable(
+        lambda: f'{len(folder.done())} of {len(folder.study["architectures"])} trainings',
+        f'{command} --resume',
+    ):
+        complete_records(folder, share, complete, _describe)
+        wait_for_all(share, 'records')
+    return _report(folder, command) if share.rank == 0 else None
+
+
+def schedule_config(
+    arch: Architecture, data: DataSource, schedule: str, epochs: int, seed: int, workers: int = 0
+) -> Config:
+    """The config of one training: that of a study, and the hook with the schedule."""
+    cfg = training_config(arch, data, epochs=epochs, seed=seed, workers=workers)
+    if schedule != FULL:
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type=TOKEN_HOOK, phases=schedule)]
+    return cfg
+
+
+def saved_percent(arch: Architecture, data: DataSource, schedule: str, epochs: int) -> float:
+    """Multiply-adds of training, backbone, that a schedule saves, in per cent.
+
+    Raises:
+        InputError: the schedule does not fit the run or the architecture.
+    """
+    if schedule == FULL:
+        return 0.0
+    backbone = AsViT(arch, data.img_size)
+    phases = phases_of_run(read_schedule(schedule), epochs)
+    for phase in phases:
+        try:
+            backbone.check_token_stride(phase.stride)
+        except InputError as error:
+            raise InputError(f'schedule {schedule}: {error}: leave it out') from None
+    macs = {
+        stride: float(backbone.count_macs(stride)) for stride in (4, *(p.stride for p in phases))
+    }
+    return 100 - 100 * mean_cost(phases, macs, epochs) / macs[4]
+
+
+def _describe(record: Mapping[str, Any]) -> str:
+    return (
+        f'{record["schedule"]}, seed {record["seed"]}: top-1 {record["trained"]["top1"]:.2f} %  '
+        f'{record["seconds"]:.0f} s'
+    )
+
+
+def _report(folder: StudyFolder, command: str) -> dict[str, Any]:
+    summary = summarise_schedules(folder.study, folder.read_all())
+    text = atomic_write_text(folder.path / 'report.md', schedules_report(summary, command))
+    # Last: that it is there says that the study is complete.
+    result = atomic_write_json(folder.path / 'report.json', summary)
+    rows = {
+        row['schedule']: f'top-1 {row["top1"]["mean"]:.2f} % ({row["difference"]["mean"]:+.2f}), '
+        f'{row["saved"]:.1f} % of the multiply-adds and {row["time_saved"]["mean"]:.1f} % of the time saved'
+        for row in summary['schedules']
+    }
+    print_summary({**rows, 'written': ', '.join(map(relative, (result, text)))})
+    return summary

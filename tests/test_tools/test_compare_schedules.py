@@ -1,0 +1,122 @@
+"""tools/compare_schedules.py run as users do, on tiny images."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+
+from asvit_mm.arch import PRESETS, as_architecture
+from asvit_mm.cost import schedule_share
+from asvit_mm.jobs.schedules import schedule_config
+from asvit_mm.study.schedules import schedules_report, summarise_schedules
+from asvit_mm.writing import describe_data
+
+from .runs import Here, ended, torchrun, write_images
+
+ARCH = '4,2,2|2,1,2|2,1,2|2,1,2|16'
+TOOL = 'compare_schedules.py'
+STUDY = ['--data', 'images', '--img-size', '32', '--epochs', '4', '--seeds', '2', '--device', 'cpu']
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    write_images(tmp_path)
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+def records(work_dir):
+    """Of each training, without the seconds."""
+    found = {}
+    for path in sorted((work_dir / 'records').iterdir()):
+        found[path.name] = json.loads(path.read_text())
+        del found[path.name]['seconds']
+    return found
+
+
+@pytest.mark.slow
+def test_alone_resumed_and_in_two_processes(here):
+    args = (ARCH, *STUDY, '--schedules', '80-140')
+    out = here.run(TOOL, *args, '--work-dir', 'run')
+    assert '80-140   top-1 ' in out
+    found = records(here.folder / 'run')
+    assert [(one['schedule'], one['seed']) for one in found.values()] == [
+        ('full', 0), ('80-140', 0), ('full', 1), ('80-140', 1),
+    ]  # fmt: skip
+    # 4 * 80 / 300 and 4 * 140 / 300 epochs; the backbone has no head.
+    share = schedule_share(as_architecture(ARCH), [(1, 16), (2, 8), (4, 4)], 32)
+    saved = [one['saved'] for one in found.values()]
+    assert saved == [0, pytest.approx(100 - 100 * share)] * 2
+    assert 'token stride 16' in (here.folder / 'run' / 'logs' / '001.log').read_text()
+    assert 'token stride' not in (here.folder / 'run' / 'logs' / '000.log').read_text()
+    page = (here.folder / 'run' / 'report.md').read_text()
+    assert f"tools/compare_schedules.py '{ARCH}' --work-dir run --schedules 80-140" in page
+
+    (here.folder / 'run' / 'records' / '002.json').unlink()
+    assert 'resumed: 3 of 4' in here.run(TOOL, *args, '--work-dir', 'run', '--resume')
+    assert records(here.folder / 'run') == found
+    status, _, err = ended(torchrun(TOOL, *args, '--work-dir', 'two', cwd=here.folder))
+    assert status == 0, err
+    assert records(here.folder / 'two') == found
+
+
+def test_the_config_of_a_training():
+    data = describe_data('digits', 32)
+    full, phases = (schedule_config(PRESETS['seed'], data, n, 60, 3) for n in ('full', '40-70'))
+    assert full.custom_hooks == []
+    (hook,) = phases.custom_hooks
+    assert (hook.type, hook.phases) == ('asvit_mm.ProgressiveTokenizationHook', '40-70')
+    phases.custom_hooks = []
+    assert Config(full.to_dict()).pretty_text == Config(phases.to_dict()).pretty_text
+    assert full.randomness.seed == 3
+
+
+def record(schedule, seed, top1, seconds, saved):
+    return {
+        'schedule': schedule, 'seed': seed, 'trained': {'top1': top1}, 'seconds': seconds,
+        'saved': saved,
+    }  # fmt: skip
+
+
+def test_summary():
+    trainings = [
+        record('full', 0, 90.0, 100.0, 0.0), record('80-140', 0, 89.0, 60.0, 40.0),
+        record('full', 1, 92.0, 120.0, 0.0), record('80-140', 1, 93.0, 72.0, 40.0),
+    ]  # fmt: skip
+    settings = {'data': 'digits', 'img_size': 32, 'epochs': 60, 'seed': 0, 'seeds': 2, 'device': 'cpu',
+                'threads': 1}  # fmt: skip
+    study = {'settings': settings, 'architectures': [{'arch': 'a|b'}]}
+    summary = summarise_schedules(study, trainings)
+    full, phases = summary['schedules']
+    assert full['top1'] == {'mean': 91, 'std': pytest.approx(2**0.5)}
+    assert phases['difference'] == {'mean': 0, 'std': pytest.approx(2**0.5)}
+    assert phases['time_saved']['mean'] == pytest.approx(40)
+    page = schedules_report(summary, 'python')
+    assert (
+        '| 80-140 | 91.00 ± 2.83 % | +0.00 ± 1.41 | 40.0 % | 37.4 % | 66 ± 8 | 40.0 ± 7.7 % |'
+        in page
+    )
+    one = summarise_schedules({**study, 'settings': {**settings, 'seeds': 1}}, trainings[:2])
+    assert '| 80-140 | 89.00 % | -1.00 | 40.0 % | 37.4 % | 60 | 40.0 % |' in schedules_report(
+        one, ''
+    )
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['tiny'], 'neither a preset'),
+        (['--schedules', '60-90'], "no schedule is called '60-90'"),
+        (['--epochs', '2'], 'comes to no epoch of a run of 2'),
+        (['4,8,2|2,1,2|2,1,2|2,1,2|16'], 'schedule 40-70: token stride 16 is too coarse'),
+        (['--seeds', '0'], '--seeds 0 is too small'),
+        (['--epochs', '0'], '--epochs 0 is too small'),
+        (['--data', 'noise'], "'noise' has no labels"),
+        (['--launcher', 'pytorch'], 'without RANK in the environment'),
+    ],
+)
+def test_refusals(here, args, words):
+    here.monkeypatch.delenv('RANK', raising=False)
+    arch = [] if args[0] == 'tiny' or '|' in args[0] else [ARCH]
+    line = here.refusal(TOOL, *arch, *STUDY, '--epochs', '30', *args)
+    assert words in line
+    assert not (here.folder / 'work_dirs').exists()
