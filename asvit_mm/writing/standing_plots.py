@@ -62,7 +62,7 @@ def plot_standing(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> P
         ax.set_xlabel(f'{LENGTH_LABEL} (higher is better)')
         ax.set_ylabel(f'{KAPPA_LABEL} (lower is better)')
         ax.set_title('Random and named seeds')
-        ax.legend(loc='best')
+        ax.figure.legend(loc='outside lower center', ncols=5)
     return Path(path)
 
 
