@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from .errors import InputError
+from .image_sets import IMAGE_SETS
 
 
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
@@ -28,14 +29,20 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
         cfg = Config.fromfile(path)
     except Exception as error:
         raise InputError(f'config {str(path)!r} cannot be read: {_one_line(error)}') from error
-    if options:
-        try:
-            cfg.merge_from_dict(dict(options))
-        except (KeyError, TypeError, AssertionError, IndexError) as error:
-            raise InputError(
-                f'--cfg-options do not fit {str(path)!r}: {_one_line(error)}'
-            ) from error
+    merge_options(cfg, options or {}, repr(str(path)))
     return cfg
+
+
+def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
+    """Merge ``options`` (dotted keys) into the config called ``name``.
+
+    Raises:
+        InputError: they do not fit.
+    """
+    try:
+        cfg.merge_from_dict(dict(options))
+    except (KeyError, TypeError, AssertionError, IndexError) as error:
+        raise InputError(f'--cfg-options do not fit {name}: {_one_line(error)}') from error
 
 
 def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
@@ -101,10 +108,10 @@ def _check_path(field: str, path: Path, root: str) -> None:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         return
     state = 'is empty' if path.is_dir() else 'does not exist'
-    # The one data set that the package can write by itself.
+    name = Path(root).name
     hint = (
-        f'write it with `python -m asvit_mm.data {root}`'
-        if Path(root).name == 'digits'
+        f'write it with `python -m asvit_mm.image_sets {name} {root}`'
+        if name in IMAGE_SETS
         else f'put the data there or give another path with --cfg-options {field}=PATH'
     )
     raise InputError(f'data path {str(path)!r} ({field}) {state}: {hint}')

@@ -76,11 +76,12 @@ def stage_macs(
     in_channels: int = 3,
     token_stride: int = BASE_STRIDE,
     window_size: int | Sequence[int | None] | None = None,
+    merge_rounding: str = 'up',
 ) -> tuple[StageMacs, ...]:
     """Multiply-adds of each stage for one image of ``img_size`` pixels."""
     fixed = as_window_sizes(window_size)
     result = []
-    for i, (h, w) in enumerate(token_grids(img_size, token_stride)):
+    for i, (h, w) in enumerate(token_grids(img_size, token_stride, merge_rounding)):
         width, split = arch.widths[i], arch.splits[i]
         inner, hidden = arch.stage_heads[i] * arch.head_dims[i], arch.expansions[i] * width
         window_h, window_w = (window_length(side, split, fixed[i]) for side in (h, w))
@@ -105,10 +106,16 @@ def count_macs(
     in_channels: int = 3,
     token_stride: int = BASE_STRIDE,
     window_size: int | Sequence[int | None] | None = None,
+    merge_rounding: str = 'up',
 ) -> int:
     """Multiply-adds of one image; with ``num_classes`` the classification head's too."""
     stages = stage_macs(
-        arch, img_size, in_channels=in_channels, token_stride=token_stride, window_size=window_size
+        arch,
+        img_size,
+        in_channels=in_channels,
+        token_stride=token_stride,
+        window_size=window_size,
+        merge_rounding=merge_rounding,
     )
     width = arch.widths[-1]
     head = 0 if num_classes is None else width * width + width * num_classes
@@ -137,10 +144,11 @@ def schedule_share(
 
 
 def token_grids(
-    img_size: int | Sequence[int] = 224, token_stride: int = BASE_STRIDE
+    img_size: int | Sequence[int] = 224,
+    token_stride: int = BASE_STRIDE,
+    merge_rounding: str = 'up',
 ) -> tuple[tuple[int, int], ...]:
     """(height, width) of the token grid in each of the four stages."""
     height, width = as_pair(img_size)
-    return tuple(
-        zip(stage_sizes(height, token_stride), stage_sizes(width, token_stride), strict=True)
-    )
+    rows, columns = (stage_sizes(side, token_stride, merge_rounding) for side in (height, width))
+    return tuple(zip(rows, columns, strict=True))

@@ -1,13 +1,5 @@
-"""Images: the handwritten digits of the demo, and batches for the training-free measures.
+"""Batches of images for the training-free measures."""
 
-The digits are the test part of the UCI "Optical Recognition of Handwritten Digits" set (E. Alpaydin
-and C. Kaynak, 1998; licence CC BY 4.0), 1,797 grey images of 8x8 pixels with 17 levels, as
-scikit-learn ships them. Nothing is downloaded.
-
-``python -m asvit_mm.data [ROOT]`` writes them as an image folder.
-"""
-
-import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,86 +9,14 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from .errors import InputError, one_line_errors
-from .files import atomic_directory
-
-DIGITS_ROOT = 'data/digits'
-DIGITS_TRAIN = 1437
-DIGITS_VAL = 360
-# Of all pixels of the training images, in levels of 0..255.
-DIGITS_MEAN = 77.9
-DIGITS_STD = 95.9
+from .errors import InputError
+from .image_sets import DIGITS, write_image_set
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 
 Seed = int | Sequence[int]
-
-
-def write_digits(root: str | os.PathLike[str] = DIGITS_ROOT) -> Path:
-    """Write the digits as ``root/{train,val}/{0..9}/NNNN.png``, NNNN being scikit-learn's index.
-
-    The split is fixed and stratified: 1,437 training and 360 held-out images. The pixels are
-    scikit-learn's levels 0..16 times 255/16, rounded. A folder that is complete already is returned
-    as it is; nothing is ever left half-written.
-
-    Returns:
-        ``root`` as a path.
-
-    Raises:
-        InputError: scikit-learn is missing, or ``root`` holds something else or cannot be written.
-    """
-    root = Path(root)
-    if _digits_complete(root):
-        return root
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(
-            f'{str(root)!r} exists and is not the complete digits folder: remove it or name another'
-        )
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ModuleNotFoundError:
-        raise InputError('the digits come with scikit-learn: pip install scikit-learn') from None
-
-    digits = load_digits()
-    train, val = train_test_split(
-        np.arange(len(digits.target)),
-        test_size=DIGITS_VAL,
-        stratify=digits.target,
-        random_state=0,
-    )
-    try:
-        with atomic_directory(root) as temporary:
-            for split, indices in (('train', train), ('val', val)):
-                for label in range(10):
-                    (temporary / split / str(label)).mkdir(parents=True)
-                for i in indices:
-                    pixels = np.rint(digits.images[i] * (255 / 16)).astype(np.uint8)
-                    folder = temporary / split / str(digits.target[i])
-                    Image.fromarray(pixels).save(folder / f'{i:04d}.png')
-    except FileExistsError as error:
-        # Another process wrote the same folder meanwhile; only an incomplete one is an error.
-        if not _digits_complete(root):
-            raise _unwritable(root, error) from None
-    except OSError as error:
-        raise _unwritable(root, error) from None
-    return root
-
-
-def _unwritable(root: Path, error: OSError) -> InputError:
-    return InputError(
-        f'the digits cannot be written to {str(root)!r} ({error.strerror or error}): run it in a '
-        'folder that you can write to'
-    )
-
-
-def _digits_complete(root: Path) -> bool:
-    counts = {
-        split: sum(1 for _ in (root / split).glob('[0-9]/*.png')) for split in ('train', 'val')
-    }
-    return counts == {'train': DIGITS_TRAIN, 'val': DIGITS_VAL}
 
 
 def load_images(spec: str, img_size: int, count: int, seed: Seed) -> torch.Tensor:
@@ -127,8 +47,8 @@ def load_images(spec: str, img_size: int, count: int, seed: Seed) -> torch.Tenso
         noise = rng.standard_normal((count, 3, img_size, img_size), dtype=np.float32)
         return torch.from_numpy(noise)
     if spec == 'digits':
-        root = write_digits(DIGITS_ROOT) / 'train'
-        mean, std = (DIGITS_MEAN,) * 3, (DIGITS_STD,) * 3
+        root = write_image_set(DIGITS) / 'train'
+        mean, std = (DIGITS.mean,) * 3, (DIGITS.std,) * 3
         return _folder_images(root, img_size, count, rng, mean, std)
     path = Path(spec)
     if path.is_dir():
@@ -236,17 +156,3 @@ def _seeded(seed: int) -> Iterator[None]:
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-
-
-def _main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(description='Write the digits as an image folder.')
-    parser.add_argument('root', nargs='?', default=DIGITS_ROOT, help='default: %(default)s')
-    with one_line_errors():
-        root = write_digits(parser.parse_args().root)
-        print(f'{root}: {DIGITS_TRAIN} training and {DIGITS_VAL} held-out images')
-
-
-if __name__ == '__main__':
-    _main()

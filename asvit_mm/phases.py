@@ -44,14 +44,17 @@ def read_schedule(schedule: Schedule, base_stride: int = BASE_STRIDE) -> tuple[P
         schedule: the name of a published one ('40-70', '80-140', '120-210', of 300 epochs, scaled to the
             run's length, at 4, 2 and 1 times the base stride), or dicts with ``end`` (an integer: epochs or
             iterations from the start; a float: a share of the run, the last one 1.0), ``stride`` (pixels
-            between two tokens) and, if not by the rule of the paper, ``dilation``.
+            between two tokens) and, if not by the rule of the paper, ``dilation``; or the same in one word
+            for a command line, 'stride@end,...': '16@0.25,8@0.5,4@1.0'.
         base_stride: pixels between two tokens of the full grid.
 
     Raises:
         InputError: a malformed schedule.
     """
     if isinstance(schedule, str):
-        return _published(schedule, base_stride)
+        if '@' not in schedule:
+            return _published(schedule, base_stride)
+        schedule = _written_out(schedule)
     if isinstance(schedule, Mapping) or not isinstance(schedule, Sequence) or not schedule:
         raise InputError(
             f'{_WHAT}: the phases are neither a list of dict(end=..., stride=...) nor one of '
@@ -119,13 +122,32 @@ def mean_cost(phases: Sequence[Phase], costs: Mapping[int, float], until: float)
 def _published(name: str, base_stride: int) -> tuple[Phase, ...]:
     if name not in PUBLISHED:
         raise InputError(
-            f'{_WHAT}: no schedule is called {name!r}: choose from {", ".join(PUBLISHED)}'
+            f'{_WHAT}: no schedule is called {name!r}: choose from {", ".join(PUBLISHED)}, or write it '
+            'as stride@end,...'
         )
     ends = (*PUBLISHED[name], PUBLISHED_LENGTH)
     return tuple(
         Phase(end / PUBLISHED_LENGTH, stride * base_stride // BASE_STRIDE)
         for end, stride in zip(ends, STRIDES, strict=True)
     )
+
+
+def _written_out(word: str) -> list[dict[str, int | float]]:
+    schedule = []
+    for part in word.split(','):
+        stride, _, end = part.partition('@')
+        try:
+            schedule.append({'end': _number(end), 'stride': int(stride)})
+        except ValueError:
+            raise InputError(
+                f'{_WHAT}: {part!r} in {word!r} is not stride@end: write 16@0.25 (a share of the run) or '
+                '16@75 (epochs or iterations)'
+            ) from None
+    return schedule
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.strip().isdecimal() else float(text)
 
 
 def _read_phase(fields: Any, where: str, before: Sequence[Phase]) -> Phase:

@@ -13,6 +13,9 @@ from .arch import NUM_STAGES
 from .errors import InputError
 
 BASE_STRIDE = 4
+# What a merging makes of an odd side of n tokens: (n + 1) / 2, padded; (n - 1) / 2, the last token left out;
+# or (n + 1) / 2 by a padding that makes n / 2 + 1 of an even side.
+MERGE_ROUNDINGS = ('up', 'down', 'over')
 
 
 def default_dilation(stride: int, kernel: int) -> int:
@@ -47,9 +50,21 @@ def check_multiple(stride: int, base: int) -> None:
         raise InputError(f'token stride {stride} is not a multiple of {base}')
 
 
-def fits_windows(size: int, stride: int, splits: Sequence[int]) -> bool:
+def check_merge_rounding(rounding: str) -> None:
+    """Refuse a rule that there is not.
+
+    Raises:
+        InputError: it is none of ``MERGE_ROUNDINGS``.
+    """
+    if rounding not in MERGE_ROUNDINGS:
+        raise InputError(
+            f'merge_rounding = {rounding!r} is not one of {", ".join(MERGE_ROUNDINGS)}'
+        )
+
+
+def fits_windows(size: int, stride: int, splits: Sequence[int], merge_rounding: str = 'up') -> bool:
     """Whether every stage keeps as many tokens a side as it has windows; so does the base stride anyway."""
-    sizes = stage_sizes(size, stride)
+    sizes = stage_sizes(size, stride, merge_rounding)
     return stride <= BASE_STRIDE or all(map(operator.ge, sizes, splits))
 
 
@@ -69,15 +84,18 @@ def embed_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[i
     return before, max(0, after)
 
 
-def merged(size: int) -> int:
-    """Tokens a side after a patch merging: ceil(size / 2)."""
-    return -(-size // 2)
+def merged(size: int, rounding: str = 'up') -> int:
+    """Tokens a side after a patch merging: ceil(size / 2), or as another of ``MERGE_ROUNDINGS`` says."""
+    return {'up': -(-size // 2), 'down': max(1, size // 2), 'over': size // 2 + 1}[rounding]
 
 
-def merge_padding(size: int, kernel: int) -> tuple[int, int]:
-    """Zeros (before, after) ``size`` tokens: (K-2)//2 and (K-1)//2, one more after an odd side."""
+def merge_padding(size: int, kernel: int, rounding: str = 'up') -> tuple[int, int]:
+    """Zeros (before, after) ``size`` tokens; below 0: tokens that are left out.
+
+    (K-2)//2 and (K-1)//2 where an even side is halved, one more after an odd side that is rounded up.
+    """
     before = (kernel - 2) // 2
-    after = (merged(size) - 1) * 2 + kernel - size - before
+    after = (merged(size, rounding) - 1) * 2 + kernel - size - before
     return before, after
 
 
@@ -91,11 +109,13 @@ def window_count(size: int, window: int) -> int:
     return -(-size // window)
 
 
-def stage_sizes(size: int, stride: int = BASE_STRIDE) -> tuple[int, ...]:
+def stage_sizes(
+    size: int, stride: int = BASE_STRIDE, merge_rounding: str = 'up'
+) -> tuple[int, ...]:
     """Tokens a side in each of the four stages for an image side of ``size`` pixels."""
     sizes = [embedded(size, stride)]
     while len(sizes) < NUM_STAGES:
-        sizes.append(merged(sizes[-1]))
+        sizes.append(merged(sizes[-1], merge_rounding))
     return tuple(sizes)
 
 

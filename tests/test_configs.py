@@ -14,14 +14,15 @@ from mmpretrain.structures import DataSample
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.data import DIGITS_MEAN, DIGITS_STD
+from asvit_mm.image_sets import IMAGE_SETS
 
 ROOT = Path(__file__).parents[1]
-LEAVES = sorted((ROOT / 'configs/asvit').glob('*.py')) + sorted(
-    (ROOT / 'configs/digits').glob('*.py')
+FOLDERS = [ROOT / 'configs' / name for name in ('asvit', 'digits', 'mnist5k')]
+LEAVES = [path for folder in FOLDERS for path in sorted(folder.glob('*.py'))]
+METAFILES = [folder / 'metafile.yml' for folder in FOLDERS]
+NAME = re.compile(
+    r'asvit-(seed|small|base|large)_(\d+xb128|b64)(-progressive)?_(in1k|digits|mnist5k)'
 )
-METAFILES = [ROOT / 'configs/asvit/metafile.yml', ROOT / 'configs/digits/metafile.yml']
-NAME = re.compile(r'asvit-(seed|small|base|large)_(\d+xb128|b64)(-progressive)?_(in1k|digits)')
 
 
 @pytest.fixture(scope='module', params=LEAVES, ids=lambda path: path.stem)
@@ -94,8 +95,11 @@ def test_recipes_agree_with_themselves(leaf: tuple[Path, Config]) -> None:
         augments = [augment.type for augment in cfg.model.train_cfg.augments]
         assert augments == ['Mixup', 'CutMix']
     else:
-        assert cfg.data_preprocessor.mean == [DIGITS_MEAN] * 3
-        assert cfg.data_preprocessor.std == [DIGITS_STD] * 3
+        images = IMAGE_SETS[match[4]]
+        assert cfg.data_preprocessor.mean == [images.mean] * 3
+        assert cfg.data_preprocessor.std == [images.std] * 3
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            assert loader.dataset.data_root == images.root
         assert cfg.param_scheduler[1].end == epochs
 
 

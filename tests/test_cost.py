@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from asvit_mm.arch import PRESETS, Architecture
 from asvit_mm.cost import count_macs, count_params, schedule_share, stage_macs, token_grids
 from asvit_mm.models import AsViT
+from asvit_mm.tokens import MERGE_ROUNDINGS
 from tests.golden import ENTRIES
 from tests.test_arch import architectures
 
@@ -58,15 +59,24 @@ def test_parameters_equal_the_built_models(arch, in_channels, img_size, pos, out
     st.tuples(st.integers(16, 300), st.integers(16, 300)),
     st.sampled_from([4, 8, 12, 16]),
     st.one_of(st.none(), st.tuples(*[st.integers(2, 16)] * 4)),
+    st.sampled_from(MERGE_ROUNDINGS),
 )
-def test_multiply_adds_equal_torchs_counter(arch, img_size, stride, window_size):
+def test_multiply_adds_equal_torchs_counter(arch, img_size, stride, window_size, rounding):
     """torch counts two FLOPs a multiply-add, and sees attention in its explicit form only."""
     with torch.device('meta'):
-        model = AsViT(arch, token_stride=stride, window_size=window_size, use_abs_pos_embed=False)
+        model = AsViT(
+            arch,
+            token_stride=stride,
+            window_size=window_size,
+            merge_rounding=rounding,
+            use_abs_pos_embed=False,
+        )
         image = torch.empty(1, 3, *img_size)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(image)
-    counted = count_macs(arch, img_size, token_stride=stride, window_size=window_size)
+    counted = count_macs(
+        arch, img_size, token_stride=stride, window_size=window_size, merge_rounding=rounding
+    )
     assert 2 * counted == pytest.approx(counter.get_total_flops(), rel=0.005)
 
 

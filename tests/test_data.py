@@ -1,6 +1,5 @@
-"""The digits as a folder, and images from every kind of source."""
+"""Images from every kind of source."""
 
-import hashlib
 import random
 from pathlib import Path
 
@@ -8,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from asvit_mm import data
-from asvit_mm.data import load_images, write_digits
+from asvit_mm.data import load_images
 from asvit_mm.errors import InputError
+from asvit_mm.image_sets import DIGITS, write_image_set
 
 CONFIG = """
 default_scope = 'mmpretrain'
@@ -36,45 +35,7 @@ train_dataloader = dict(
 
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_digits(tmp_path_factory.mktemp('data') / 'digits')
-
-
-def test_digits_are_scikit_learns_in_a_fixed_stratified_split(digits: Path) -> None:
-    source = load_digits()
-    seen = {}
-    for split in ('train', 'val'):
-        for file in (digits / split).glob('*/*.png'):
-            index = int(file.stem)
-            pixels = np.asarray(Image.open(file))
-            np.testing.assert_array_equal(pixels, np.rint(source.images[index] * 255 / 16))
-            assert int(file.parent.name) == source.target[index]
-            seen[index] = split
-    assert len(seen) == 1797
-    val = sorted(index for index, split in seen.items() if split == 'val')
-    assert len(val) == data.DIGITS_VAL
-    counts = np.bincount(source.target[val])
-    np.testing.assert_allclose(counts, np.bincount(source.target) * 360 / 1797, atol=1)
-    # Figures measured on it compare only as long as the split stays this one.
-    assert hashlib.sha256(str(val).encode()).hexdigest()[:16] == '9f682b80f7670c11'
-
-
-def test_digits_mean_and_deviation_are_those_of_the_training_images(digits: Path) -> None:
-    pixels = np.stack([np.asarray(Image.open(f)) for f in (digits / 'train').glob('*/*.png')])
-    assert pixels.mean() == pytest.approx(data.DIGITS_MEAN, abs=0.05)
-    assert pixels.std() == pytest.approx(data.DIGITS_STD, abs=0.05)
-
-
-def test_complete_digits_are_left_alone(digits: Path) -> None:
-    before = {f: f.stat().st_mtime_ns for f in digits.rglob('*.png')}
-    assert write_digits(digits) == digits
-    assert before == {f: f.stat().st_mtime_ns for f in digits.rglob('*.png')}
-
-
-def test_digits_refuse_a_folder_with_something_else(tmp_path: Path) -> None:
-    (tmp_path / 'notes.txt').write_text('mine')
-    with pytest.raises(InputError, match='not the complete digits folder'):
-        write_digits(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ['notes.txt']
+    return write_image_set(DIGITS, tmp_path_factory.mktemp('data') / 'digits')
 
 
 def test_noise_is_standard_normal_and_decided_by_the_seed() -> None:

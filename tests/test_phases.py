@@ -48,6 +48,21 @@ def test_against_a_walk_through_the_run(ends, data):
     assert mean_cost(phases, costs, until) == pytest.approx(expected)
 
 
+def test_schedule_in_one_word():
+    assert read_schedule('16@8,4@60') == (Phase(8, 16), Phase(60, 4))
+    assert read_schedule('16@0.25, 12@.5, 4@1.0') == (
+        Phase(0.25, 16),
+        Phase(0.5, 12),
+        Phase(1.0, 4),
+    )
+
+
+@pytest.mark.parametrize('word', ['16@', '@60', '16@8,4', '8@half,4@1.0', '16@8@9', '16@nan,4@1.0'])
+def test_malformed_word_is_refused(word):
+    with pytest.raises(InputError, match='progressive tokenization: '):
+        read_schedule(word)
+
+
 @given(schedules, st.integers(1, 1000))
 def test_shares_of_a_run(ends, length):
     schedule = [dict(end=end / ends[-1], stride=8) for end in ends]

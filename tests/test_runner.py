@@ -12,8 +12,8 @@ from mmpretrain.registry import MODELS
 
 from asvit_mm import runner
 from asvit_mm.config import check_data, load_config
-from asvit_mm.data import write_digits
 from asvit_mm.errors import InputError
+from asvit_mm.image_sets import DIGITS, write_image_set
 
 ROOT = Path(__file__).parents[1]
 LEAF = ROOT / 'configs/digits/asvit-seed_b64-progressive_digits.py'
@@ -78,7 +78,7 @@ def test_missing_data_names_path_field_and_remedy(here: Path) -> None:
     _one_line(
         lambda: runner.train(_arguments()),
         r"'data/digits' \(train_dataloader.dataset.data_root\) does not exist: "
-        '.*python -m asvit_mm.data data/digits',
+        '.*python -m asvit_mm.image_sets digits data/digits',
     )
     imagenet = ROOT / 'configs/asvit/asvit-small_8xb128_in1k.py'
     _one_line(
@@ -109,7 +109,7 @@ def test_empty_and_wrapped_data_are_seen_and_storage_addresses_left_alone(here: 
 
 
 def test_checkpoints_that_are_missing_truncated_or_of_something_else(here: Path) -> None:
-    write_digits('data/digits')
+    write_image_set(DIGITS, 'data/digits')
     _one_line(
         lambda: runner.test(_arguments(checkpoint='absent.pth')), "'absent.pth' does not exist"
     )
@@ -133,7 +133,7 @@ def test_checkpoints_that_are_missing_truncated_or_of_something_else(here: Path)
 
 
 def test_checkpoints_that_the_model_cannot_go_on_from(here: Path) -> None:
-    write_digits('data/digits')
+    write_image_set(DIGITS, 'data/digits')
     own = MODELS.build(load_config(LEAF).model).state_dict()
     meta = {'epoch': 1, 'iter': 23}
     torch.save({'state_dict': {'weight': torch.zeros(3)}, 'meta': meta}, 'other.pth')
@@ -157,7 +157,7 @@ def test_checkpoints_that_the_model_cannot_go_on_from(here: Path) -> None:
 
 
 def test_folders_that_cannot_be_made(here: Path) -> None:
-    write_digits('data/digits')
+    write_image_set(DIGITS, 'data/digits')
     (here / 'file').touch()
     model = MODELS.build(load_config(LEAF).model)
     torch.save({'state_dict': model.state_dict()}, 'x.pth')
@@ -171,7 +171,7 @@ def test_folders_that_cannot_be_made(here: Path) -> None:
 
 
 def test_metrics_of_every_kind_are_written(here: Path) -> None:
-    write_digits('data/digits')
+    write_image_set(DIGITS, 'data/digits')
     model = MODELS.build(load_config(LEAF).model)
     torch.save({'state_dict': model.state_dict()}, 'x.pth')
     (here / 'config.py').write_text(

@@ -26,6 +26,18 @@ def test_merging_halves_and_rounds_up(size, kernel):
     assert slow_outputs(size, padding, kernel, 2) == tokens.merged(size) == (size + 1) // 2
 
 
+@given(st.integers(1, 100), st.sampled_from([2, 3, 4]))
+def test_other_roundings_of_merging(size, kernel):
+    for rounding, expected in (('down', max(1, size // 2)), ('over', size // 2 + 1)):
+        padding = tokens.merge_padding(size, kernel, rounding)
+        assert tokens.merged(size, rounding) == expected
+        assert slow_outputs(size, padding, kernel, 2) == expected
+        # The first patch lies as in the rule that golden figures hold.
+        assert padding[0] == tokens.merge_padding(size, kernel)[0]
+    assert tokens.stage_sizes(224, 16, 'down') == (14, 7, 3, 1)
+    assert tokens.stage_sizes(224, 16, 'over') == (14, 8, 5, 3)
+
+
 @pytest.mark.parametrize('kernel', [4, 5, 6, 7, 8])
 def test_published_embedding_padding(kernel):
     assert tokens.embed_padding(224, kernel, 4, 1) == ((kernel - 4) // 2, (kernel - 4 + 1) // 2)

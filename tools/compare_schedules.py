@@ -23,7 +23,8 @@ def parse_args() -> argparse.Namespace:
         '--schedules',
         nargs='+',
         default=['40-70', '80-140', '120-210'],
-        help='names of published schedules, beside training without one (default: all)',
+        help='published ones by name, or stride@end,... (shares of the run), e.g. 16@0.25,8@0.5,4@1.0; '
+        'beside training without one (default: the published ones)',
     )
     parser.add_argument(
         '--seeds', type=int, default=3, help=f'trainings with each, from --seed on {shown}'
@@ -35,6 +36,13 @@ def parse_args() -> argparse.Namespace:
         default=0,
         help=f'processes that load the images of a training; 0: the one that trains {shown}',
     )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='merged into the config of every training',
+    )
     add_study_arguments(parser, data='digits', data_help=TRAINING_DATA_HELP)
     return parser.parse_args()
 
@@ -45,7 +53,8 @@ def main() -> None:
     with one_line_errors():
         from asvit_mm.jobs.schedules import SchedulesSettings, run_schedules
 
-        run_schedules(SchedulesSettings(**{**vars(args), 'schedules': tuple(args.schedules)}))
+        lists = {name: tuple(getattr(args, name)) for name in ('schedules', 'cfg_options')}
+        run_schedules(SchedulesSettings(**{**vars(args), **lists}))
 
 
 if __name__ == '__main__':

@@ -140,7 +140,7 @@ def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
             'index': index,
             **folder.study['architectures'][index],
             'measures': scores,
-            'trained': trained,
+            'trained': trained.figures,
             'seconds': {'measures': measuring, 'training': training},
         }
 

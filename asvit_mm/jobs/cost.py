@@ -51,7 +51,7 @@ def run_costs(
     cfg = load_config(config, options)
     require(cfg, ['model', 'train_cfg'], 'the cost of its phases')
     check_codebase(cfg)
-    backbone = _build_backbone(cfg)
+    backbone = build_tokenized(cfg)
     unit, length = _length(cfg)
     own = [hook['phases'] for hook in cfg.get('custom_hooks') or () if _is_ours(hook)]
     schedules = {**({OWN: own[0]} if own else {}), **{name: name for name in PUBLISHED}}
@@ -71,14 +71,19 @@ def run_costs(
     return result
 
 
-def _build_backbone(cfg: Config) -> Any:
+def build_tokenized(cfg: Config) -> Any:
+    """The backbone of a config, as :class:`~asvit_mm.models.TokenizedBackbone`.
+
+    Raises:
+        InputError: it cannot be built, or its tokens cannot be changed.
+    """
     scope = cfg.get('default_scope') or 'mmengine'
     with DefaultScope.overwrite_default_scope(scope):
         try:
             backbone = MODELS.build(cfg.model.backbone)
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
-                f'the model of {cfg.filename} has no backbone that can be built: {error}'
+                f'the model of {cfg.filename or "the config"} has no backbone that can be built: {error}'
             ) from None
     if not isinstance(backbone, TokenizedBackbone):
         raise InputError(
@@ -138,7 +143,7 @@ def _dilation(backbone: Any, phase: Phase) -> int:
 def _print(result: Mapping[str, Any]) -> None:
     height, width = result['img_size']
     console = Console(highlight=False)
-    console = Console(highlight=False, width=max(TABLE_WIDTH, console.width))
+    console.width = max(TABLE_WIDTH, console.width)
     print(
         f'{result["config"]}: {result["length"]} {result["unit"]}s at {height}x{width} pixels, backbone '
         f'{format_count(result["macs"])} multiply-adds an image at the full grid'

@@ -1,27 +1,32 @@
 """Schedules of progressive tokenization compared: one architecture trained with each, from several seeds."""
 
-import time
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
 
-from ..arch import Architecture, as_architecture
+from ..arch import as_architecture
+from ..config import merge_options
 from ..distributed import wait_for_all
 from ..errors import InputError
 from ..files import atomic_write_json, atomic_write_text
-from ..models import AsViT
 from ..phases import PUBLISHED, mean_cost, phases_of_run, read_schedule
-from ..study import StudyFolder, train_and_test, training_config
+from ..runner import parse_options
+from ..study import StudyFolder, train_and_test, training_config, with_validation
 from ..study.schedules import FULL, schedules_report, summarise_schedules
-from ..writing import DataSource, describe_data
+from ..writing import describe_data
 from ..writing.configs import TOKEN_HOOK
 from ..writing.recipes import recipe
+from ..writing.schedules_plots import plot_schedules
+from .cost import build_tokenized
 from .resume import resumable
 from .screen import print_summary
 from .setup import check_at_least, find_device, relative
 from .studies import StudySettings, complete_records, open_study, study_command, take_share
+
+CURVES = 'curves.png'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +35,11 @@ class SchedulesSettings(StudySettings):
 
     Args:
         arch: the architecture that is trained: a preset, or a string.
-        schedules: names of published schedules, beside training without one.
+        schedules: names of published schedules or 'stride@end,...', beside training without one.
         seeds: trainings with each schedule, from ``seed`` on.
         epochs: of each; None: those of the data's recipe.
         workers: processes that load the images of one training.
+        cfg_options: KEY=VALUE, merged into the config of every training.
 
     Raises:
         InputError: a value out of range, or no such schedule.
@@ -45,6 +51,7 @@ class SchedulesSettings(StudySettings):
     seeds: int = 3
     epochs: int | None = None
     workers: int = 0
+    cfg_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,6 +61,7 @@ class SchedulesSettings(StudySettings):
             check_at_least('--epochs', self.epochs, 1)
         for name in self.schedules:
             read_schedule(str(name))
+        parse_options(self.cfg_options)
 
     def decisive(self, epochs: int) -> dict[str, Any]:
         """What decides the records, as plain data; a resumed study must have the same."""
@@ -68,6 +76,7 @@ class SchedulesSettings(StudySettings):
             'threads': self.threads,
             'device': find_device(self.device).type,
             'workers': self.workers,
+            'cfg_options': list(self.cfg_options),
         }
 
 
@@ -90,8 +99,14 @@ def run_schedules(settings: SchedulesSettings) -> dict[str, Any] | None:
     arch = as_architecture(settings.arch)
     epochs = recipe(data).run_length if settings.epochs is None else settings.epochs
     names = (FULL, *dict.fromkeys(settings.schedules))
-    saved = {name: saved_percent(arch, data, name, epochs) for name in names}
-    training_config(arch, data, epochs=epochs)  # fails now or never
+
+    def config(schedule: str, seed: int) -> Config:
+        plain = training_config(arch, data, epochs=epochs, seed=seed, workers=settings.workers)
+        merge_options(plain, parse_options(settings.cfg_options), 'what is trained')
+        return with_schedule(with_validation(plain), schedule)
+
+    # What does not fit fails here, before anything is trained.
+    saved = {name: saved_percent(config(FULL, settings.seed), name, epochs) for name in names}
     study = {
         'settings': settings.decisive(epochs),
         'versions': settings.versions(),
@@ -106,18 +121,20 @@ def run_schedules(settings: SchedulesSettings) -> dict[str, Any] | None:
 
     def complete(index: int) -> dict[str, Any]:
         one = folder.study['architectures'][index]
-        cfg = schedule_config(arch, data, one['schedule'], epochs, one['seed'], settings.workers)
-        begin = time.perf_counter()
         trained = train_and_test(
-            cfg, folder.training(index), folder.log(index), device, f'schedule-{index:03d}'
+            config(one['schedule'], one['seed']),
+            folder.training(index),
+            folder.log(index),
+            device,
+            f'schedule-{index:03d}',
         )
-        seconds = round(time.perf_counter() - begin, 3)
         return {
             'index': index,
             **one,
             'saved': saved[one['schedule']],
-            'trained': trained,
-            'seconds': seconds,
+            'trained': trained.figures,
+            'curve': trained.curve,
+            'seconds': round(trained.seconds, 3),
         }
 
     decisive = settings.decisive(epochs)
@@ -133,35 +150,34 @@ def run_schedules(settings: SchedulesSettings) -> dict[str, Any] | None:
     return _report(folder, command) if share.rank == 0 else None
 
 
-def schedule_config(
-    arch: Architecture, data: DataSource, schedule: str, epochs: int, seed: int, workers: int = 0
-) -> Config:
-    """The config of one training: that of a study, and the hook with the schedule."""
-    cfg = training_config(arch, data, epochs=epochs, seed=seed, workers=workers)
+def with_schedule(cfg: Config, schedule: str) -> Config:
+    """``cfg`` with the hook that trains by the schedule; as it is for training without one."""
+    cfg = copy.deepcopy(cfg)
     if schedule != FULL:
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type=TOKEN_HOOK, phases=schedule)]
     return cfg
 
 
-def saved_percent(arch: Architecture, data: DataSource, schedule: str, epochs: int) -> float:
+def saved_percent(cfg: Config, schedule: str, epochs: int) -> float:
     """Multiply-adds of training, backbone, that a schedule saves, in per cent.
 
     Raises:
-        InputError: the schedule does not fit the run or the architecture.
+        InputError: the backbone cannot be built, or the schedule does not fit the run or the backbone.
     """
     if schedule == FULL:
         return 0.0
-    backbone = AsViT(arch, data.img_size)
+    backbone = build_tokenized(cfg)
     phases = phases_of_run(read_schedule(schedule), epochs)
     for phase in phases:
         try:
             backbone.check_token_stride(phase.stride)
         except InputError as error:
             raise InputError(f'schedule {schedule}: {error}: leave it out') from None
+    base = backbone.base_token_stride
     macs = {
-        stride: float(backbone.count_macs(stride)) for stride in (4, *(p.stride for p in phases))
+        stride: float(backbone.count_macs(stride)) for stride in (base, *(p.stride for p in phases))
     }
-    return 100 - 100 * mean_cost(phases, macs, epochs) / macs[4]
+    return 100 - 100 * mean_cost(phases, macs, epochs) / macs[base]
 
 
 def _describe(record: Mapping[str, Any]) -> str:
@@ -173,13 +189,14 @@ def _describe(record: Mapping[str, Any]) -> str:
 
 def _report(folder: StudyFolder, command: str) -> dict[str, Any]:
     summary = summarise_schedules(folder.study, folder.read_all())
-    text = atomic_write_text(folder.path / 'report.md', schedules_report(summary, command))
+    text = atomic_write_text(folder.path / 'report.md', schedules_report(summary, command, CURVES))
     # Last: that it is there says that the study is complete.
+    picture = plot_schedules(summary, folder.path / CURVES)
     result = atomic_write_json(folder.path / 'report.json', summary)
     rows = {
         row['schedule']: f'top-1 {row["top1"]["mean"]:.2f} % ({row["difference"]["mean"]:+.2f}), '
         f'{row["saved"]:.1f} % of the multiply-adds and {row["time_saved"]["mean"]:.1f} % of the time saved'
         for row in summary['schedules']
     }
-    print_summary({**rows, 'written': ', '.join(map(relative, (result, text)))})
+    print_summary({**rows, 'written': ', '.join(map(relative, (result, text, picture)))})
     return summary

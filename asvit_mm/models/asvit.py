@@ -29,6 +29,7 @@ from ..tokens import (
     BASE_STRIDE,
     as_pair,
     as_window_sizes,
+    check_merge_rounding,
     check_multiple,
     check_token_stride,
     embedded,
@@ -90,6 +91,8 @@ class AsViT(BaseModule):
         token_stride: pixels between two tokens of the first stage (see ``set_token_stride``).
         window_size: tokens a side of a window in all stages or in each; None: (token grid / split),
             so that windows grow with the image.
+        merge_rounding: what patch merging makes of an odd side of tokens, as coarse grids have: one of
+            ``asvit_mm.tokens.MERGE_ROUNDINGS``.
         with_cp: activation checkpointing of every block, which trades time for memory in training.
         frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages.
         norm_cfg: every norm's config; None for identities (the length distortion's network).
@@ -115,6 +118,7 @@ class AsViT(BaseModule):
         use_abs_pos_embed: bool = True,
         token_stride: int = 4,
         window_size: int | Sequence[int | None] | None = None,
+        merge_rounding: str = 'up',
         with_cp: bool = False,
         frozen_stages: int = -1,
         norm_cfg: dict[str, Any] | None = dict(type='LN'),  # noqa: B006 (never changed; the ecosystem's form)
@@ -129,6 +133,8 @@ class AsViT(BaseModule):
         self.window_sizes = window_sizes = as_window_sizes(window_size)
         self.img_size = height, width = as_pair(img_size)
         self.in_channels = in_channels
+        check_merge_rounding(merge_rounding)
+        self.merge_rounding = merge_rounding
         widths = arch.widths
 
         self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
@@ -147,7 +153,9 @@ class AsViT(BaseModule):
             merging = (
                 nn.Identity()
                 if i == 0
-                else PatchMerging(widths[i - 1], widths[i], arch.kernels[i], norm_cfg)
+                else PatchMerging(
+                    widths[i - 1], widths[i], arch.kernels[i], norm_cfg, merge_rounding
+                )
             )
             blocks = [
                 Block(
@@ -213,16 +221,17 @@ class AsViT(BaseModule):
         check_multiple(stride, BASE_STRIDE)
         if self.window_sizes == (None,) * NUM_STAGES:
             for side in self.img_size:
-                if not fits_windows(side, stride, self.architecture.splits):
+                if not fits_windows(side, stride, self.architecture.splits, self.merge_rounding):
+                    sizes = stage_sizes(side, stride, self.merge_rounding)
                     raise InputError(
                         f'token stride {stride} is too coarse for {side} pixels: fewer tokens a side '
-                        f'({", ".join(map(str, stage_sizes(side, stride)))} in the stages) than windows '
+                        f'({", ".join(map(str, sizes))} in the stages) than windows '
                         f'({", ".join(map(str, self.architecture.splits))})'
                     )
 
     def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
         """(height, width) of the stages' grids of tokens for images of ``img_size``."""
-        return token_grids(self.img_size, stride)
+        return token_grids(self.img_size, stride, self.merge_rounding)
 
     def count_macs(self, stride: int) -> int:
         """Multiply-adds of the backbone for one image of ``img_size``; see :mod:`asvit_mm.cost`."""
@@ -232,6 +241,7 @@ class AsViT(BaseModule):
             in_channels=self.in_channels,
             token_stride=stride,
             window_size=self.window_sizes,
+            merge_rounding=self.merge_rounding,
         )
 
     def embed(self, x: Tensor) -> Tensor:

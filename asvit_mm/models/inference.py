@@ -117,12 +117,13 @@ class PackedMerging(nn.Module):
         super().__init__()
         assert isinstance(merging.norm, nn.LayerNorm)
         self.kernel, self.eps = merging.kernel, merging.norm.eps
+        self.rounding = merging.rounding
         filters, self.bias = merging_filters(merging.norm, merging.reduction.weight, merging.kernel)
         filters = filters.contiguous()
         self.packed = torch.ops.mkldnn._reorder_convolution_weight(filters, stride=[2, 2])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_for_merging(x, self.kernel)
+        x = pad_for_merging(x, self.kernel, self.rounding)
         products = torch.ops.mkldnn._convolution_pointwise(
             x.permute(0, 3, 1, 2), self.packed, None, [0, 0], [2, 2], [1, 1], 1, 'none', [], ''
         ).permute(0, 2, 3, 1)

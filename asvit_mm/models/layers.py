@@ -68,7 +68,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Tokens (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), out_width).
+    """Tokens (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), out_width); see ``tokens.MERGE_ROUNDINGS``.
 
     Patches of kernel x kernel tokens at stride 2, channel-major as ``torch.nn.Unfold`` orders them,
     then a norm over kernel * kernel * C and a linear layer without bias. Where no gradient is wanted
@@ -76,15 +76,20 @@ class PatchMerging(nn.Module):
     """
 
     def __init__(
-        self, width: int, out_width: int, kernel: int, norm_cfg: dict[str, Any] | None
+        self,
+        width: int,
+        out_width: int,
+        kernel: int,
+        norm_cfg: dict[str, Any] | None,
+        rounding: str = 'up',
     ) -> None:
         super().__init__()
-        self.kernel = kernel
+        self.kernel, self.rounding = kernel, rounding
         self.norm = build_norm(norm_cfg, kernel * kernel * width)
         self.reduction = Linear(kernel * kernel * width, out_width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_for_merging(x, self.kernel)
+        x = pad_for_merging(x, self.kernel, self.rounding)
         plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
         if self.can_convolve and not plain:
             norm = self.norm
@@ -113,10 +118,10 @@ class PatchMerging(nn.Module):
         )
 
 
-def pad_for_merging(x: Tensor, kernel: int) -> Tensor:
+def pad_for_merging(x: Tensor, kernel: int, rounding: str = 'up') -> Tensor:
     """Zeros around tokens (B, H, W, C), such that patches of ``kernel`` tokens at stride 2 tile them."""
-    top, bottom = merge_padding(x.shape[1], kernel)
-    left, right = merge_padding(x.shape[2], kernel)
+    top, bottom = merge_padding(x.shape[1], kernel, rounding)
+    left, right = merge_padding(x.shape[2], kernel, rounding)
     return F.pad(x, (0, 0, left, right, top, bottom))
 
 

@@ -18,7 +18,7 @@ from .standing import (
     summarise_standing,
 )
 from .statistics import Correlation, correlate
-from .training import train_and_test, training_config
+from .training import train_and_test, training_config, with_validation
 
 __all__ = [
     'TABLE_WIDTH',
@@ -41,4 +41,5 @@ __all__ = [
     'summarise_standing',
     'train_and_test',
     'training_config',
+    'with_validation',
 ]

@@ -11,7 +11,9 @@ from ..files import atomic_write_json
 from ..identity import first_difference, read_object
 
 FORMAT = 1
-REPORTS = ('report.json', 'report.md', 'scatter.png', 'repeats.png', 'comparison.png')
+REPORTS = (
+    'report.json', 'report.md', 'scatter.png', 'repeats.png', 'comparison.png', 'curves.png',
+)  # fmt: skip
 FOLDERS = ('records', 'logs', 'training', 'searches')
 ANOTHER = 'give --overwrite, or another --work-dir'
 

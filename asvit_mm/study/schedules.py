@@ -21,16 +21,15 @@ def summarise_schedules(
     Args:
         study: settings, versions and architectures.
         records: of all trainings: ``schedule`` ('full' is without), ``seed``, ``saved`` (per cent of the
-            multiply-adds of training), ``trained`` (top1) and ``seconds``.
+            multiply-adds of training), ``trained`` (top1), ``curve`` (top1 after every epoch), ``seconds``.
 
     Returns:
         Plain data. ``schedules``: for each its name, ``saved``, and means and standard deviations (n - 1 in
         the denominator) over the seeds of ``top1``, of ``difference`` to the full training of the same
-        seed (points), of ``seconds`` and of ``time_saved`` (per cent of the mean time of full training);
+        seed (points), of ``seconds`` and of ``time_saved`` (per cent of the full training of the same seed);
         ``study`` and ``records`` as they were given.
     """
     full = {record['seed']: record for record in records if record['schedule'] == FULL}
-    mean_time = float(np.mean([record['seconds'] for record in full.values()]))
     names = list(dict.fromkeys(record['schedule'] for record in records))
     rows = []
     for name in names:
@@ -48,7 +47,7 @@ def summarise_schedules(
                 'difference': _mean_and_std(differences),
                 'seconds': _mean_and_std([record['seconds'] for record in mine]),
                 'time_saved': _mean_and_std(
-                    [100 - 100 * record['seconds'] / mean_time for record in mine]
+                    [100 - 100 * r['seconds'] / full[r['seed']]['seconds'] for r in mine]
                 ),
             }
         )
@@ -60,8 +59,8 @@ def summarise_schedules(
     }
 
 
-def schedules_report(summary: Mapping[str, Any], command: str) -> str:
-    """The comparison as a Markdown page: what was done, the table, how to read it."""
+def schedules_report(summary: Mapping[str, Any], command: str, picture: str) -> str:
+    """The comparison as a Markdown page: what was done, the table, how to read it, the picture."""
     settings = summary['study']['settings']
     arch = summary['study']['architectures'][0]['arch'].replace('|', '\\|')
     seeds = settings['seeds']
@@ -95,8 +94,10 @@ def schedules_report(summary: Mapping[str, Any], command: str) -> str:
         '- Mean ± standard deviation over the seeds.',
         '- top-1: of the validation set at the full token grid, with the last weights. Against full: points, '
         'to the training of the same seed without a schedule.',
-        '- Multiply-adds are counted, of the backbone; seconds are of training and one test, while '
-        'other trainings may have been at work.',
+        '- Multiply-adds are counted, of the backbone; seconds are of the training iterations, images '
+        'loaded within them, while another process may have been at work.',
+        '',
+        f'![Accuracy against the epoch]({picture})',
     ]
     return '\n'.join(lines) + '\n'
 

@@ -1,10 +1,11 @@
 """One architecture trained on a fixed budget and tested, through MMEngine's Runner."""
 
+import copy
 import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -83,6 +84,15 @@ def training_config(
     return cfg
 
 
+def with_validation(cfg: Config) -> Config:
+    """``cfg`` of :func:`training_config` with a validation after every epoch, on the images of the test."""
+    cfg = copy.deepcopy(cfg)
+    cfg.val_dataloader, cfg.val_evaluator = cfg.test_dataloader, cfg.test_evaluator
+    cfg.val_cfg = dict()
+    cfg.train_cfg.val_interval = 1
+    return cfg
+
+
 def shortened(
     schedule: Sequence[Mapping[str, Any]], before: int, after: int
 ) -> list[dict[str, Any]]:
@@ -112,20 +122,31 @@ def shortened(
     return result
 
 
+class Trained(NamedTuple):
+    """What came of a training.
+
+    Attributes:
+        figures: top1: in per cent, of the validation set; val_loss: mean cross-entropy there, in nats;
+            train_loss: mean of the recipe's loss over the last epoch. None where a loss is not finite.
+        curve: top1 of every validation on the way, if the config has any.
+        seconds: of all iterations, the loading of their images included, validation not.
+    """
+
+    figures: dict[str, float | None]
+    curve: list[float]
+    seconds: float
+
+
 def train_and_test(
     cfg: Config, folder: Path, log: Path, device: torch.device, name: str
-) -> dict[str, float | None]:
+) -> Trained:
     """Train ``cfg``, then test the last weights.
 
     Args:
-        cfg: of :func:`training_config`.
+        cfg: of :func:`training_config`, or of :func:`with_validation`.
         folder: for what the Runner writes; emptied before, removed after.
         log: file of the Runner's log, which is not printed; replaced.
         name: of the run, to tell its log and its counts from another's in this process.
-
-    Returns:
-        top1: in per cent, of the validation set; val_loss: mean cross-entropy there, in nats;
-        train_loss: mean of the recipe's loss over the last epoch. None where a loss is not finite.
     """
     shutil.rmtree(folder, ignore_errors=True)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -135,8 +156,11 @@ def train_and_test(
     try:
         runner.model.to(device)
         runner.train()
-        losses = runner.message_hub.get_scalar('train/loss')
-        train_loss = float(losses.mean(len(runner.train_dataloader)))
+        scalars = runner.message_hub.log_scalars
+        train_loss = float(scalars['train/loss'].mean(len(runner.train_dataloader)))
+        seconds = float(scalars['train/time'].data[0].sum())
+        validations = scalars.get('val/accuracy/top1')
+        curve = [] if validations is None else validations.data[0].tolist()
         runner.test_evaluator.metrics.append(CrossEntropy())
         metrics = runner.test()
     finally:
@@ -147,7 +171,8 @@ def train_and_test(
         'val_loss': float(metrics['cross_entropy/mean']),
         'train_loss': train_loss,
     }
-    return {key: value if math.isfinite(value) else None for key, value in found.items()}
+    figures = {key: value if math.isfinite(value) else None for key, value in found.items()}
+    return Trained(figures, curve, seconds)
 
 
 class CrossEntropy(BaseMetric):

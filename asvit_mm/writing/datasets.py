@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..config import load_config
-from ..data import DIGITS_ROOT
 from ..errors import InputError
+from ..image_sets import DIGITS
 
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 IMAGENET_CLASSES = 1000
@@ -55,7 +55,7 @@ def describe_data(spec: str, img_size: int) -> DataSource:
         InputError: nothing of the kind at ``spec``, or a config without a number of classes.
     """
     if spec == 'digits':
-        return DataSource('digits', 'digits', 10, img_size, spec, DIGITS_ROOT, 'train', 'val')
+        return DataSource('digits', 'digits', 10, img_size, spec, DIGITS.root, 'train', 'val')
     if spec == 'noise':
         return _imagenet(spec, 'measured on noise')
     path = Path(spec)

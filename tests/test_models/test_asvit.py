@@ -219,6 +219,19 @@ def test_token_stride_changes_the_grid_and_nothing_else():
         assert torch.equal(value, state[key])
 
 
+@pytest.mark.parametrize('rounding', ['up', 'down', 'over'])
+def test_rounding_of_odd_grids(rounding):
+    """One set of weights for every rule; the maps have the sizes that are counted."""
+    arch = '8,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16'
+    model = AsViT(arch, 56, out_indices=(0, 1, 2, 3), merge_rounding=rounding).eval()
+    model.load_state_dict(AsViT(arch, 56, out_indices=(0, 1, 2, 3)).state_dict())
+    for stride in (16, 8, 4):
+        model.set_token_stride(stride)
+        with torch.no_grad():
+            maps = model(images(1, 3, 56, 56))
+        assert tuple(tuple(one.shape[2:]) for one in maps) == model.token_grids(stride)
+
+
 def test_position_embedding_of_another_size_is_resampled_when_loaded():
     small, large = AsViT(TINY, img_size=64), AsViT(TINY, img_size=(96, 128))
     assert large.pos_embed.shape == (1, 24, 32, 16)
@@ -330,6 +343,7 @@ def test_pretrained_weights_load_through_init_cfg(tmp_path):
         (dict(window_size=(7, 7)), 'window_size'),
         (dict(window_size=0), 'window_size'),
         (dict(token_stride=2), 'token stride 2'),
+        (dict(merge_rounding='near'), "merge_rounding = 'near'"),
         (dict(in_channels=0), 'in_channels = 0'),
         (dict(drop_rate=2), 'drop_rate = 2'),
         (dict(drop_path_rate=1.5), 'drop_path_rate = 1.5'),

@@ -24,9 +24,10 @@ def relative_error(value, exact):
 
 @pytest.mark.parametrize('kernel', [2, 3, 4])
 @pytest.mark.parametrize('size', [(8, 8), (7, 9), (1, 2)])
-def test_merging_by_convolution_is_the_norm_and_the_linear_layer(kernel, size):
+@pytest.mark.parametrize('rounding', ['up', 'down', 'over'])
+def test_merging_by_convolution_is_the_norm_and_the_linear_layer(kernel, size, rounding):
     torch.manual_seed(0)
-    merging = changed(PatchMerging(6, 10, kernel, LN)).double()
+    merging = changed(PatchMerging(6, 10, kernel, LN, rounding)).double()
     x = 3 + torch.randn(2, *size, 6, dtype=torch.float64)
     plain = merging(x)
     with torch.no_grad():

@@ -4,10 +4,16 @@ import pytest
 import torch
 
 from asvit_mm.arch import SEARCH_SPACE, Architecture
-from asvit_mm.data import write_digits
 from asvit_mm.errors import InputError
+from asvit_mm.image_sets import DIGITS, write_image_set
 from asvit_mm.models import AsViT
-from asvit_mm.study.training import CrossEntropy, shortened, train_and_test, training_config
+from asvit_mm.study.training import (
+    CrossEntropy,
+    shortened,
+    train_and_test,
+    training_config,
+    with_validation,
+)
 from asvit_mm.writing import describe_data
 
 ARCH = Architecture.parse('4,2,2|2,1,2|2,1,2|2,1,2|16')
@@ -16,7 +22,7 @@ ARCH = Architecture.parse('4,2,2|2,1,2|2,1,2|2,1,2|16')
 @pytest.fixture
 def digits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_digits()
+    write_image_set(DIGITS)
     return describe_data('digits', 16)
 
 
@@ -78,13 +84,28 @@ def test_train_and_test_twice_alike_and_quietly(digits, tmp_path, capsys):
         assert 'Epoch(train)' in log.read_text() or 'Epoch(test)' in log.read_text()
         return found
 
-    first, second = run('a'), run('b')
+    first, second = run('a').figures, run('b').figures
     assert first == second
     assert 0 <= first['top1'] <= 100
     assert 0 < first['val_loss'] < 10
     assert 0 < first['train_loss'] < 10
     assert 'Epoch(' not in capsys.readouterr().out
     assert list((tmp_path / 'training').iterdir()) == []
+
+
+def test_validation_after_every_epoch_changes_nothing_else(digits, tmp_path):
+    cfg = training_config(ARCH, digits, epochs=2)
+    cfg.train_dataloader.dataset.indices = cfg.test_dataloader.dataset.indices = 40
+    plain, validated = (
+        train_and_test(one, tmp_path / 'run', tmp_path / 'log', torch.device('cpu'), name)
+        for one, name in ((cfg, 'plain'), (with_validation(cfg), 'validated'))
+    )
+    assert plain.figures == validated.figures
+    assert plain.curve == []
+    assert len(validated.curve) == 2
+    assert validated.curve[-1] == pytest.approx(validated.figures['top1'])
+    assert 0 < validated.seconds < 600
+    assert cfg.get('val_dataloader') is None
 
 
 def test_cross_entropy_is_torchs():

@@ -4,12 +4,15 @@ import json
 
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import schedule_share
-from asvit_mm.jobs.schedules import schedule_config
+from asvit_mm.jobs.schedules import with_schedule
+from asvit_mm.study import training_config, with_validation
 from asvit_mm.study.schedules import schedules_report, summarise_schedules
 from asvit_mm.writing import describe_data
+from asvit_mm.writing.schedules_plots import plot_schedules
 
 from .runs import Here, ended, torchrun, write_images
 
@@ -22,6 +25,11 @@ STUDY = ['--data', 'images', '--img-size', '32', '--epochs', '4', '--seeds', '2'
 def here(monkeypatch, capsys, tmp_path):
     write_images(tmp_path)
     return Here(monkeypatch, capsys, tmp_path)
+
+
+def is_picture(path):
+    with Image.open(path) as image:
+        return image.format == 'PNG' and min(image.size) > 400
 
 
 def records(work_dir):
@@ -42,6 +50,8 @@ def test_alone_resumed_and_in_two_processes(here):
     assert [(one['schedule'], one['seed']) for one in found.values()] == [
         ('full', 0), ('80-140', 0), ('full', 1), ('80-140', 1),
     ]  # fmt: skip
+    assert all(len(one['curve']) == 4 for one in found.values())
+    assert is_picture(here.folder / 'run' / 'curves.png')
     # 4 * 80 / 300 and 4 * 140 / 300 epochs; the backbone has no head.
     share = schedule_share(as_architecture(ARCH), [(1, 16), (2, 8), (4, 4)], 32)
     saved = [one['saved'] for one in found.values()]
@@ -61,26 +71,28 @@ def test_alone_resumed_and_in_two_processes(here):
 
 def test_the_config_of_a_training():
     data = describe_data('digits', 32)
-    full, phases = (schedule_config(PRESETS['seed'], data, n, 60, 3) for n in ('full', '40-70'))
+    plain = with_validation(training_config(PRESETS['seed'], data, epochs=60, seed=3))
+    full, phases = (with_schedule(plain, name) for name in ('full', '40-70'))
     assert full.custom_hooks == []
     (hook,) = phases.custom_hooks
     assert (hook.type, hook.phases) == ('asvit_mm.ProgressiveTokenizationHook', '40-70')
     phases.custom_hooks = []
     assert Config(full.to_dict()).pretty_text == Config(phases.to_dict()).pretty_text
     assert full.randomness.seed == 3
+    assert full.train_cfg.val_interval == 1
 
 
 def record(schedule, seed, top1, seconds, saved):
     return {
         'schedule': schedule, 'seed': seed, 'trained': {'top1': top1}, 'seconds': seconds,
-        'saved': saved,
+        'saved': saved, 'curve': [top1],
     }  # fmt: skip
 
 
 def test_summary():
     trainings = [
         record('full', 0, 90.0, 100.0, 0.0), record('80-140', 0, 89.0, 60.0, 40.0),
-        record('full', 1, 92.0, 120.0, 0.0), record('80-140', 1, 93.0, 72.0, 40.0),
+        record('full', 1, 92.0, 120.0, 0.0), record('80-140', 1, 93.0, 84.0, 40.0),
     ]  # fmt: skip
     settings = {'data': 'digits', 'img_size': 32, 'epochs': 60, 'seed': 0, 'seeds': 2, 'device': 'cpu',
                 'threads': 1}  # fmt: skip
@@ -89,16 +101,26 @@ def test_summary():
     full, phases = summary['schedules']
     assert full['top1'] == {'mean': 91, 'std': pytest.approx(2**0.5)}
     assert phases['difference'] == {'mean': 0, 'std': pytest.approx(2**0.5)}
-    assert phases['time_saved']['mean'] == pytest.approx(40)
-    page = schedules_report(summary, 'python')
+    assert phases['time_saved']['mean'] == pytest.approx((40 + 30) / 2)
+    page = schedules_report(summary, 'python', 'picture.png')
     assert (
-        '| 80-140 | 91.00 ± 2.83 % | +0.00 ± 1.41 | 40.0 % | 37.4 % | 66 ± 8 | 40.0 ± 7.7 % |'
+        '| 80-140 | 91.00 ± 2.83 % | +0.00 ± 1.41 | 40.0 % | 37.4 % | 72 ± 17 | 35.0 ± 7.1 % |'
         in page
     )
     one = summarise_schedules({**study, 'settings': {**settings, 'seeds': 1}}, trainings[:2])
-    assert '| 80-140 | 89.00 % | -1.00 | 40.0 % | 37.4 % | 60 | 40.0 % |' in schedules_report(
-        one, ''
-    )
+    page = schedules_report(one, '', 'picture.png')
+    assert '| 80-140 | 89.00 % | -1.00 | 40.0 % | 37.4 % | 60 | 40.0 % |' in page
+
+
+def test_picture(tmp_path):
+    trainings = [
+        {**record(schedule, seed, 99.0, 1.0, 0.0), 'curve': [50.0, 90.0, 99.0, 99.0 + seed]}
+        for schedule in ('full', '80-140', '16@0.25,8@0.75,4@1.0')
+        for seed in (0, 1)
+    ]
+    study = {'settings': {'epochs': 4}, 'architectures': []}
+    path = plot_schedules(summarise_schedules(study, trainings), tmp_path / 'curves.png')
+    assert is_picture(path)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +130,9 @@ def test_summary():
         (['--schedules', '60-90'], "no schedule is called '60-90'"),
         (['--epochs', '2'], 'comes to no epoch of a run of 2'),
         (['4,8,2|2,1,2|2,1,2|2,1,2|16'], 'schedule 40-70: token stride 16 is too coarse'),
+        (['--cfg-options', 'x'], "'x' is not KEY=VALUE"),
+        (['--cfg-options', 'model.backbone.merge_rounding=near'], "merge_rounding = 'near' is not"),
+        (['--cfg-options', 'model.backbone.nothing=1'], 'no backbone that can be built'),
         (['--seeds', '0'], '--seeds 0 is too small'),
         (['--epochs', '0'], '--epochs 0 is too small'),
         (['--data', 'noise'], "'noise' has no labels"),

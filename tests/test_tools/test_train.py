@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asvit_mm.data import write_digits
+from asvit_mm.image_sets import DIGITS, write_image_set
 
 ROOT = Path(__file__).parents[2]
 TINY = f"""
@@ -39,7 +39,7 @@ def _run(tool: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[s
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('run')
-    write_digits(folder / 'data/digits')
+    write_image_set(DIGITS, folder / 'data/digits')
     (folder / 'tiny.py').write_text(TINY)
     return folder
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
 from asvit_mm.cost import count_params
-from asvit_mm.data import write_digits
 from asvit_mm.errors import InputError
+from asvit_mm.image_sets import DIGITS, write_image_set
 from asvit_mm.writing import (
     RunConfigs,
     config_text,
@@ -218,7 +218,7 @@ def test_a_config_of_data_alone_gets_a_schedule(tmp_path):
     path = tmp_path / 'data_only.py'
     dataset = shipped_config('_base_/datasets/digits_bs64_32.py')
     path.write_text(f'_base_ = [{str(dataset)!r}]\n')
-    write_digits(tmp_path / 'digits')
+    write_image_set(DIGITS, tmp_path / 'digits')
     cfg = read(TINY, describe_data(str(path), 32), progressive=True)
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * 64 / 1024)
     assert cfg.auto_scale_lr.base_batch_size == 64
@@ -357,7 +357,7 @@ def test_a_runner_trains_a_step_on_the_digits(tmp_path):
     cfg = Config.fromfile(
         write_config(tmp_path / Path(names['config']).name, TINY, data), format_python_code=False
     )
-    cfg.train_dataloader.dataset.data_root = str(write_digits(tmp_path / 'digits'))
+    cfg.train_dataloader.dataset.data_root = str(write_image_set(DIGITS, tmp_path / 'digits'))
     cfg.train_dataloader.dataset.indices = 4
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
     cfg.merge_from_dict({'train_dataloader.collate_fn': {'type': 'default_collate'}})

@@ -1,4 +1,4 @@
-# Seed-sized classifier of the digits, for images of 32 x 32 pixels.
+# Seed-sized classifier of handwritten digits.
 model = dict(
     type='ImageClassifier',
     backbone=dict(type='asvit_mm.AsViT', arch='seed', img_size=32),

