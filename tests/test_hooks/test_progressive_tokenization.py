@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import HOOKS as MMPRETRAIN_HOOKS
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -262,13 +266,24 @@ def test_what_is_logged(tmp_path: Path) -> None:
     assert again == [{n: line[n] for n in names} for line in lines[6:]]
 
 
+@OPTIM_WRAPPERS.register_module()
+class CPUAutocast(OptimWrapper):
+    """MMEngine's own wrapper for mixed precision refuses to run without an accelerator."""
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
+            yield
+
+
 @pytest.mark.parametrize(
     'settings',
     [
         dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1), accumulative_counts=2)),
         dict(model={**MODEL, 'backbone': {**MODEL['backbone'], 'with_cp': True}}),
+        dict(optim_wrapper=dict(type='CPUAutocast', optimizer=dict(type='SGD', lr=0.1))),
     ],
-    ids=['accumulation', 'with_cp'],
+    ids=['accumulation', 'with_cp', 'autocast'],
 )
 def test_phases_by_hand(tmp_path: Path, settings: dict) -> None:
     """Against a run that is built anew, at another stride, for each phase."""
