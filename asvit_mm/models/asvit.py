@@ -244,6 +244,28 @@ class AsViT(BaseModule):
             merge_rounding=self.merge_rounding,
         )
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning-rate decay, and the number of layers.
+
+        0 is the embedding, then every block is one; a merging counts with the block before it, output norms
+        and whatever lies outside the backbone with the last layer. As mmpretrain counts its Swin.
+
+        Args:
+            param_name: its name in the model.
+            prefix: what the backbone's own names begin with there, e.g. ``'backbone.'``.
+        """
+        depths = self.architecture.depths
+        num_layers = sum(depths) + 2
+        name = param_name.removeprefix(prefix)
+        if param_name.startswith(prefix):
+            if name.startswith(('patch_embed.', 'pos_embed')):
+                return 0, num_layers
+            if name.startswith('stages.'):
+                stage, part, *rest = name.removeprefix('stages.').split('.')
+                before = sum(depths[: int(stage)])
+                return before + (int(rest[0]) + 1 if part == 'blocks' else 0), num_layers
+        return num_layers - 1, num_layers
+
     def embed(self, x: Tensor) -> Tensor:
         """Image (B, in_channels, H, W) to tokens (B, rows, columns, C) with their positions."""
         x = self.patch_embed(x)

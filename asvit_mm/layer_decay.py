@@ -1,0 +1,43 @@
+"""Layer-wise learning-rate decay for a model of any codebase."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
+from torch import nn
+
+from .errors import InputError
+from .registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class BackboneDecayConstructor(LearningRateDecayOptimWrapperConstructor):
+    """mmpretrain's constructor, for detectors too: what they lack is taken from their backbone.
+
+    A parameter's learning rate is the base rate times ``layer_decay_rate`` to the power of the layers behind
+    it. mmpretrain asks the model for ``get_layer_depth``, which its classifiers have; mmdet's detectors have
+    not, and mmdet's own constructor knows ConvNeXt alone.
+
+    Raises:
+        InputError: neither the model nor its backbone says how deep a parameter lies.
+    """
+
+    def add_params(
+        self,
+        params: list[dict],
+        module: nn.Module,
+        prefix: str = '',
+        get_layer_depth: Callable | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Add the parameters of ``module`` and its children to the groups ``params``."""
+        if get_layer_depth is None and not hasattr(module, 'get_layer_depth'):
+            depth_of = getattr(getattr(module, 'backbone', None), 'get_layer_depth', None)
+            if depth_of is None:
+                raise InputError(
+                    f'layer-wise learning-rate decay: the backbone of {type(module).__name__} has no '
+                    'get_layer_depth: leave the constructor out, or give a backbone that has it'
+                )
+            get_layer_depth = partial(depth_of, prefix='backbone.')
+        super().add_params(params, module, prefix, get_layer_depth, **kwargs)

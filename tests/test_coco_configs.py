@@ -1,0 +1,174 @@
+"""Every shipped detection config: parsed, built, trained a step, evaluated; shrunk by options."""
+
+import re
+from pathlib import Path
+
+import pytest
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+
+from asvit_mm.arch import as_architecture
+from asvit_mm.cost import count_params
+from asvit_mm.scenes import CLASSES, write_scenes
+
+from .test_tools.runs import Here
+
+ROOT = Path(__file__).parents[1]
+LEAVES = [ROOT / 'configs/asvit_coco.py', *sorted((ROOT / 'configs/coco').glob('*.py'))]
+SCENES = ROOT / 'configs/scenes/mask-rcnn_asvit-seed_fpn_12e_scenes.py'
+NAME = re.compile(
+    r'asvit_coco|(mask-rcnn|retinanet)_asvit-[sbl]_fpn_1x_coco'
+    r'|cascade-mask-rcnn_asvit-[sbl]_fpn_4conv1fc-giou_amp-ms-crop-3x_coco'
+)
+SHAPE = '(64,64)'
+NAMES = f'({",".join(CLASSES)})'
+SMALL = [
+    'default_hooks.checkpoint.interval=100',
+    'default_hooks.checkpoint.save_last=False',
+    'optim_wrapper.type=OptimWrapper',  # mixed precision needs a GPU
+    'train_cfg.max_epochs=1',
+    'train_cfg.val_interval=1',
+]
+TWO_STAGES = [
+    'model.train_cfg.rpn_proposal.nms_pre=60',
+    'model.train_cfg.rpn_proposal.max_per_img=20',
+    'model.test_cfg.rpn.nms_pre=60',
+    'model.test_cfg.rpn.max_per_img=20',
+    'model.test_cfg.rcnn.score_thr=0.0',
+    'model.test_cfg.rcnn.max_per_img=5',
+]
+
+
+@pytest.fixture(scope='module', params=LEAVES, ids=lambda path: path.stem)
+def leaf(request):
+    return request.param, Config.fromfile(request.param)
+
+
+def built(cfg):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        return MODELS.build(cfg.model)
+
+
+def options(path, cfg, batch=2):
+    """That make a run of the config small: scenes of 64 pixels, few proposals, no mixed precision."""
+    found = list(SMALL)
+    data = 'train_dataloader.dataset'
+    if path.stem.startswith('cascade'):
+        choice = f'{data}.pipeline.3.transforms'
+        found += [
+            f'{choice}.0.0.scales=[{SHAPE}]',
+            f'{choice}.1.0.scales=[{SHAPE}]',
+            f'{choice}.1.1.crop_size=(48,48)',
+            f'{choice}.1.2.scales=[{SHAPE}]',
+        ]
+        found += [f'model.roi_head.bbox_head.{i}.norm_cfg.type=BN' for i in range(3)]
+    elif path.stem == 'asvit_coco':
+        data += '.dataset'
+        found += [
+            f'{data}.pipeline.2.scale={SHAPE}',
+            f'{data}.pipeline.3.crop_size={SHAPE}',
+            f'model.data_preprocessor.batch_augments.0.size={SHAPE}',
+        ]
+    else:
+        found.append(f'{data}.pipeline.2.scale={SHAPE}')
+    if not path.stem.startswith('retinanet'):
+        found += TWO_STAGES
+        samplers = cfg.model.train_cfg.rcnn
+        heads = [f'.{i}' for i in range(len(samplers))] if isinstance(samplers, list) else ['']
+        found += [f'model.train_cfg.rcnn{head}.sampler.num=16' for head in heads]
+    found.append(f'{data}.metainfo.classes={NAMES}')
+    for part in ('val', 'test'):
+        found += [
+            f'{part}_dataloader.dataset.pipeline.1.scale={SHAPE}',
+            f'{part}_dataloader.dataset.metainfo.classes={NAMES}',
+        ]
+    for part in ('train', 'val', 'test'):
+        found += [
+            f'{part}_dataloader.num_workers=0',
+            f'{part}_dataloader.persistent_workers=False',
+        ]
+    return [*found, f'train_dataloader.batch_size={batch}']
+
+
+def test_names_headers_and_bases(leaf):
+    path, cfg = leaf
+    assert NAME.fullmatch(path.stem)
+    text = path.read_text()
+    assert f'tools/dist_train.sh {path.relative_to(ROOT)} 8' in text
+    assert cfg.default_scope == 'mmdet'
+    assert cfg.load_from is None
+    assert "checkpoint='" not in re.sub(r'^ *#.*$', '', text, flags=re.MULTILINE)
+    assert cfg.model.backbone.get('init_cfg') is None
+    assert tuple(cfg.model.backbone.window_size) == (32, 32, 16, 8)
+    batch = cfg.train_dataloader.batch_size
+    assert cfg.auto_scale_lr.base_batch_size == 8 * batch
+    if path.stem == 'asvit_coco':
+        assert cfg.train_cfg.max_epochs == 36 == cfg.param_scheduler[1].end
+        assert cfg.train_dataloader.dataset.times == 1
+        assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+
+
+def test_models_have_the_counted_parameters_and_decay_none_of_norms_biases_and_positions(leaf):
+    path, cfg = leaf
+    model = built(cfg)
+    arch = as_architecture(cfg.model.backbone.arch)
+    size = {'s': 'small', 'b': 'base', 'l': 'large'}
+    letter = re.search(r'asvit-([sbl])_', path.stem)
+    assert arch == as_architecture(size[letter[1]] if letter else 'large')
+    out = cfg.model.backbone.out_indices
+    assert sum(p.numel() for p in model.backbone.parameters()) == count_params(arch, out_norms=out)
+    assert list(cfg.model.neck.in_channels) == [arch.widths[i] for i in out]
+    if path.stem == 'asvit_coco':
+        params = sum(p.numel() for p in model.parameters())
+        assert params == pytest.approx(139e6, rel=0.01)  # published
+        assert f'{params:,} parameters' in path.read_text()
+
+    # Mixed precision's wrapper needs a GPU; parameters are grouped alike.
+    wrapper = build_optim_wrapper(model, {**cfg.optim_wrapper, 'type': 'OptimWrapper'})
+    names = {id(p): name for name, p in model.named_parameters()}
+    for group in wrapper.optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            decays = parameter.ndim > 1 and not name.endswith('pos_embed')
+            assert group['weight_decay'] == (0.05 if decays else 0), name
+
+
+@pytest.mark.slow
+def test_a_training_step_and_an_evaluation(leaf, tmp_path, monkeypatch, capsys):
+    path, cfg = leaf
+    here = Here(monkeypatch, capsys, tmp_path)
+    write_scenes(tmp_path / 'data/coco', train=2, val=1, size=64)
+    args = [path, '--work-dir', 'run', '--cfg-options', *options(path, cfg)]
+    here.run('train.py', *args)
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    text = log.read_text()
+    assert 'coco/bbox_mAP_50: ' in text
+    assert ('coco/segm_mAP_50: ' in text) is not path.stem.startswith('retinanet')
+    (scalars,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    assert 'nan' not in scalars.read_text().lower()
+
+
+@pytest.mark.slow
+def test_the_config_of_the_demo_learns(tmp_path, monkeypatch, capsys):
+    here = Here(monkeypatch, capsys, tmp_path)
+    write_scenes(tmp_path / 'data/scenes', train=8, val=2, size=64)
+    cfg = Config.fromfile(SCENES)
+    assert cfg.classes == CLASSES
+    loaders = [
+        f'{part}_dataloader.{setting}'
+        for part in ('train', 'val', 'test')
+        for setting in ('num_workers=0', 'persistent_workers=False')
+    ]
+    here.run(
+        'train.py',
+        SCENES,
+        '--work-dir',
+        'run',
+        '--cfg-options',
+        'train_cfg.val_interval=12',
+        *loaders,
+    )
+    (scalars,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    assert 'coco/segm_mAP_50' in scalars.read_text()

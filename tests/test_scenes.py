@@ -1,0 +1,104 @@
+"""Scenes of digits: what is drawn is what is annotated."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from asvit_mm.errors import InputError
+from asvit_mm.image_sets import DIGITS, split_image_set
+from asvit_mm.scenes import CLASSES, NUM_DIGITS, write_scenes
+
+SETTINGS = dict(train=12, val=5, size=96, seed=3)
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scenes(tmp_path_factory.mktemp('data') / 'scenes', **SETTINGS)
+
+
+def read(root: Path, part: str) -> dict:
+    return json.loads((root / 'annotations' / f'instances_{part}2017.json').read_text())
+
+
+def test_images_boxes_and_masks_agree(scenes: Path) -> None:
+    for part in ('train', 'val'):
+        content = read(scenes, part)
+        assert len(content['images']) == SETTINGS[part]
+        assert [c['name'] for c in content['categories']] == list(CLASSES)
+        for image in content['images']:
+            with Image.open(scenes / f'{part}2017' / image['file_name']) as opened:
+                assert opened.mode == 'RGB'
+                assert opened.size == (96, 96)
+            own = [a for a in content['annotations'] if a['image_id'] == image['id']]
+            assert 1 <= len(own) <= NUM_DIGITS[1]
+            masks = [coco_mask.decode(a['segmentation']) for a in own]
+            assert np.sum(masks, axis=0).max() == 1, 'digits overlap'
+            for annotation, mask in zip(own, masks, strict=True):
+                rows, columns = np.nonzero(mask)
+                left, top = columns.min(), rows.min()
+                box = [left, top, columns.max() + 1 - left, rows.max() + 1 - top]
+                assert annotation['bbox'] == box
+                assert annotation['area'] == mask.sum() > 0
+
+
+def test_labels_are_scikit_learns_and_the_parts_have_no_digit_in_common(scenes: Path) -> None:
+    _, labels, parts = split_image_set(DIGITS)
+    for part in ('train', 'val'):
+        for annotation in read(scenes, part)['annotations']:
+            assert annotation['digit'] in parts[part]
+            assert annotation['category_id'] == labels[annotation['digit']] + 1
+    assert not set(parts['train']) & set(parts['val'])
+
+
+def test_what_is_drawn_stands_out(scenes: Path) -> None:
+    """A scene differs from a scene without digits where the masks are, and hardly elsewhere."""
+    content = read(scenes, 'train')
+    for image in content['images']:
+        pixels = np.asarray(Image.open(scenes / 'train2017' / image['file_name']), float)
+        for annotation in content['annotations']:
+            if annotation['image_id'] == image['id']:
+                ink = coco_mask.decode(annotation['segmentation']).astype(bool)
+                x, y, w, h = (int(v) for v in annotation['bbox'])
+                box = np.zeros_like(ink)
+                box[y : y + h, x : x + w] = True
+                # One colour is drawn: brightness varies less on the digit than around it, or differs from it.
+                inside, around = pixels[ink].mean(1), pixels[box & ~ink].mean(1)
+                assert inside.std() < around.std() + 5 or abs(inside.mean() - around.mean()) > 20
+
+
+def test_the_seed_decides_and_pycocotools_reads_it(scenes: Path, tmp_path: Path) -> None:
+    again = write_scenes(tmp_path / 'again', **SETTINGS)
+    files = sorted(p.relative_to(scenes) for p in scenes.rglob('*') if p.is_file())
+    assert files == sorted(p.relative_to(again) for p in again.rglob('*') if p.is_file())
+    assert all((scenes / f).read_bytes() == (again / f).read_bytes() for f in files)
+    other = write_scenes(tmp_path / 'other', **{**SETTINGS, 'seed': 4})
+    assert read(other, 'val') != read(scenes, 'val')
+    coco = COCO(str(scenes / 'annotations' / 'instances_val2017.json'))
+    assert coco.getCatIds(catNms=['three']) == [4]
+    assert coco.annToMask(coco.loadAnns([1])[0]).shape == (96, 96)
+
+
+def test_the_same_scenes_are_left_alone_and_others_refused(scenes: Path) -> None:
+    before = {f: f.stat().st_mtime_ns for f in scenes.rglob('*')}
+    assert write_scenes(scenes, **SETTINGS) == scenes
+    with pytest.raises(InputError, match='has not these scenes'):
+        write_scenes(scenes, **{**SETTINGS, 'train': 13})
+    assert before == {f: f.stat().st_mtime_ns for f in scenes.rglob('*')}
+
+
+def test_the_command(tmp_path: Path) -> None:
+    command = [sys.executable, '-m', 'asvit_mm.scenes', '--train', '2', '--val', '1']
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith('data/scenes: 2 training and 1 held-out scenes\n')
+    done = subprocess.run([*command, '--size', '8'], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'at least 32 pixels a side' in done.stderr
+    assert done.stderr.count('\n') == 1

@@ -1,0 +1,92 @@
+"""tools/get_flops.py run as users do."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from asvit_mm.arch import PRESETS
+from asvit_mm.cost import count_macs, count_params, stage_macs
+
+from .runs import Here
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+DIGITS = CONFIGS / 'digits/asvit-seed_b64-progressive_digits.py'
+TOOL = 'get_flops.py'
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+def counted(here, *args):
+    out = here.run(TOOL, *args, '--json', 'found.json')
+    assert 'written: found.json' in out
+    found = json.loads((here.folder / 'found.json').read_text())
+    outer = [row for row in found['modules'] if row['depth'] == 0]
+    assert sum(row['macs'] for row in outer) == found['macs']
+    assert sum(row['params'] for row in outer) == found['params']
+    return found, {row['name']: row for row in found['modules']}, out
+
+
+def test_a_classifier_is_what_the_closed_form_says(here):
+    found, modules, out = counted(here, DIGITS)
+    arch = PRESETS['seed']
+    assert found['shape'] == [32, 32]
+    assert found['params'] == count_params(arch, 10, img_size=32)
+    assert found['macs'] == pytest.approx(count_macs(arch, 32, 10), rel=0.005)
+    for i, stage in enumerate(stage_macs(arch, 32)):
+        macs = modules[f'backbone.stages.{i}']['macs']
+        if i == 0:
+            macs += modules['backbone.patch_embed']['macs']
+        assert macs == pytest.approx(stage.total, rel=0.005)
+    assert f'{found["params"]:,}' in out
+
+
+def test_a_detector_module_by_module(here):
+    """By hand: proposals and masks as the config allows, the FPN and RPN of four and five maps."""
+    found, modules, out = counted(
+        here, CONFIGS / 'coco/mask-rcnn_asvit-s_fpn_1x_coco.py', '--shape', '320', '256'
+    )
+    proposals = found['rois']['bbox_head']
+    assert 500 < proposals <= 1000
+    assert found['rois']['mask_head'] == 100
+    assert f'bbox_head: {proposals} regions' in out
+    arch = PRESETS['small']
+    macs = count_macs(arch, (320, 256), window_size=(32, 32, 16, 8))
+    assert modules['backbone']['macs'] == pytest.approx(macs, rel=0.005)
+    pixels = [320 * 256 // 4**i // 16 for i in range(4)]
+    lateral = sum(n * width * 256 for n, width in zip(pixels, arch.widths, strict=True))
+    assert modules['neck']['macs'] == lateral + sum(pixels) * 256 * 256 * 9
+    pixels.append(5 * 4)  # the fifth map, half of the fourth's 10 x 8
+    anchors = 3 * (1 + 4)
+    assert modules['rpn_head']['macs'] == sum(pixels) * 256 * (256 * 9 + anchors)
+    box = 256 * 49 * 1024 + 1024 * 1024 + 1024 * 81 + 1024 * 320
+    assert modules['roi_head.bbox_head']['macs'] == proposals * box
+    mask = 4 * 14 * 14 * 256 * 256 * 9 + 14 * 14 * 256 * 256 * 4 + 28 * 28 * 256 * 80
+    assert modules['roi_head.mask_head']['macs'] == 100 * mask
+
+
+@pytest.mark.slow
+def test_the_papers_detector(here):
+    """Its header's figure; published: 1094 G, with other heads than mmdet's."""
+    found, modules, _ = counted(here, CONFIGS / 'asvit_coco.py', '--shape', '1024')
+    assert f'{found["macs"] / 1e9:.0f} G multiply-adds' in (CONFIGS / 'asvit_coco.py').read_text()
+    assert modules['backbone']['macs'] == pytest.approx(503e9, rel=0.005)
+    assert found['rois'] == {'bbox_head': 1000, 'mask_head': 100}
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['lost.py'], "config 'lost.py' does not exist"),
+        ([DIGITS, '--shape', '0'], '--shape'),
+        ([DIGITS, '--shape', '32', '32', '32'], '--shape'),
+        (['headless.py'], 'does not say how large images are'),
+        (['headless.py', '--shape', '32'], 'cannot be built'),
+    ],
+)
+def test_refusals(here, args, words):
+    (here.folder / 'headless.py').write_text("model = dict(type='Nothing')\n")
+    assert words in here.refusal(TOOL, *args)
