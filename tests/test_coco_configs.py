@@ -30,6 +30,7 @@ SMALL = [
     'optim_wrapper.type=OptimWrapper',  # mixed precision needs a GPU
     'train_cfg.max_epochs=1',
     'train_cfg.val_interval=1',
+    'randomness.seed=0',
 ]
 TWO_STAGES = [
     'model.train_cfg.rpn_proposal.nms_pre=60',
@@ -73,11 +74,18 @@ def options(path, cfg, batch=2):
         ]
     else:
         found.append(f'{data}.pipeline.2.scale={SHAPE}')
-    if not path.stem.startswith('retinanet'):
+    if path.stem.startswith('retinanet'):
+        found.append(f'model.bbox_head.num_classes={len(CLASSES)}')
+        found.append('model.test_cfg.score_thr=0.0')
+    else:
         found += TWO_STAGES
         samplers = cfg.model.train_cfg.rcnn
-        heads = [f'.{i}' for i in range(len(samplers))] if isinstance(samplers, list) else ['']
-        found += [f'model.train_cfg.rcnn{head}.sampler.num=16' for head in heads]
+        stages = [f'.{i}' for i in range(len(samplers))] if isinstance(samplers, list) else ['']
+        for stage in stages:
+            found.append(f'model.train_cfg.rcnn{stage}.sampler.num=16')
+            found.append(f'model.roi_head.bbox_head{stage}.num_classes={len(CLASSES)}')
+        masks = stages if isinstance(cfg.model.roi_head.mask_head, list) else ['']
+        found += [f'model.roi_head.mask_head{s}.num_classes={len(CLASSES)}' for s in masks]
     found.append(f'{data}.metainfo.classes={NAMES}')
     for part in ('val', 'test'):
         found += [
@@ -89,7 +97,8 @@ def options(path, cfg, batch=2):
             f'{part}_dataloader.num_workers=0',
             f'{part}_dataloader.persistent_workers=False',
         ]
-    return [*found, f'train_dataloader.batch_size={batch}']
+    # One process runs them all, and MMEngine keeps one visualizer for every name.
+    return [*found, f'train_dataloader.batch_size={batch}', f'visualizer.name={path.stem}']
 
 
 def test_names_headers_and_bases(leaf):
@@ -161,6 +170,7 @@ def test_the_config_of_the_demo_learns(tmp_path, monkeypatch, capsys):
         for part in ('train', 'val', 'test')
         for setting in ('num_workers=0', 'persistent_workers=False')
     ]
+    loaders.append(f'visualizer.name={SCENES.stem}')
     here.run(
         'train.py',
         SCENES,
