@@ -50,7 +50,7 @@ def test_make_targets_and_scripts_exist():
     assert targets == ['demo', 'test']
     assert all(f'\n{target}: install' in makefile for target in targets)
     scripts = [line.split()[1] for line in SHELL if line.startswith(('bash ', 'python tools/'))]
-    assert len(scripts) == 9
+    assert len(scripts) == 10
     assert all((ROOT / script).is_file() for script in scripts)
 
 

@@ -1,6 +1,6 @@
-# A small Mask R-CNN with the published seed, on scenes of handwritten digits; minutes on two cores.
+# A small Mask R-CNN with the published seed, on scenes of handwritten digits.
 # Data:      python -m asvit_mm.scenes
-# Command:   make demo-detection
+# Command:   python tools/train.py configs/scenes/mask-rcnn_asvit-seed_fpn_12e_scenes.py
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
 classes = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
