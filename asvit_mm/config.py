@@ -28,7 +28,7 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     try:
         cfg = Config.fromfile(path)
     except Exception as error:
-        raise InputError(f'config {str(path)!r} cannot be read: {_one_line(error)}') from error
+        raise InputError(f'config {str(path)!r} cannot be read: {one_line(error)}') from error
     merge_options(cfg, options or {}, repr(str(path)))
     return cfg
 
@@ -42,7 +42,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
     try:
         cfg.merge_from_dict(dict(options))
     except (KeyError, TypeError, AssertionError, IndexError) as error:
-        raise InputError(f'--cfg-options do not fit {name}: {_one_line(error)}') from error
+        raise InputError(f'--cfg-options do not fit {name}: {one_line(error)}') from error
 
 
 def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
@@ -112,10 +112,13 @@ def _check_path(field: str, path: Path, root: str) -> None:
     hint = (
         f'write it with `python -m asvit_mm.image_sets {name} {root}`'
         if name in IMAGE_SETS
+        else f'write it with `python -m asvit_mm.scenes {root}`'
+        if name == 'scenes'
         else f'put the data there or give another path with --cfg-options {field}=PATH'
     )
     raise InputError(f'data path {str(path)!r} ({field}) {state}: {hint}')
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Kind and message of an error in one line."""
     return f'{type(error).__name__}: {" ".join(str(error).split())}'

@@ -75,11 +75,13 @@ def split_image_set(
     """
     try:
         pixels, labels = images.read()
-        from sklearn.model_selection import train_test_split
     except ModuleNotFoundError:
         raise InputError(
             f'{images.name} comes with {images.package}: pip install {images.package}'
         ) from None
+    # Of scikit-learn, which the package depends on.
+    from sklearn.model_selection import train_test_split
+
     train, val = train_test_split(
         np.arange(len(labels)), test_size=images.val, stratify=labels, random_state=0
     )

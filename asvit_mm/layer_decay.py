@@ -32,12 +32,13 @@ class BackboneDecayConstructor(LearningRateDecayOptimWrapperConstructor):
         **kwargs: Any,
     ) -> None:
         """Add the parameters of ``module`` and its children to the groups ``params``."""
-        if get_layer_depth is None and not hasattr(module, 'get_layer_depth'):
-            depth_of = getattr(getattr(module, 'backbone', None), 'get_layer_depth', None)
-            if depth_of is None:
+        if get_layer_depth is None:
+            backbone: Any = getattr(module, 'backbone', module)
+            if not hasattr(backbone, 'get_layer_depth'):
                 raise InputError(
-                    f'layer-wise learning-rate decay: the backbone of {type(module).__name__} has no '
-                    'get_layer_depth: leave the constructor out, or give a backbone that has it'
+                    f'layer-wise learning-rate decay: {type(backbone).__name__} has no get_layer_depth: '
+                    'leave the constructor out, or give a backbone that has it'
                 )
-            get_layer_depth = partial(depth_of, prefix='backbone.')
+            prefix_of = '' if backbone is module else 'backbone.'
+            get_layer_depth = partial(backbone.get_layer_depth, prefix=prefix_of)
         super().add_params(params, module, prefix, get_layer_depth, **kwargs)

@@ -160,6 +160,11 @@ def _read_phase(fields: Any, where: str, before: Sequence[Phase]) -> Phase:
     phase = Phase(**fields)
     kind = type(before[0].end if before else phase.end)
     start = before[-1].end if before else 0
+    if {kind, type(phase.end)} == {int, float}:
+        raise InputError(
+            f'{where} ends at {phase.end!r} and phase 1 at {before[0].end!r}: give integers (epochs or '
+            'iterations) or shares of the run (1.0 is all of it), not both'
+        )
     if kind not in (int, float) or type(phase.end) is not kind or not phase.end > start:
         what = 'shares of the run' if kind is float else 'integers'
         raise InputError(

@@ -8,6 +8,7 @@ scikit-learn ships (china.jpg and flower.jpg; CC BY 2.0, danielbuechele and vult
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,25 +49,26 @@ def write_scenes(
     Args:
         train, val: scenes of each part.
         size: pixels a side.
-        seed: decides everything.
+        seed: from 0 up; decides everything.
 
     Raises:
-        InputError: a number below 1 (a side below 32), scikit-learn or pycocotools are missing, or
+        InputError: a number that is too small, scikit-learn or pycocotools are missing, or
             ``root`` holds something else or cannot be written.
     """
-    if train < 1 or val < 1 or size < 32:
-        raise InputError('give at least 1 scene of each part, and at least 32 pixels a side')
+    if train < 1 or val < 1 or size < 32 or seed < 0:
+        raise InputError(
+            'give at least 1 scene of each part, at least 32 pixels a side and a seed from 0 up'
+        )
     root = Path(root)
     settings = {'train': train, 'val': val, 'size': size, 'seed': seed}
-    try:
-        if json.loads((root / SETTINGS).read_text()) == settings:
-            return root
-    except (OSError, json.JSONDecodeError):
-        pass
+    if _holds(root, settings):
+        return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(
             f'{str(root)!r} exists and has not these scenes: remove it or name another'
         )
+    if find_spec('pycocotools') is None:
+        raise InputError('masks are written by pycocotools: pip install pycocotools')
     pixels, labels, parts = split_image_set(DIGITS)
     photographs = _photographs()
     try:
@@ -94,11 +96,21 @@ def write_scenes(
                 path.write_text(json.dumps(content))
             (temporary / SETTINGS).write_text(json.dumps(settings))
     except OSError as error:
+        # Another process wrote the same scenes meanwhile; only other ones are an error.
+        if _holds(root, settings):
+            return root
         raise InputError(
             f'the scenes cannot be written to {str(root)!r} ({error.strerror or error}): run it in a '
             'folder that you can write to'
         ) from None
     return root
+
+
+def _holds(root: Path, settings: dict[str, int]) -> bool:
+    try:
+        return bool(json.loads((root / SETTINGS).read_text()) == settings)
+    except (OSError, json.JSONDecodeError):
+        return False
 
 
 def _photographs() -> list[Image.Image]:

@@ -2,8 +2,8 @@
 
 Pure integer functions of one side (height or width), shared by the model, which pads and windows
 by them, and by the cost, which counts by them. Source: the published code for sizes that tile;
-sizes that do not are rounded up and padded at the bottom and right, so that a token's place does
-not depend on how far the image reaches beyond it.
+sizes that do not are rounded up (or as MERGE_ROUNDINGS says) and padded at the bottom and right, so that
+a token's place does not depend on how far the image reaches beyond it.
 """
 
 import operator
@@ -13,8 +13,8 @@ from .arch import NUM_STAGES
 from .errors import InputError
 
 BASE_STRIDE = 4
-# What a merging makes of an odd side of n tokens: (n + 1) / 2, padded; (n - 1) / 2, the last token left out;
-# or (n + 1) / 2 by a padding that makes n / 2 + 1 of an even side.
+# What a merging makes of an odd side of n tokens: (n + 1) / 2, padded; (n - 1) / 2, not padded for the last
+# token, which kernels of 2 leave out; or (n + 1) / 2 by a padding that makes n / 2 + 1 of an even side.
 MERGE_ROUNDINGS = ('up', 'down', 'over')
 
 

@@ -10,7 +10,7 @@ _base_ = [
 
 image_size = (1024, 1024)
 model = dict(
-    # Every image as large as the jitter's crops: windows of 32, 32, 16 and 8 tokens tile 1024 pixels.
+    # Training images are all as large as the crops, which windows of 32, 32, 16 and 8 tokens tile.
     data_preprocessor=dict(
         batch_augments=[dict(type='BatchFixedSizePad', size=image_size, pad_mask=True)]
     ),

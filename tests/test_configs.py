@@ -143,6 +143,12 @@ def test_metafiles_list_every_leaf_with_its_figures(metafile: Path) -> None:
         params, macs = _figures(Config.fromfile(config))
         assert model['Metadata']['Parameters'] == params
         assert model['Metadata']['FLOPs'] == macs
+        for result in model.get('Results', ()):
+            top1 = f'{result["Metrics"]["Top 1 Accuracy"]:g}'
+            readme = ROOT / collections[model['In Collection']]['README']
+            assert re.search(rf'^# (Measured|Published): *{top1} top-1', config.read_text(), re.M)
+            row = next(r for r in readme.read_text().splitlines() if f'({config.name})' in r)
+            assert re.search(rf'\| {top1}[ |]', row), row
 
 
 def test_one_training_step_of_the_smallest_config() -> None:

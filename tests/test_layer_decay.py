@@ -1,5 +1,7 @@
 """Layer-wise learning-rate decay, for classifiers by mmpretrain's constructor and for detectors by ours."""
 
+from pathlib import Path
+
 import pytest
 from mmdet.registry import MODELS as DETECTORS
 from mmengine.config import Config
@@ -11,6 +13,7 @@ from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 from asvit_mm.writing import config_text, describe_data, detection_text
 
+ROOT = Path(__file__).parents[1]
 ARCH = '4,2,2,1|2,1,2,3|2,1,2,1|2,1,2,2|16,12'
 OURS = 'asvit_mm.BackboneDecayConstructor'
 MMPRETRAINS = 'mmpretrain.LearningRateDecayOptimWrapperConstructor'
@@ -84,10 +87,16 @@ def test_rates_of_a_whole_model(codebase):
 
 
 def test_a_backbone_that_does_not_say_is_refused():
-    cfg = Config.fromfile('configs/coco/retinanet_asvit-s_fpn_1x_coco.py').model
+    cfg = Config.fromfile(ROOT / 'configs/coco/retinanet_asvit-s_fpn_1x_coco.py').model
     cfg.backbone = dict(type='ResNet', depth=18, out_indices=(1, 2, 3))
     cfg.neck.in_channels = [128, 256, 512]
     with DefaultScope.overwrite_default_scope('mmdet'):
         network = DETECTORS.build(cfg)
-    with pytest.raises(InputError, match='the backbone of RetinaNet has no get_layer_depth'):
+    with pytest.raises(InputError, match='ResNet has no get_layer_depth'):
         rates(network, OURS)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        classifier = CLASSIFIERS.build(dict(type='ImageClassifier', backbone=dict(type='LeNet5')))
+    with pytest.raises(InputError, match='LeNet5 has no get_layer_depth'):
+        rates(classifier, OURS)
+    # A backbone alone is asked itself.
+    assert rates(AsViT(ARCH), OURS)['stages.3.blocks.1.attn.qkv.weight'] == 0.5

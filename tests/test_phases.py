@@ -57,6 +57,11 @@ def test_schedule_in_one_word():
     )
 
 
+def test_shares_and_integers_are_not_mixed():
+    with pytest.raises(InputError, match=r'phase 2 ends at 1 and phase 1 at 0.5: .* not both'):
+        read_schedule('16@0.5,4@1')
+
+
 @pytest.mark.parametrize('word', ['16@', '@60', '16@8,4', '8@half,4@1.0', '16@8@9', '16@nan,4@1.0'])
 def test_malformed_word_is_refused(word):
     with pytest.raises(InputError, match='progressive tokenization: '):

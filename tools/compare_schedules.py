@@ -7,6 +7,7 @@ torchrun --nproc_per_node=2 tools/compare_schedules.py --launcher pytorch ...
 
 import argparse
 
+from asvit_mm.cli import CFG_OPTIONS_HELP
 from asvit_mm.errors import one_line_errors
 from asvit_mm.jobs.arguments import TRAINING_DATA_HELP, add_study_arguments
 
@@ -23,8 +24,8 @@ def parse_args() -> argparse.Namespace:
         '--schedules',
         nargs='+',
         default=['40-70', '80-140', '120-210'],
-        help='published ones by name, or stride@end,... (shares of the run), e.g. 16@0.25,8@0.5,4@1.0; '
-        'beside training without one (default: the published ones)',
+        help='published ones by name, or stride@end,... (epochs or shares of the run), such as '
+        '16@0.25,8@0.5,4@1.0; beside training without one (default: the published ones)',
     )
     parser.add_argument(
         '--seeds', type=int, default=3, help=f'trainings with each, from --seed on {shown}'
@@ -39,9 +40,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
+        action='extend',
         default=[],
         metavar='KEY=VALUE',
-        help='merged into the config of every training',
+        help=f'for every training: {CFG_OPTIONS_HELP}',
     )
     add_study_arguments(parser, data='digits', data_help=TRAINING_DATA_HELP)
     return parser.parse_args()

@@ -28,7 +28,9 @@ def add_job_arguments(
     """
     parser.add_argument('--data', default=data, help=f'{data_help} {SHOWN}')
     parser.add_argument(
-        '--img-size', type=int, help='pixels a side of the images (default: 224; 32 for digits)'
+        '--img-size',
+        type=int,
+        help="pixels a side of the images (default: 32 for digits, a config's own, else 224)",
     )
     parser.add_argument('--seed', type=int, default=0, help=SHOWN)
     parser.add_argument(

@@ -51,7 +51,7 @@ def run_costs(
     cfg = load_config(config, options)
     require(cfg, ['model', 'train_cfg'], 'the cost of its phases')
     check_codebase(cfg)
-    backbone = build_tokenized(cfg)
+    backbone = build_tokenized(cfg, config)
     unit, length = _length(cfg)
     own = [hook['phases'] for hook in cfg.get('custom_hooks') or () if _is_ours(hook)]
     schedules = {**({OWN: own[0]} if own else {}), **{name: name for name in PUBLISHED}}
@@ -71,8 +71,8 @@ def run_costs(
     return result
 
 
-def build_tokenized(cfg: Config) -> Any:
-    """The backbone of a config, as :class:`~asvit_mm.models.TokenizedBackbone`.
+def build_tokenized(cfg: Config, name: str) -> Any:
+    """The backbone of the config called ``name``, a :class:`~asvit_mm.models.TokenizedBackbone`.
 
     Raises:
         InputError: it cannot be built, or its tokens cannot be changed.
@@ -83,7 +83,7 @@ def build_tokenized(cfg: Config) -> Any:
             backbone = MODELS.build(cfg.model.backbone)
         except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
-                f'the model of {cfg.filename or "the config"} has no backbone that can be built: {error}'
+                f'the model of {name} has no backbone that can be built: {error}'
             ) from None
     if not isinstance(backbone, TokenizedBackbone):
         raise InputError(
@@ -114,7 +114,7 @@ def _cost(backbone: Any, schedule: Any, length: int, unit: str) -> dict[str, Any
     steps = {phase.stride: 100 * backbone.count_macs(phase.stride) / full for phase in phases}
     starts = [0, *(phase.end for phase in phases)]
     # What is published is of ImageNet's size.
-    known = isinstance(schedule, str) and tuple(backbone.img_size) == (224, 224)
+    known = schedule in tuple(PUBLISHED_SAVINGS) and tuple(backbone.img_size) == (224, 224)
     return {
         'phases': [
             {

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from ..benchmark import count_by_module
-from ..config import load_config, require
+from ..config import load_config, one_line, require
 from ..errors import InputError
 from ..files import atomic_write_json
 from ..runner import check_codebase
@@ -50,19 +50,23 @@ def run_flops(
     cfg = load_config(config, options)
     require(cfg, ['model'], 'counting')
     check_codebase(cfg)
-    size = shape or cfg.model.get('backbone', {}).get('img_size')
+    detects = cfg.get('default_scope') == 'mmdet'
+    model = _build(cfg, config)
+    # A detector's images have another size than those that its backbone was made for.
+    size = shape or (
+        None if detects else getattr(getattr(model, 'backbone', None), 'img_size', None)
+    )
     if size is None:
         raise InputError(f'{config} does not say how large images are: give --shape HEIGHT WIDTH')
     height, width = as_pair(size, '--shape')
-    model = _build(cfg, config)
     rois = _watch_heads(model)
     try:
-        counts = count_by_module(model, lambda: _predict(model, height, width))
-    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        predict = _detect if detects else _classify
+        counts = count_by_module(model, lambda: predict(model, height, width))
+    except Exception as error:  # the model is the user's
         raise InputError(
-            f'{type(model).__name__} cannot take an image of {height}x{width} pixels: '
-            f'{str(error).splitlines()[0]}'
-        ) from None
+            f'{type(model).__name__} cannot take an image of {height}x{width} pixels: {one_line(error)}'
+        ) from error
     result = {
         'config': config,
         'shape': [height, width],
@@ -78,27 +82,28 @@ def run_flops(
 
 
 def _build(cfg: Config, name: str) -> nn.Module:
-    model_cfg = cfg.model
-    if 'test_cfg' in model_cfg and 'rcnn' in (model_cfg.test_cfg or {}):
-        model_cfg.test_cfg.rcnn.score_thr = -1.0
+    if isinstance(cfg.model, ConfigDict) and 'rcnn' in (cfg.model.get('test_cfg') or {}):
+        cfg.model.test_cfg.rcnn.score_thr = -1.0
     scope = cfg.get('default_scope') or 'mmengine'
     # The weights decide how many proposals survive: always the same ones.
     with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            model: nn.Module = MODELS.build(model_cfg)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise InputError(f'the model of {name} cannot be built: {error}') from None
+            model: nn.Module = MODELS.build(cfg.model)
+        except Exception as error:  # the config is the user's
+            raise InputError(f'the model of {name} cannot be built: {one_line(error)}') from error
     return model.eval()
 
 
-def _predict(model: Any, height: int, width: int) -> None:
-    image = torch.zeros(3, height, width, dtype=torch.uint8)
-    if not hasattr(model, 'rpn_head') and not hasattr(model, 'bbox_head'):
-        model(image[None].float())
-        return
+def _classify(model: Any, height: int, width: int) -> None:
+    channels = getattr(getattr(model, 'backbone', None), 'in_channels', 3)
+    model(torch.zeros(1, channels, height, width))
+
+
+def _detect(model: Any, height: int, width: int) -> None:
     from mmdet.structures import DetDataSample
 
+    image = torch.zeros(3, height, width, dtype=torch.uint8)
     meta = {'img_shape': (height, width), 'ori_shape': (height, width), 'scale_factor': (1.0, 1.0)}
     data = {'inputs': [image], 'data_samples': [DetDataSample(metainfo=meta)]}
     model(**model.data_preprocessor(data), mode='predict')
@@ -155,7 +160,7 @@ def _print(result: Mapping[str, Any]) -> None:
         shown.add_row(
             '  ' * row['depth'] + row['name'],
             f'{row["params"]:,}',
-            f'{row["macs"] / 1e9:.2f} G',
+            format_count(row['macs']),
             f'{100 * row["macs"] / result["macs"]:.1f} %',
         )
     console.print(shown)

@@ -21,7 +21,7 @@ from ..files import atomic_write_json
 from ..units import format_count
 from ..writing import describe_data
 from .screen import Screen
-from .setup import DEFAULT_SIZE, DIGITS_SIZE, check_at_least, find_device, relative, versions
+from .setup import check_at_least, default_pixels, find_device, relative, versions
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
@@ -94,7 +94,7 @@ class MeasureSettings:
         """Pixels a side of the images."""
         if self.img_size is not None:
             return self.img_size
-        return DIGITS_SIZE if self.data == 'digits' else DEFAULT_SIZE
+        return default_pixels(self.data)
 
 
 def run_measuring(settings: MeasureSettings) -> dict[str, Any]:

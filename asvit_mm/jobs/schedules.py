@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..arch import as_architecture
-from ..config import merge_options
+from ..config import check_data, merge_options
 from ..distributed import wait_for_all
 from ..errors import InputError
 from ..files import atomic_write_json, atomic_write_text
@@ -27,6 +27,8 @@ from .setup import check_at_least, find_device, relative
 from .studies import StudySettings, complete_records, open_study, study_command, take_share
 
 CURVES = 'curves.png'
+# What options may change: the rest is the study's own.
+OPTIONS = ('model', 'data_preprocessor', 'train_dataloader', 'optim_wrapper', 'param_scheduler')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class SchedulesSettings(StudySettings):
         seeds: trainings with each schedule, from ``seed`` on.
         epochs: of each; None: those of the data's recipe.
         workers: processes that load the images of one training.
-        cfg_options: KEY=VALUE, merged into the config of every training.
+        cfg_options: KEY=VALUE, merged into the config of every training; fields of ``OPTIONS``.
 
     Raises:
         InputError: a value out of range, or no such schedule.
@@ -59,9 +61,16 @@ class SchedulesSettings(StudySettings):
         check_at_least('--workers', self.workers, 0)
         if self.epochs is not None:
             check_at_least('--epochs', self.epochs, 1)
+        if not self.schedules:
+            raise InputError('no schedule to compare: name at least one')
         for name in self.schedules:
             read_schedule(str(name))
-        parse_options(self.cfg_options)
+        for key in parse_options(self.cfg_options):
+            if key.split('.')[0] not in OPTIONS:
+                raise InputError(
+                    f'--cfg-options {key}: a study decides all but {", ".join(OPTIONS)}; see --epochs, '
+                    '--seed and --schedules'
+                )
 
     def decisive(self, epochs: int) -> dict[str, Any]:
         """What decides the records, as plain data; a resumed study must have the same."""
@@ -76,7 +85,7 @@ class SchedulesSettings(StudySettings):
             'threads': self.threads,
             'device': find_device(self.device).type,
             'workers': self.workers,
-            'cfg_options': list(self.cfg_options),
+            **({'cfg_options': list(self.cfg_options)} if self.cfg_options else {}),
         }
 
 
@@ -100,13 +109,17 @@ def run_schedules(settings: SchedulesSettings) -> dict[str, Any] | None:
     epochs = recipe(data).run_length if settings.epochs is None else settings.epochs
     names = (FULL, *dict.fromkeys(settings.schedules))
 
+    options = parse_options(settings.cfg_options)
+
     def config(schedule: str, seed: int) -> Config:
         plain = training_config(arch, data, epochs=epochs, seed=seed, workers=settings.workers)
-        merge_options(plain, parse_options(settings.cfg_options), 'what is trained')
-        return with_schedule(with_validation(plain), schedule)
+        cfg = with_validation(plain)
+        merge_options(cfg, options, 'what is trained')
+        return with_schedule(cfg, schedule)
 
-    # What does not fit fails here, before anything is trained.
-    saved = {name: saved_percent(config(FULL, settings.seed), name, epochs) for name in names}
+    plain = config(FULL, settings.seed)
+    check_data(plain, ['train_dataloader', 'test_dataloader'])
+    saved = {name: saved_percent(plain, name, epochs) for name in names}
     study = {
         'settings': settings.decisive(epochs),
         'versions': settings.versions(),
@@ -164,10 +177,10 @@ def saved_percent(cfg: Config, schedule: str, epochs: int) -> float:
     Raises:
         InputError: the backbone cannot be built, or the schedule does not fit the run or the backbone.
     """
+    backbone = build_tokenized(cfg, 'what is trained')
     if schedule == FULL:
         return 0.0
-    backbone = build_tokenized(cfg)
-    phases = phases_of_run(read_schedule(schedule), epochs)
+    phases = phases_of_run(read_schedule(schedule, backbone.base_token_stride), epochs)
     for phase in phases:
         try:
             backbone.check_token_stride(phase.stride)
@@ -190,8 +203,8 @@ def _describe(record: Mapping[str, Any]) -> str:
 def _report(folder: StudyFolder, command: str) -> dict[str, Any]:
     summary = summarise_schedules(folder.study, folder.read_all())
     text = atomic_write_text(folder.path / 'report.md', schedules_report(summary, command, CURVES))
-    # Last: that it is there says that the study is complete.
     picture = plot_schedules(summary, folder.path / CURVES)
+    # Last: that it is there says that the study is complete.
     result = atomic_write_json(folder.path / 'report.json', summary)
     rows = {
         row['schedule']: f'top-1 {row["top1"]["mean"]:.2f} % ({row["difference"]["mean"]:+.2f}), '

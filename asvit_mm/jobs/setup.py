@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..arch import PRESETS
+from ..config import load_config
 from ..data import load_images
 from ..errors import InputError
 from ..searching import ComplexityMeasure
@@ -25,7 +26,7 @@ class JobSettings:
     Args:
         work_dir: folder for everything that is written.
         data: digits, noise, an image folder or an mmpretrain config.
-        img_size: pixels a side; None: 224, or 32 for the digits.
+        img_size: pixels a side; None: 32 for the digits, what a config's backbone is made for, else 224.
         seed: decides images, curves, weights and samples.
         device: 'cpu', 'cuda', 'cuda:1' or 'auto'.
         overwrite: whether results of an earlier run in ``work_dir`` are replaced.
@@ -51,7 +52,7 @@ class JobSettings:
         """Pixels a side of the images."""
         if self.img_size is not None:
             return self.img_size
-        return DIGITS_SIZE if self.data == 'digits' else DEFAULT_SIZE
+        return default_pixels(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,22 @@ class MeasuringSettings(JobSettings):
         # A single gradient has no condition number.
         check_at_least('--batch-size', self.batch_size, 2)
         check_at_least('--repeat', self.repeat, 1)
+
+
+def default_pixels(data: str) -> int:
+    """Pixels a side of the images of ``data``, where the user does not say.
+
+    Raises:
+        InputError: a config that cannot be read.
+    """
+    if data == 'digits':
+        return DIGITS_SIZE
+    if data.endswith('.py') and Path(data).is_file():
+        backbone = (load_config(data).get('model') or {}).get('backbone') or {}
+        size = backbone.get('img_size')
+        if type(size) is int:
+            return size
+    return DEFAULT_SIZE
 
 
 def check_at_least(name: str, value: int, smallest: int) -> None:

@@ -135,12 +135,10 @@ def study_command(script: str, work_dir: str, *named: str, **flags: object) -> s
     Args:
         script: file name of the tool.
         named: its positional arguments.
-        flags: name and value of every other argument; left out where it is an empty list.
+        flags: name and value of every other argument.
     """
     words = ['python', f'tools/{script}', *named, '--work-dir', work_dir]
     for name, value in flags.items():
-        if value == []:
-            continue
         # torchrun takes --num for an abbreviation of its own options.
         words.append('--num-archs' if name == 'num' else f'--{name.replace("_", "-")}')
         words += map(str, value if isinstance(value, (list, tuple)) else [value])

@@ -68,7 +68,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Tokens (B, H, W, C) to (B, ceil(H / 2), ceil(W / 2), out_width); see ``tokens.MERGE_ROUNDINGS``.
+    """Tokens (B, H, W, C) to (B, H / 2, W / 2, out_width); odd sides by ``tokens.MERGE_ROUNDINGS``.
 
     Patches of kernel x kernel tokens at stride 2, channel-major as ``torch.nn.Unfold`` orders them,
     then a norm over kernel * kernel * C and a linear layer without bias. Where no gradient is wanted

@@ -15,13 +15,15 @@ GPUS = 8
 COCO_SIZE = (800, 1344)
 STAGES = tuple(range(NUM_STAGES))
 
-# The base's rate is SGD's, for a ResNet; these are of mmdet's Mask R-CNN with a Swin backbone.
+# The base's rate is SGD's, for a ResNet; these are as in configs/_base_/schedules/coco_adamw_asvit_1x.py.
 OPTIMIZER = """optim_wrapper = dict(
     optimizer=dict(
         _delete_=True, type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05
     ),
     paramwise_cfg=dict(
-        norm_decay_mult=0.0, custom_keys={'.pos_embed': dict(decay_mult=0.0)}
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys={'.pos_embed': dict(decay_mult=0.0)},
     ),
 )"""
 
@@ -76,7 +78,7 @@ def detection_text(arch: Architecture, data: DataSource, *, path: str = 'CONFIG'
         f'    neck=dict(in_channels={list(arch.widths)}),',
         ')',
         '',
-        '# As mmdet trains Mask R-CNN with Swin; the rate is for 16 images a step.',
+        '# The optimizer that mmdet trains Swin with; the rate is for 16 images a step.',
         OPTIMIZER,
     ]
     text = '\n'.join(lines) + '\n'

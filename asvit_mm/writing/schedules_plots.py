@@ -17,9 +17,10 @@ SHOWN_ERRORS = 4
 
 
 def plot_schedules(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Top-1 at the full grid after every epoch, mean over the seeds; a triangle where tokens get finer.
+    """Top-1 at the full grid after every epoch, mean over the seeds; a triangle where a phase ends.
 
-    The right panel shows the same on a narrower axis, from ``SHOWN_ERRORS`` times the smallest error up.
+    The right panel shows the same on a narrower axis, from ``SHOWN_ERRORS`` times the smallest error at the
+    end up.
 
     Args:
         summary: of :func:`asvit_mm.study.schedules.summarise_schedules`.
@@ -38,16 +39,17 @@ def plot_schedules(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> 
             mean = curves.mean(0)
             ends.append(mean[-1])
             label = name if name == FULL else f'{name}: {row["saved"]:.0f} % saved'
-            finer = [] if name == FULL else _changes(name, epochs)
+            changes = [] if name == FULL else _changes(name, epochs)
             for ax in axes.flat:
                 ax.plot(x, mean, color=colour, lw=1.5, label=label)
                 ax.fill_between(x, curves.min(0), curves.max(0), color=colour, alpha=0.12, lw=0)
-                ax.plot(finer, mean[[e - 1 for e in finer]], '^', color=colour, ms=6.5)
+                ax.plot(changes, mean[[e - 1 for e in changes]], '^', color=colour, ms=6.5)
         left, right = axes.flat
         left.set_title('Top-1 accuracy on held-out images (%)')
         right.set_title('The same, enlarged')
-        error = max(100 - min(ends), 0.25)
-        right.set_ylim(100 - SHOWN_ERRORS * error, min(100.0, max(ends) + error))
+        error = max(100 - max(ends), 0.25)
+        bottom = max(0.0, 100 - SHOWN_ERRORS * error)
+        right.set_ylim(min(bottom, min(ends) - error), min(100.0, max(ends) + error))
         for ax in axes.flat:
             ax.set_xlabel('epoch')
             ax.set_xlim(0, epochs)
@@ -59,5 +61,5 @@ def plot_schedules(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> 
 
 
 def _changes(schedule: str, epochs: int) -> list[int]:
-    """The epochs after which the tokens get finer."""
+    """The epochs after which the tokens change."""
     return [int(phase.end) for phase in phases_of_run(read_schedule(schedule), epochs)[:-1]]

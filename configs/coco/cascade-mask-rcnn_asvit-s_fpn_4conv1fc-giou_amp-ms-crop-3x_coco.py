@@ -12,7 +12,8 @@ model = dict(
         type='asvit_mm.AsViT',
         arch='small',
         out_indices=(0, 1, 2, 3),
-        window_size=(32, 32, 16, 8),
+        # They tile the 1344 pixels that the long side of an image is padded to.
+        window_size=(28, 28, 14, 7),
         drop_path_rate=0.2,
         # The weights of the classifier, once it is trained:
         # init_cfg=dict(type='Pretrained', checkpoint='CHECKPOINT.pth', prefix='backbone.'),

@@ -8,7 +8,7 @@ image_size = (128, 128)
 channels = 64
 
 model = dict(
-    # The digits' mean and deviation, with which the classifier was trained.
+    # The digits' mean and deviation, as the classifier in configs/digits has them.
     data_preprocessor=dict(mean=[77.9] * 3, std=[95.9] * 3),
     backbone=dict(
         _delete_=True,

@@ -69,6 +69,17 @@ def test_a_run_of_iterations_and_what_does_not_fit(here):
     assert re.search(r'800 .* 64 .* 4 .* 4x4 ', out)
 
 
+def test_a_schedule_in_one_word(here):
+    (here.folder / 'word.py').write_text(
+        "model = dict(backbone=dict(type='asvit_mm.AsViT', arch='small'))\n"
+        'train_cfg = dict(by_epoch=True, max_epochs=20)\n'
+        "custom_hooks = [dict(type='asvit_mm.ProgressiveTokenizationHook', "
+        "phases='16@0.25,8@0.5,4@1.0')]\n"
+    )
+    out = here.run('cost.py', 'word.py')
+    assert re.search(r"the config's: [\d.]+ % of the multiply-adds of training saved *\n", out)
+
+
 @pytest.mark.parametrize(
     ('args', 'words'),
     [

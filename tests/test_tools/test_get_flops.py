@@ -12,6 +12,9 @@ from .runs import Here
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 DIGITS = CONFIGS / 'digits/asvit-seed_b64-progressive_digits.py'
+RETINANET = CONFIGS / 'coco/retinanet_asvit-s_fpn_1x_coco.py'
+# Four maps for a neck of three.
+MAPS = 'model.backbone.out_indices=(0,1,2,3)'
 TOOL = 'get_flops.py'
 
 
@@ -54,7 +57,7 @@ def test_a_detector_module_by_module(here):
     assert found['rois']['mask_head'] == 100
     assert f'bbox_head: {proposals} regions' in out
     arch = PRESETS['small']
-    macs = count_macs(arch, (320, 256), window_size=(32, 32, 16, 8))
+    macs = count_macs(arch, (320, 256), window_size=(28, 28, 14, 7))
     assert modules['backbone']['macs'] == pytest.approx(macs, rel=0.005)
     pixels = [320 * 256 // 4**i // 16 for i in range(4)]
     lateral = sum(n * width * 256 for n, width in zip(pixels, arch.widths, strict=True))
@@ -83,10 +86,14 @@ def test_the_papers_detector(here):
         (['lost.py'], "config 'lost.py' does not exist"),
         ([DIGITS, '--shape', '0'], '--shape'),
         ([DIGITS, '--shape', '32', '32', '32'], '--shape'),
-        (['headless.py'], 'does not say how large images are'),
+        ([RETINANET], 'does not say how large images are'),
+        ([RETINANET, '--shape', '64', '--cfg-options', MAPS], 'cannot take an image of 64x64'),
+        ([RETINANET, '--shape', '64', '--cfg-options', 'model.neck.num_outs=1'], 'cannot be built'),
         (['headless.py', '--shape', '32'], 'cannot be built'),
+        (['number.py', '--shape', '32'], 'cannot be built'),
     ],
 )
 def test_refusals(here, args, words):
     (here.folder / 'headless.py').write_text("model = dict(type='Nothing')\n")
+    (here.folder / 'number.py').write_text('model = 3\n')
     assert words in here.refusal(TOOL, *args)
