@@ -19,8 +19,8 @@ SHOWN_ERRORS = 4
 def plot_schedules(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     """Top-1 at the full grid after every epoch, mean over the seeds; a triangle where a phase ends.
 
-    The right panel shows the same on a narrower axis, from ``SHOWN_ERRORS`` times the smallest error at the
-    end up.
+    The right panel shows the same on a narrower axis: ``SHOWN_ERRORS`` times the smallest error at the end,
+    and every end.
 
     Args:
         summary: of :func:`asvit_mm.study.schedules.summarise_schedules`.

@@ -14,7 +14,7 @@ found.architecture
 def run(folder, *cells):
     """The cells' outputs as one text each, with what widgets show."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(notebook, timeout=240, resources={'metadata': {'path': str(folder)}})
+    client = NotebookClient(notebook, timeout=600, resources={'metadata': {'path': str(folder)}})
     client.execute()
     widgets = [str(state.get('outputs', '')) for state in client.widget_state.values()]
     shown = [
