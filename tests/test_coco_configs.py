@@ -147,10 +147,16 @@ def test_models_have_the_counted_parameters_and_decay_none_of_norms_biases_and_p
             assert group['weight_decay'] == (0.05 if decays else 0), name
 
 
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    """Runs tools here; the default scope that a Runner sets for its process goes with the test."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
+    return Here(monkeypatch, capsys, tmp_path)
+
+
 @pytest.mark.slow
-def test_a_training_step_and_an_evaluation(leaf, tmp_path, monkeypatch, capsys):
+def test_a_training_step_and_an_evaluation(leaf, here, tmp_path):
     path, cfg = leaf
-    here = Here(monkeypatch, capsys, tmp_path)
     write_scenes(tmp_path / 'data/coco', train=2, val=1, size=64)
     args = [path, '--work-dir', 'run', '--cfg-options', *options(path, cfg)]
     here.run('train.py', *args)
@@ -163,8 +169,7 @@ def test_a_training_step_and_an_evaluation(leaf, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_config_for_scenes_learns(tmp_path, monkeypatch, capsys):
-    here = Here(monkeypatch, capsys, tmp_path)
+def test_the_config_for_scenes_learns(here, tmp_path):
     write_scenes(tmp_path / 'data/scenes', train=16, val=2, size=64)
     cfg = Config.fromfile(SCENES)
     assert cfg.classes == CLASSES
