@@ -152,7 +152,7 @@ def test_a_config_that_cannot_be_written_for_is_refused_before_measuring(here):
 def test_digits_that_cannot_be_written(here):
     (here.folder / 'data').write_text('')
     line = here.refusal('search.py', '--data', 'digits', '--steps', 1, *TINY)
-    assert "the digits cannot be written to 'data/digits'" in line
+    assert "digits cannot be written to 'data/digits'" in line
 
 
 @pytest.mark.parametrize('name', ['search.py', 'scale.py'])
