@@ -162,8 +162,8 @@ def _read_phase(fields: Any, where: str, before: Sequence[Phase]) -> Phase:
     start = before[-1].end if before else 0
     if {kind, type(phase.end)} == {int, float}:
         raise InputError(
-            f'{where} ends at {phase.end!r} and phase 1 at {before[0].end!r}: give integers (epochs or '
-            'iterations) or shares of the run (1.0 is all of it), not both'
+            f'{where} ends at {phase.end!r}: give integers (epochs or iterations) or shares of the run (1.0 '
+            f'is all of it), not both; phase 1 ends at {before[0].end!r}'
         )
     if kind not in (int, float) or type(phase.end) is not kind or not phase.end > start:
         what = 'shares of the run' if kind is float else 'integers'

@@ -58,7 +58,7 @@ def test_schedule_in_one_word():
 
 
 def test_shares_and_integers_are_not_mixed():
-    with pytest.raises(InputError, match=r'phase 2 ends at 1 and phase 1 at 0.5: .* not both'):
+    with pytest.raises(InputError, match=r'phase 2 ends at 1: .* not both; phase 1 ends at 0.5'):
         read_schedule('16@0.5,4@1')
 
 

@@ -156,6 +156,7 @@ def test_what_cannot_be_packed_is_refused(model, said):
 
 @pytest.mark.parametrize('training', [False, True])
 def test_compiles_into_one_graph_and_once_for_a_token_grid(training):
+    torch._dynamo.reset()  # it remembers which sizes have changed in other tests
     torch.manual_seed(0)
     model = changed(AsViT(TINY, img_size=32)).train(training)
     counter = CompileCounterWithBackend('aot_eager')
