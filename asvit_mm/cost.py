@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .arch import Architecture
+from .phases import Phase, mean_cost
 from .tokens import (
     BASE_STRIDE,
     as_pair,
@@ -135,12 +136,12 @@ def schedule_share(
 
     The backward pass costs about twice the forward pass in every phase, so the share is the forward's.
     """
-    full = count_macs(arch, img_size, num_classes)
-    spent, start = 0, 0
-    for end, stride in phases:
-        spent += (end - start) * count_macs(arch, img_size, num_classes, token_stride=stride)
-        start = end
-    return spent / (start * full)
+    macs = {
+        stride: float(count_macs(arch, img_size, num_classes, token_stride=stride))
+        for stride in (BASE_STRIDE, *(stride for _, stride in phases))
+    }
+    run = [Phase(end, stride) for end, stride in phases]
+    return mean_cost(run, macs, run[-1].end) / macs[BASE_STRIDE]
 
 
 def token_grids(

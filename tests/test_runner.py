@@ -80,6 +80,14 @@ def test_missing_data_names_path_field_and_remedy(here: Path) -> None:
         r"'data/digits' \(train_dataloader.dataset.data_root\) does not exist: "
         '.*python -m asvit_mm.image_sets digits data/digits',
     )
+    for config, command in (
+        ('mnist5k/asvit-seed_b64-progressive_mnist5k', 'image_sets mnist5k data/mnist5k'),
+        ('scenes/mask-rcnn_asvit-seed_fpn_12e_scenes', 'scenes data/scenes'),
+    ):
+        arguments = _arguments(ROOT / f'configs/{config}.py')
+        _one_line(
+            lambda a=arguments: runner.train(a), f'write it with `python -m asvit_mm.{command}'
+        )
     imagenet = ROOT / 'configs/asvit/asvit-small_8xb128_in1k.py'
     _one_line(
         lambda: runner.train(_arguments(imagenet)),

@@ -23,9 +23,9 @@ from ..phases import (
 )
 from ..runner import check_codebase
 from ..units import format_count
+from ..writing.configs import TOKEN_HOOK
 from .setup import relative
 
-HOOK = 'ProgressiveTokenizationHook'
 OWN = "the config's"
 TABLE_WIDTH = 100
 
@@ -100,7 +100,7 @@ def _length(cfg: Config) -> tuple[str, int]:
 
 
 def _is_ours(hook: Mapping[str, Any]) -> bool:
-    return str(hook.get('type', '')).endswith(HOOK)
+    return TOKEN_HOOK.endswith(str(hook.get('type') or ' '))
 
 
 def _cost(backbone: Any, schedule: Any, length: int, unit: str) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def run_flops(
     try:
         predict = _detect if detects else _classify
         counts = count_by_module(model, lambda: predict(model, height, width))
-    except Exception as error:  # the model is the user's
+    except InputError:
+        raise
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f'{type(model).__name__} cannot take an image of {height}x{width} pixels: {one_line(error)}'
         ) from error
@@ -90,7 +92,16 @@ def _build(cfg: Config, name: str) -> nn.Module:
         torch.manual_seed(0)
         try:
             model: nn.Module = MODELS.build(cfg.model)
-        except Exception as error:  # the config is the user's
+        except InputError:
+            raise
+        except (
+            AssertionError,
+            AttributeError,
+            ImportError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise InputError(f'the model of {name} cannot be built: {one_line(error)}') from error
     return model.eval()
 

@@ -154,6 +154,16 @@ def test_what_cannot_be_packed_is_refused(model, said):
         optimize_for_inference(model)
 
 
+@pytest.mark.parametrize('rounding', ['up', 'down', 'over'])
+def test_packed_mergings_round_odd_grids_as_the_model_does(rounding):
+    torch.manual_seed(0)
+    model = changed(AsViT(TINY, img_size=56, merge_rounding=rounding)).eval()
+    x = images(1, 3, 56, 56)
+    with torch.no_grad():
+        plain, packed = (network(x)[0] for network in (model, optimize_for_inference(model)))
+    torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('training', [False, True])
 def test_compiles_into_one_graph_and_once_for_a_token_grid(training):
     torch._dynamo.reset()  # it remembers which sizes have changed in other tests

@@ -114,5 +114,5 @@ def test_report(summary):
 
 def test_picture(summary, tmp_path):
     first, again = (plot_comparison(summary, tmp_path / f'{i}.png') for i in range(2))
-    is_picture(first)
+    assert is_picture(first)
     assert first.read_bytes() == again.read_bytes()

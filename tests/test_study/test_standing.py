@@ -164,7 +164,7 @@ def test_one_network_has_no_table_of_repeats():
 def test_pictures(summary, tmp_path):
     for plot in (plot_standing, plot_repeats):
         first, again = (plot(summary, tmp_path / f'{plot.__name__}{i}.png') for i in range(2))
-        is_picture(first)
+        assert is_picture(first)
         assert first.read_bytes() == again.read_bytes()
 
 
@@ -176,6 +176,6 @@ def test_pictures_where_nothing_could_be_measured(tmp_path):
     summary = summarise_standing(STUDY, bad, {'best': ARCHS[5]})
     assert summary['named'][0]['rank_sum_percentile'] == 50
     assert summary['repeats']['length_distortion']['variance_ratio'] is None
-    is_picture(plot_standing(summary, tmp_path / 'scatter.png'))
-    is_picture(plot_repeats(summary, tmp_path / 'repeats.png'))
+    assert is_picture(plot_standing(summary, tmp_path / 'scatter.png'))
+    assert is_picture(plot_repeats(summary, tmp_path / 'repeats.png'))
     assert f'| best | {CELL} | - | 50.0 | - | 50.0 | 50.0 |' in standing_report(summary, '')

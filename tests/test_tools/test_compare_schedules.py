@@ -1,19 +1,20 @@
 """tools/compare_schedules.py run as users do, on tiny images."""
 
 import json
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from PIL import Image
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import schedule_share
-from asvit_mm.jobs.schedules import with_schedule
+from asvit_mm.jobs.schedules import SchedulesSettings, saved_percent, with_schedule
 from asvit_mm.study import training_config, with_validation
 from asvit_mm.study.schedules import schedules_report, summarise_schedules
 from asvit_mm.writing import describe_data
 from asvit_mm.writing.schedules_plots import plot_schedules
 
+from ..test_writing.test_plots import is_picture
 from .runs import Here, ended, torchrun, write_images
 
 ARCH = '4,2,2|2,1,2|2,1,2|2,1,2|16'
@@ -25,11 +26,6 @@ STUDY = ['--data', 'images', '--img-size', '32', '--epochs', '4', '--seeds', '2'
 def here(monkeypatch, capsys, tmp_path):
     write_images(tmp_path)
     return Here(monkeypatch, capsys, tmp_path)
-
-
-def is_picture(path):
-    with Image.open(path) as image:
-        return image.format == 'PNG' and min(image.size) > 400
 
 
 def records(work_dir):
@@ -87,6 +83,24 @@ def record(schedule, seed, top1, seconds, saved):
         'schedule': schedule, 'seed': seed, 'trained': {'top1': top1}, 'seconds': seconds,
         'saved': saved, 'curve': [top1],
     }  # fmt: skip
+
+
+def test_images_are_as_large_as_a_configs_backbone_is_made_for(tmp_path):
+    mnist = Path(__file__).parents[2] / 'configs/mnist5k/asvit-seed_b64-progressive_mnist5k.py'
+    (tmp_path / 'data.py').write_text('data_preprocessor = dict(num_classes=3)')
+    sizes = {str(mnist): 56, 'digits': 32, 'noise': 224, str(tmp_path / 'data.py'): 224}
+    for data, size in sizes.items():
+        assert SchedulesSettings(work_dir='x', data=data).pixels == size
+        assert SchedulesSettings(work_dir='x', data=data, img_size=48).pixels == 48
+
+
+def test_strides_are_times_the_backbones_own():
+    plain = training_config(PRESETS['seed'], describe_data('digits', 32), epochs=60)
+    plain.model.backbone = dict(
+        type='asvit_mm.TokenizedVisionTransformer', arch='small', img_size=128, patch_size=16
+    )
+    # 8 x 8 tokens, 4 x 4 in the middle phase, 2 x 2 in the first.
+    assert 30 < saved_percent(plain, '80-140', 60) < 46.7
 
 
 def test_summary():
