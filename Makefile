@@ -4,11 +4,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo test lint clean distclean
+.PHONY: help install demo demo-detection test lint clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       search, scale, train and evaluate on handwritten digits'
+	@echo 'make demo-detection  train a Mask R-CNN from its weights, find digits on photographs'
 	@echo 'make test       run all tests'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make install    build .venv (the targets above do it themselves)'
@@ -23,6 +24,9 @@ install:
 
 demo: install
 	@$(BIN)/python tools/demo.py
+
+demo-detection: install
+	@$(BIN)/python tools/demo_detection.py
 
 test: install
 	$(BIN)/python -m pytest

@@ -5,6 +5,12 @@
 
 import argparse
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .errors import InputError
 
 CFG_OPTIONS_HELP = (
     'override settings of the config: KEY=VALUE pairs with dotted keys, e.g. '
@@ -43,3 +49,18 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
 def export_local_rank(args: argparse.Namespace) -> None:
     """Make ``--local_rank`` known to MMEngine, unless the launcher has set it already."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+
+
+def run_tool(title: str, script: Path, *arguments: object) -> float:
+    """Run a tool under a title and let it print; returns its wall time in seconds.
+
+    Raises:
+        InputError: the tool failed; it has said why.
+    """
+    name = f'{script.parent.name}/{script.name}'
+    print(f'\n=== {title}\n$ python {name} {" ".join(map(str, arguments))}', flush=True)
+    started = time.perf_counter()
+    status = subprocess.run([sys.executable, str(script), *map(str, arguments)]).returncode
+    if status:
+        raise InputError(f'{name} ended with status {status}; see above')
+    return time.perf_counter() - started

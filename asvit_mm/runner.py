@@ -9,8 +9,6 @@ import argparse
 import importlib
 import math
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,9 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
-from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
+from mmengine.runner import Runner, find_latest_checkpoint
 
+from .checkpoints import read_checkpoint
 from .config import check_data, load_config, require
 from .distributed import check_launcher
 from .errors import InputError
@@ -65,7 +64,7 @@ def train(args: argparse.Namespace) -> Runner:
     checkpoint = cfg.get('load_from')
     if checkpoint is None and cfg.get('resume') and Path(cfg.work_dir).is_dir():
         checkpoint = find_latest_checkpoint(cfg.work_dir)
-    content = None if checkpoint is None else read_checkpoint(checkpoint)
+    content = None if checkpoint is None else _read_local(checkpoint)
     if content is not None and cfg.get('resume'):
         _check_resumable(content, checkpoint)
     runner = _build(cfg)
@@ -98,7 +97,7 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         _enable_visualization(cfg, args)
     _set_loader_defaults(cfg, args, ['test_dataloader'])
     check_data(cfg, ['test_dataloader'])
-    checkpoint = read_checkpoint(args.checkpoint)
+    checkpoint = _read_local(args.checkpoint)
     if args.out is not None:
         _require_folder('the folder of --out,', Path(args.out).parent)  # not when the test is over
     runner = _build(cfg)
@@ -126,40 +125,6 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     return parser.parse_args(['--cfg-options', *pairs]).cfg_options
-
-
-def read_checkpoint(path: str) -> dict[str, Any] | None:
-    """Read a local checkpoint to the CPU, to know that it is whole before a run depends on it.
-
-    Returns:
-        its content; None for an address (``https://`` and the like), which MMEngine fetches later.
-
-    Raises:
-        InputError: no such file, truncated, or not a checkpoint.
-    """
-    if '://' in str(path):
-        return None
-    if not Path(path).is_file():
-        raise InputError(f'checkpoint {str(path)!r} does not exist: give the path of a .pth file')
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f'checkpoint {str(path)!r} is truncated or not a checkpoint ({reason}): '
-            'copy it again or take an earlier one'
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise InputError(
-            f'checkpoint {str(path)!r} holds a {type(checkpoint).__name__}, no weights'
-        )
-    weights = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(weights, dict):
-        raise InputError(
-            f'checkpoint {str(path)!r} holds a {type(weights).__name__} for its weights: '
-            'give one that MMEngine wrote'
-        )
-    return checkpoint
 
 
 def _prepare(args: argparse.Namespace) -> Config:
@@ -238,6 +203,14 @@ def _require_folder(flag: str, folder: Path) -> None:
         ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f'{flag} {str(folder)!r} cannot be written to: name another')
+
+
+def _read_local(path: str) -> dict[str, Any] | None:
+    """The content of a local checkpoint, to know that it is whole before a run depends on it.
+
+    None for an address (``https://`` and the like), which MMEngine fetches later.
+    """
+    return None if '://' in str(path) else read_checkpoint(path)
 
 
 def _check_resumable(checkpoint: dict[str, Any], path: str) -> None:

@@ -149,8 +149,6 @@ def test_models_have_the_counted_parameters_and_decay_none_of_norms_biases_and_p
 
 @pytest.fixture
 def here(monkeypatch, capsys, tmp_path):
-    """Runs tools here; the default scope that a Runner sets for its process goes with the test."""
-    monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
     return Here(monkeypatch, capsys, tmp_path)
 
 

@@ -11,6 +11,7 @@ import torch
 from mmpretrain.registry import MODELS
 
 from asvit_mm import runner
+from asvit_mm.checkpoints import read_checkpoint
 from asvit_mm.config import check_data, load_config
 from asvit_mm.errors import InputError
 from asvit_mm.image_sets import DIGITS, write_image_set
@@ -131,9 +132,9 @@ def test_checkpoints_that_are_missing_truncated_or_of_something_else(here: Path)
             "'cut.pth' is truncated or not a checkpoint",
         )
     Path('text.pth').write_text('no checkpoint at all')
-    _one_line(lambda: runner.read_checkpoint('text.pth'), 'truncated or not a checkpoint')
+    _one_line(lambda: read_checkpoint('text.pth'), 'truncated or not a checkpoint')
     torch.save([1, 2], 'list.pth')
-    _one_line(lambda: runner.read_checkpoint('list.pth'), 'holds a list')
+    _one_line(lambda: read_checkpoint('list.pth'), 'holds a list')
     _one_line(
         lambda: runner.test(_arguments(checkpoint='other.pth', work_dir='w')),
         "none of the 1 weights in 'other.pth' fits the model",

@@ -6,12 +6,10 @@ Runs the other tools as a user would, then prints what came out and where it lie
 
 import argparse
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
+from asvit_mm.cli import run_tool
 from asvit_mm.errors import InputError, one_line_errors
 
 TOOLS = Path(__file__).resolve().parent
@@ -32,21 +30,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_tool(title: str, name: str, *arguments: object) -> float:
-    """Run one of the tools and let it print; returns its wall time in seconds.
-
-    Raises:
-        InputError: the tool failed; it has said why.
-    """
-    command = [sys.executable, str(TOOLS / name), *map(str, arguments)]
-    print(f'\n=== {title}\n$ python tools/{name} {" ".join(map(str, arguments))}', flush=True)
-    started = time.perf_counter()
-    status = subprocess.run(command).returncode
-    if status:
-        raise InputError(f'tools/{name} ended with status {status}; see above')
-    return time.perf_counter() - started
-
-
 def main() -> None:
     """Run the five steps and print the summary."""
     args = parse_args()
@@ -64,13 +47,13 @@ def main() -> None:
         ]
         seconds['search'] = run_tool(
             'Search a seed without training',
-            'search.py',
+            TOOLS / 'search.py',
             *measuring,
             *('--steps', args.steps, '--work-dir', search),
         )
         seconds['scale'] = run_tool(
             'Scale it without training',
-            'scale.py',
+            TOOLS / 'scale.py',
             search / 'result.json',
             *measuring,
             *('--min-params', args.min_params, '--max-params', args.max_params),
@@ -82,7 +65,7 @@ def main() -> None:
         config = scale / result['series'][-1]['config']
         seconds['train'] = run_tool(
             'Train the last network of the series, tokens growing finer',
-            'train.py',
+            TOOLS / 'train.py',
             config,
             *(
                 '--work-dir',
@@ -96,7 +79,7 @@ def main() -> None:
         metrics = train / 'test.json'
         seconds['test'] = run_tool(
             'Test it on the held-out digits',
-            'test.py',
+            TOOLS / 'test.py',
             *(config, checkpoint, '--out', metrics, '--work-dir', train / 'test'),
         )
         print(f'\n=== What came out\n{summary(args.work_dir, config, checkpoint, seconds)}')

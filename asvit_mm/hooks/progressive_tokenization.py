@@ -94,6 +94,13 @@ class ProgressiveTokenizationHook(Hook):
                 'be changed; remove the hook'
             )
         backbone = next(iter(self._full))
+        # mmdet's dense heads lay their priors by fixed strides, and would not cover the image.
+        fixed = any(hasattr(module, 'prior_generator') for module in modules)
+        if fixed and not getattr(backbone, 'keep_map_sizes', False):
+            raise InputError(
+                'progressive tokenization: the heads of a detector are made for maps of the full grid; '
+                'set model.backbone.keep_map_sizes=True'
+            )
         length = runner.max_epochs if self.by_epoch else runner.max_iters
         self.phases = phases_of_run(
             read_schedule(self.schedule, backbone.base_token_stride), length, self._unit

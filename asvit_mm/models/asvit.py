@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..arch import NUM_STAGES, Architecture, as_architecture
+from ..checkpoints import check_pretrained
 from ..cost import count_macs, token_grids
 from ..errors import InputError
 from ..registry import MODELS
@@ -93,6 +94,8 @@ class AsViT(BaseModule):
             so that windows grow with the image.
         merge_rounding: what patch merging makes of an odd side of tokens, as coarse grids have: one of
             ``asvit_mm.tokens.MERGE_ROUNDINGS``.
+        keep_map_sizes: at a coarser token stride, enlarge the maps to the sizes of stride 4 (bilinear), for
+            necks and heads that are made for strides of 4, 8, 16 and 32 pixels, as mmdet's are.
         with_cp: activation checkpointing of every block, which trades time for memory in training.
         frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages.
         norm_cfg: every norm's config; None for identities (the length distortion's network).
@@ -119,6 +122,7 @@ class AsViT(BaseModule):
         token_stride: int = 4,
         window_size: int | Sequence[int | None] | None = None,
         merge_rounding: str = 'up',
+        keep_map_sizes: bool = False,
         with_cp: bool = False,
         frozen_stages: int = -1,
         norm_cfg: dict[str, Any] | None = dict(type='LN'),  # noqa: B006 (never changed; the ecosystem's form)
@@ -135,6 +139,7 @@ class AsViT(BaseModule):
         self.in_channels = in_channels
         check_merge_rounding(merge_rounding)
         self.merge_rounding = merge_rounding
+        self.keep_map_sizes = keep_map_sizes
         widths = arch.widths
 
         self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
@@ -187,6 +192,17 @@ class AsViT(BaseModule):
                 module.reset_parameters()
         if self.pos_embed is not None:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def init_weights(self) -> None:
+        """MMEngine's, which loads a ``Pretrained`` init_cfg; what it took is logged.
+
+        Raises:
+            InputError: a checkpoint of which a weight has no place here, or that lacks one of these. Output
+                norms excepted: a classifier has one, a detector one a map.
+        """
+        if isinstance(self.init_cfg, Mapping) and self.init_cfg.get('type') == 'Pretrained':
+            check_pretrained(self, self.init_cfg, optional=['norm'], resampled='pos_embed')
+        super().init_weights()
 
     @property
     def token_stride(self) -> int:
@@ -286,12 +302,17 @@ class AsViT(BaseModule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Image (B, in_channels, H, W) to one (B, C_i, H_i, W_i) map for each of ``out_indices``."""
+        enlarged = self.keep_map_sizes and self.token_stride != BASE_STRIDE
+        sizes = token_grids(x.shape[2:], BASE_STRIDE, self.merge_rounding) if enlarged else ()
         x = self.embed(x)
         outs = []
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:
-                outs.append(getattr(self, f'norm{i}')(x).permute(0, 3, 1, 2).contiguous())
+                out = getattr(self, f'norm{i}')(x).permute(0, 3, 1, 2).contiguous()
+                if enlarged:
+                    out = F.interpolate(out, sizes[i], mode='bilinear')
+                outs.append(out)
             if i == self.out_indices[-1]:
                 break
         return tuple(outs)

@@ -1,6 +1,8 @@
 # A small Mask R-CNN with the published seed, on scenes of handwritten digits.
 # Data:      python -m asvit_mm.scenes
 # Command:   python tools/train.py configs/scenes/mask-rcnn_asvit-seed_fpn_12e_scenes.py
+# Weights of a classifier of configs/digits go in by model.backbone.init_cfg; `make demo-detection` does it
+# for the network that `make demo` found.
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
 classes = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
@@ -25,15 +27,16 @@ model = dict(
         anchor_generator=dict(scales=[6]),
     ),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=channels),
+        # A bin is about as large as a cell of the map: one sample each, which is faster than the default.
+        bbox_roi_extractor=dict(out_channels=channels, roi_layer=dict(sampling_ratio=1)),
         bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=10),
-        mask_roi_extractor=dict(out_channels=channels),
+        mask_roi_extractor=dict(out_channels=channels, roi_layer=dict(sampling_ratio=1)),
         mask_head=dict(
             num_convs=2, in_channels=channels, conv_out_channels=channels, num_classes=10
         ),
     ),
     train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img=100), rcnn=dict(sampler=dict(num=64))
+        rpn_proposal=dict(nms_pre=500, max_per_img=100), rcnn=dict(sampler=dict(num=32))
     ),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=100), rcnn=dict(max_per_img=20)),
 )

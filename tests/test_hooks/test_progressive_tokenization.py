@@ -26,7 +26,11 @@ from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, schedule_share
 from asvit_mm.errors import InputError
 from asvit_mm.hooks import ProgressiveTokenizationHook
+from asvit_mm.scenes import write_scenes
 
+from ..test_tools.runs import Here
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 HOOK = 'asvit_mm.ProgressiveTokenizationHook'
 PHASES = [dict(end=2, stride=16), dict(end=4, stride=8), dict(end=6, stride=4)]
 SIZE = 32
@@ -513,3 +517,43 @@ def test_schedules_that_do_not_fit_the_run_are_refused_before_it(
     with pytest.raises(InputError, match=message):
         runner.train()
     assert recorder.train == []
+
+
+@pytest.mark.slow
+def test_a_detector_whose_maps_keep_their_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """mmdet's heads lay their anchors by fixed strides: maps of coarse tokens are enlarged, or refused."""
+    write_scenes(tmp_path / 'data' / 'scenes', train=4, val=1, size=64)
+    scenes = CONFIGS / 'scenes' / 'mask-rcnn_asvit-seed_fpn_12e_scenes.py'
+    config = tmp_path / 'progressive.py'
+    text = (
+        f"_base_ = {str(scenes)!r}\ncustom_hooks = [dict(type={HOOK!r}, phases='16@1,8@2,4@3')]\n"
+    )
+    here = Here(monkeypatch, capsys, tmp_path)
+    options = [
+        'train_cfg.max_epochs=3',
+        'train_cfg.val_interval=3',
+        'train_dataloader.batch_size=2',
+        'param_scheduler.0.end=2',
+        'default_hooks.logger.interval=1',
+        *(f'{part}_dataloader.num_workers=0' for part in ('train', 'val', 'test')),
+        *(f'{part}_dataloader.persistent_workers=False' for part in ('train', 'val', 'test')),
+    ]
+    config.write_text(text)
+
+    def arguments(name: str) -> list[Any]:
+        # MMEngine keeps one visualizer for every name in a process.
+        return [config, '--work-dir', name, '--cfg-options', f'visualizer.name={name}', *options]
+
+    said = here.refusal('train.py', *arguments('refused_detector'))
+    assert 'set model.backbone.keep_map_sizes=True' in said
+    config.write_text(text + 'model = dict(backbone=dict(keep_map_sizes=True))\n')
+    here.run('train.py', *arguments('progressive_detector'))
+    (scalars,) = (tmp_path / 'progressive_detector').glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    steps = [line for line in lines if 'loss' in line]
+    # The backbone's img_size is 32 pixels; two steps an epoch.
+    assert [line['tokens'] for line in steps] == [4, 4, 16, 16, 64, 64]
+    assert all(0 < line['loss'] < 20 for line in steps)
+    assert 'coco/segm_mAP_50' in lines[-1]

@@ -1,4 +1,5 @@
 import copy
+import math
 import subprocess
 import sys
 
@@ -69,53 +70,77 @@ def test_golden_features_and_logits(entry):
 
 
 def slow_forward(model, x):
-    """The network written out plainly: windows cut in every block, attention head by head."""
+    """The network written out plainly: windows cut in every block, attention head by head.
+
+    Nothing is ever masked: the last windows are cut where the tokens end.
+    """
     arch = model.architecture
 
-    def attention(block, x, split):
+    def attention(block, x, fixed, split):
         b, h, w, _ = x.shape
         heads, dim = block.attn.qkv.num_heads, block.attn.qkv.head_dim
-        wh, ww = h // split, w // split
+        wh, ww = (fixed or math.ceil(side / split) for side in (h, w))
         out = torch.zeros(b, h, w, heads * dim, dtype=x.dtype)
         qkv = F.linear(x, block.attn.qkv.weight, block.attn.qkv.bias)
-        for i in range(split):
-            for j in range(split):
-                rows, columns = slice(i * wh, (i + 1) * wh), slice(j * ww, (j + 1) * ww)
-                tokens = qkv[:, rows, columns].reshape(b, wh * ww, 3, heads, dim)
+        for top in range(0, h, wh):
+            for left in range(0, w, ww):
+                rows, columns = slice(top, min(top + wh, h)), slice(left, min(left + ww, w))
+                cut = qkv[:, rows, columns]
+                size = cut.shape[1:3]
+                tokens = cut.reshape(b, -1, 3, heads, dim)
                 for n in range(heads):
                     q, k, v = (tokens[:, :, part, n] for part in range(3))
                     weights = (q @ k.transpose(1, 2) / dim**0.5).softmax(-1)
                     lo, hi = n * dim, (n + 1) * dim
-                    out[:, rows, columns, lo:hi] = (weights @ v).reshape(b, wh, ww, dim)
+                    out[:, rows, columns, lo:hi] = (weights @ v).reshape(b, *size, dim)
         return F.linear(out, block.attn.proj.weight, block.attn.proj.bias)
 
     k = arch.kernels[0]
-    x = F.pad(x, ((k - 4) // 2, (k - 4 + 1) // 2) * 2)
+    bottom, right = (-side % 4 for side in x.shape[2:])
+    before, after = (k - 4) // 2, (k - 4 + 1) // 2
+    x = F.pad(x, (before, after + right, before, after + bottom))
     x = model.patch_embed.norm(model.patch_embed.proj(x).permute(0, 2, 3, 1))
     if model.pos_embed is not None:
-        x = x + model.pos_embed
+        pos = model.pos_embed.permute(0, 3, 1, 2)
+        if pos.shape[2:] != x.shape[1:3]:
+            pos = F.interpolate(pos, x.shape[1:3], mode='bicubic')
+        x = x + pos.permute(0, 2, 3, 1)
     maps = []
     for i, stage in enumerate(model.stages):
         if i > 0:
             k = arch.kernels[i]
             b, h, w, _ = x.shape
-            padded = F.pad(x.permute(0, 3, 1, 2), ((k - 2) // 2, (k - 1) // 2) * 2)
+            before, after = (k - 2) // 2, (k - 1) // 2
+            padded = F.pad(x.permute(0, 3, 1, 2), (before, after + w % 2, before, after + h % 2))
             patches = F.unfold(padded, k, stride=2).transpose(1, 2)
-            x = stage.merging.reduction(stage.merging.norm(patches)).view(b, h // 2, w // 2, -1)
+            merged = stage.merging.reduction(stage.merging.norm(patches))
+            x = merged.view(b, (h + 1) // 2, (w + 1) // 2, -1)
+        fixed, split = model.window_sizes[i], arch.splits[i]
         for block in stage.blocks:
-            x = x + attention(block, block.norm1(x), arch.splits[i])
+            x = x + attention(block, block.norm1(x), fixed, split)
             x = x + block.ffn.fc2(F.gelu(block.ffn.fc1(block.norm2(x))))
         maps.append(getattr(model, f'norm{i}')(x).permute(0, 3, 1, 2))
     return maps
 
 
 @pytest.mark.parametrize('arch', [TINY, '8,4,3,1|4,2,2,1|4,2,2,1|2,1,2,2|32,20'])
-def test_agrees_with_the_plain_network(arch):
-    model = AsViT(arch, img_size=64, out_indices=(0, 1, 2, 3)).double().eval()
+@pytest.mark.parametrize(
+    ('size', 'windows'),
+    [
+        ((64, 64), None),
+        ((36, 44), None),  # windows that the splits do not tile
+        ((64, 96), (8, 8, 4, 2)),
+        ((101, 57), (8, 8, 4, 2)),  # the last windows are cut, and merged sides are odd
+        ((90, 130), (7, 5, 3, 2)),
+    ],
+)
+def test_agrees_with_the_plain_network(arch, size, windows):
+    model = AsViT(arch, img_size=64, out_indices=(0, 1, 2, 3), window_size=windows)
+    model = model.double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    x = images(2, 3, 64, 64).double()
+    x = images(2, 3, *size).double()
     for fast, slow in zip(model(x), slow_forward(model, x), strict=True):
         torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-12)
 
@@ -165,6 +190,18 @@ def test_a_window_attends_to_its_own_tokens_only():
     assert difference[:8, :8].min() > 0
     assert difference[8:].max() == 0
     assert difference[:, 8:].max() == 0
+
+
+def test_zeros_beyond_the_windows_of_an_image_leave_its_first_map_as_it_is():
+    """As a batch of images of several sizes is padded: no window has tokens of both."""
+    model = AsViT(TINY, img_size=64, out_indices=(0, 1), use_abs_pos_embed=False, window_size=8)
+    model = model.double().eval()
+    x = images(1, 3, 64, 96).double()
+    first, second = model(x)
+    padded, merged = model(F.pad(x, (0, 64, 0, 32)))
+    torch.testing.assert_close(padded[:, :, :16, :24], first, rtol=1e-12, atol=1e-12)
+    # A merging's kernel of 3 reaches into the padding.
+    assert (merged[:, :, :8, :12] - second).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize('size', [(28, 28), (27, 31), (3, 3)])
@@ -217,6 +254,25 @@ def test_token_stride_changes_the_grid_and_nothing_else():
     assert parameters == list(map(id, model.parameters()))
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key])
+
+
+@pytest.mark.parametrize('size', [(64, 64), (57, 101)])
+def test_maps_of_coarse_tokens_keep_the_sizes_of_fine_ones(size):
+    arch = '8,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16'
+    plain = AsViT(arch, 64, out_indices=(0, 2, 3), window_size=4).eval()
+    model = AsViT(arch, 64, out_indices=(0, 2, 3), window_size=4, keep_map_sizes=True).eval()
+    model.load_state_dict(plain.state_dict())
+    x = images(1, 3, *size)
+    full = plain(x)
+    for kept, one in zip(model(x), full, strict=True):
+        assert torch.equal(kept, one)
+    for stride in (8, 16):
+        model.set_token_stride(stride)
+        plain.set_token_stride(stride)
+        for kept, coarse, one in zip(model(x), plain(x), full, strict=True):
+            assert kept.shape == one.shape
+            assert coarse.shape[2] < one.shape[2]
+            assert torch.equal(kept, F.interpolate(coarse, one.shape[2:], mode='bilinear'))
 
 
 @pytest.mark.parametrize('rounding', ['up', 'down', 'over'])
@@ -315,19 +371,6 @@ def test_initialisation_is_the_papers():
             assert (parameter == 0).all(), name
         else:
             assert parameter.std().item() == pytest.approx(0.02, rel=0.05), name
-
-
-def test_pretrained_weights_load_through_init_cfg(tmp_path):
-    source = AsViT(TINY, img_size=32)
-    torch.save(
-        dict(state_dict={f'backbone.{k}': v for k, v in source.state_dict().items()}),
-        tmp_path / 'w.pth',
-    )
-    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'w.pth'), prefix='backbone.')
-    model = AsViT(TINY, img_size=32, init_cfg=init_cfg)
-    model.init_weights()
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, source.state_dict()[key]), key
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 TOOLS = Path(__file__).parents[2] / 'tools'
@@ -63,6 +64,8 @@ class Here:
 
     def __init__(self, monkeypatch, capsys, folder):
         monkeypatch.chdir(folder)
+        # The default scope that a Runner sets for its process goes with the test.
+        monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
         self.monkeypatch, self.capsys, self.folder = monkeypatch, capsys, folder
 
     def run(self, name, *args):

@@ -1,0 +1,17 @@
+# mmdet's Swin, cut to about the multiply-adds of the network that `make demo` finds, in the same detector.
+# Data:      python -m asvit_mm.scenes
+# Command:   python tools/demo_detection.py --peer
+_base_ = './mask-rcnn_asvit-seed_fpn_12e_scenes.py'
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='SwinTransformer',
+        embed_dims=40,
+        depths=(2, 2, 2, 2),
+        num_heads=(1, 2, 4, 8),
+        window_size=4,
+        drop_path_rate=0.0,
+    ),
+    neck=dict(in_channels=[40, 80, 160, 320]),
+)

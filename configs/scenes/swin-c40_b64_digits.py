@@ -1,0 +1,32 @@
+# The classifier whose weights mask-rcnn_swin-c40_fpn_12e_scenes.py starts from: recipe of configs/digits,
+# without phases of tokens.
+# Data:      python -m asvit_mm.image_sets
+# Command:   python tools/demo_detection.py --peer
+_base_ = [
+    '../_base_/datasets/digits_bs64_32.py',
+    '../_base_/schedules/digits_adamw_60e.py',
+    'mmpretrain::_base_/default_runtime.py',
+]
+
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='mmdet.SwinTransformer',
+        embed_dims=40,
+        depths=(2, 2, 2, 2),
+        num_heads=(1, 2, 4, 8),
+        window_size=4,
+        drop_path_rate=0.0,
+        out_indices=(3,),
+    ),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=10,
+        in_channels=320,
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+    ),
+)
+custom_hooks = []
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+randomness = dict(seed=0)

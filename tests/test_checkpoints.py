@@ -1,0 +1,153 @@
+"""Weights of a classifier in a detector's backbone: what is taken, what is said, what is refused."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmpretrain.registry import MODELS
+from torch import Tensor, nn
+
+from asvit_mm.errors import InputError
+from asvit_mm.models import AsViT
+
+ARCH = '5,2,2,1|3,2,3,2|2,1,2,1|3,1,2,1|16,16'
+ALL = (0, 1, 2, 3)
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    handler = Lines()
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel('INFO')
+    yield handler.lines
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def classifier() -> nn.Module:
+    torch.manual_seed(1)
+    model = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(type='asvit_mm.AsViT', arch=ARCH, img_size=32),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=3, in_channels=128),
+        )
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) / 10)
+    return model.eval()
+
+
+def init_cfg(
+    folder: Path, weights: dict[str, Tensor], prefix: str | None = 'backbone.'
+) -> dict[str, Any]:
+    torch.save({'state_dict': weights}, folder / 'weights.pth')
+    found = {'type': 'Pretrained', 'checkpoint': str(folder / 'weights.pth')}
+    return found if prefix is None else {**found, 'prefix': prefix}
+
+
+def initialised(config: dict[str, Any], **settings: Any) -> AsViT:
+    model = AsViT(**{'arch': ARCH, 'img_size': 32, 'init_cfg': config, **settings})
+    model.init_weights()
+    return model.eval()
+
+
+def refusal(config: dict[str, Any], **settings: Any) -> str:
+    with pytest.raises(InputError) as error:
+        initialised(config, **settings)
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+def test_every_weight_is_used_and_the_stages_give_what_the_classifiers_do(
+    classifier, log, tmp_path
+):
+    """At the size of pretraining; with its windows, whether fixed or not."""
+    weights = classifier.state_dict()
+    config = init_cfg(tmp_path, weights)
+    own = {k.removeprefix('backbone.'): v for k, v in weights.items() if k.startswith('backbone.')}
+    backbone = classifier.backbone
+    x = torch.randn(2, 3, 32, 32)
+    for windows in (None, (4, 2, 2, 1)):
+        log.clear()
+        model = initialised(config, out_indices=ALL, window_size=windows)
+        state = model.state_dict()
+        for name, value in own.items():
+            assert torch.equal(state[name], value), name
+        assert state.keys() - own.keys() == {
+            f'norm{i}.{kind}' for i in range(3) for kind in ('weight', 'bias')
+        }
+        tokens = expected = model.embed(x)
+        assert torch.equal(tokens, backbone.embed(x))
+        for stage, theirs in zip(model.stages, backbone.stages, strict=True):
+            tokens, expected = stage(tokens), theirs(expected)
+            assert torch.equal(tokens, expected)
+        assert torch.equal(model(x)[3], backbone(x)[0])
+        (line,) = [line for line in log if line.startswith('AsViT: ')]
+        path = config['checkpoint']
+        assert line.startswith(f'AsViT: {len(own)} of {len(own)} weights taken from {path}; ')
+        assert line.endswith(
+            'as initialised: norm0.bias, norm0.weight, norm1.bias, norm1.weight, norm2.bias, norm2.weight'
+        )
+
+
+def test_another_size_and_fewer_maps_are_reported(classifier, log, tmp_path):
+    config = init_cfg(tmp_path, classifier.state_dict())
+    model = initialised(config, img_size=(48, 64), out_indices=(1, 2))
+    assert model.pos_embed.shape == (1, 12, 16, 16)
+    (line,) = [line for line in log if line.startswith('AsViT: ')]
+    assert 'pos_embed resampled from 8x8 to 12x16' in line
+    assert 'without a place: norm3.bias, norm3.weight' in line
+
+
+def test_weights_of_a_backbone_alone_and_of_a_wrapped_model(classifier, tmp_path):
+    alone = classifier.backbone.state_dict()
+    model = initialised(init_cfg(tmp_path, alone, prefix=None))
+    wrapped = {f'module.{k}': v for k, v in alone.items()}
+    again = initialised(init_cfg(tmp_path, wrapped, prefix=None))
+    for name, value in alone.items():
+        assert torch.equal(model.state_dict()[name], value)
+        assert torch.equal(again.state_dict()[name], value)
+
+
+def test_what_does_not_fit_is_refused_in_one_line(classifier, tmp_path):
+    weights = classifier.state_dict()
+    said = refusal(init_cfg(tmp_path, weights), arch=ARCH.replace('16,16', '16,20'))
+    assert 'have another shape' in said
+    assert 'give it the settings that the weights were trained with' in said
+    said = refusal(init_cfg(tmp_path, weights), arch=ARCH.replace('3,2,3,2', '3,2,3,1'))
+    assert '0 weights have another shape, 12 have no place in it' in said
+    assert '(stages.1.blocks.1.attn.proj.bias)' in said
+    said = refusal(init_cfg(tmp_path, weights), use_abs_pos_embed=False)
+    assert '1 have no place in it' in said
+    assert '(pos_embed)' in said
+    fewer = {k: v for k, v in weights.items() if 'fc1' not in k}
+    said = refusal(init_cfg(tmp_path, fewer))
+    assert '10 of its own are not there (stages.0.blocks.0.ffn.fc1.bias)' in said
+    said = refusal(init_cfg(tmp_path, weights, prefix='bone'))
+    assert "no weights that begin with 'bone.': mind init_cfg.prefix" in said
+    config = init_cfg(tmp_path, weights)
+    Path(config['checkpoint']).write_bytes(Path(config['checkpoint']).read_bytes()[:-100])
+    assert 'is truncated or not a checkpoint' in refusal(config)
+    Path(config['checkpoint']).unlink()
+    assert 'does not exist' in refusal(config)

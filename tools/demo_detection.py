@@ -1,0 +1,260 @@
+"""Detection on real data: the demo's classifier becomes the backbone of a Mask R-CNN that finds digits.
+
+Goes on where tools/demo.py ends, and runs it first where it has not been run. Scenes of handwritten digits
+on photographs are composed of what scikit-learn ships; a detector is trained from the classifier's weights,
+evaluated with COCO's metrics, and draws what it finds. --peer adds the same run with mmdet's Swin, cut to
+the same multiply-adds and pretrained on the same digits.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from asvit_mm.cli import run_tool
+from asvit_mm.errors import InputError, one_line_errors
+
+TOOLS = Path(__file__).resolve().parent
+CONFIGS = TOOLS.parent / 'configs' / 'scenes'
+PICTURES = 12
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo_detection'))
+    parser.add_argument(
+        '--demo', type=Path, default=Path('work_dirs/demo'), help="tools/demo.py's work dir"
+    )
+    parser.add_argument('--peer', action='store_true', help='the same with a Swin')
+    parser.add_argument(
+        '--scenes',
+        type=int,
+        default=600,
+        help='to train on; a fifth as many are held out (default: %(default)s)',
+    )
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--cfg-options', nargs='+', default=[], help="of the detectors' training")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train and evaluate, then print the table."""
+    args = parse_args()
+    with one_line_errors():
+        from asvit_mm.files import atomic_write_json
+        from asvit_mm.scenes import write_scenes
+
+        classifier = demo_classifier(args.demo, args.seed)
+        root = write_scenes(train=args.scenes, val=max(1, args.scenes // 5))
+        print(f'\n=== Scenes of digits: {root}', flush=True)
+        results = [detect('asvit', asvit_config(classifier, args.work_dir), args)]
+        results[0]['classifier_top1'] = classifier['top1']
+        if args.peer:
+            peer = swin_classifier(results[0]['backbone_macs'], args)
+            results.append(detect('swin', swin_config(peer, args.work_dir), args))
+            results[1]['classifier_top1'] = peer['top1']
+        print('\n=== What came out')
+        print_table(results)
+        print(f'figures  {atomic_write_json(args.work_dir / "results.json", results)}')
+        for result in results:
+            print(f'pictures {result["picture"]}, {result["pictures"]}')
+
+
+def demo_classifier(folder: Path, seed: int) -> dict[str, Any]:
+    """The classifier of tools/demo.py: architecture, checkpoint and accuracy; trained here if need be."""
+    from mmengine.config import Config
+
+    tested, found = folder / 'train' / 'test.json', folder / 'scale' / 'result.json'
+    if not (tested.is_file() and found.is_file()):
+        run_tool(
+            'Search, scale and train a classifier',
+            TOOLS / 'demo.py',
+            '--work-dir',
+            folder,
+            '--seed',
+            seed,
+        )
+    config = folder / 'scale' / json.loads(found.read_text())['series'][-1]['config']
+    checkpoint = Path((folder / 'train' / 'last_checkpoint').read_text().strip())
+    if not checkpoint.is_file():
+        raise InputError(f'{checkpoint} is gone: remove {folder}, and it is trained again')
+    backbone = Config.fromfile(folder / 'train' / config.name).model.backbone
+    return {
+        'arch': backbone.arch,
+        'img_size': backbone.img_size,
+        'checkpoint': checkpoint.resolve(),
+        'top1': json.loads(tested.read_text())['accuracy/top1'],
+    }
+
+
+def asvit_config(classifier: dict[str, Any], folder: Path) -> Path:
+    """Write the config of the detector with the classifier's architecture and weights."""
+    from asvit_mm.arch import as_architecture
+
+    backbone = {
+        'arch': classifier['arch'],
+        'img_size': classifier['img_size'],
+        'init_cfg': {
+            'type': 'Pretrained',
+            'checkpoint': str(classifier['checkpoint']),
+            'prefix': 'backbone.',
+        },
+    }
+    widths = as_architecture(classifier['arch']).widths
+    return write(folder, 'mask-rcnn_asvit-seed_fpn_12e_scenes.py', backbone, widths)
+
+
+def swin_classifier(macs: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Train the peer's classifier, as wide as its multiply-adds allow."""
+    width = swin_width(macs)
+    work_dir = args.work_dir / 'swin' / 'classifier'
+    config = CONFIGS / 'swin-c40_b64_digits.py'
+    options = [
+        f'model.backbone.embed_dims={width}',
+        f'model.head.in_channels={8 * width}',
+        f'randomness.seed={args.seed}',
+    ]
+    common = ['--work-dir', work_dir, '--cfg-options', *options]
+    run_tool(f'Train a Swin of width {width} to tell digits', TOOLS / 'train.py', config, *common)
+    checkpoint = Path((work_dir / 'last_checkpoint').read_text().strip())
+    metrics = work_dir / 'test.json'
+    run_tool('Test it', TOOLS / 'test.py', config, checkpoint, '--out', metrics, *common)
+    return {
+        'width': width,
+        'checkpoint': checkpoint.resolve(),
+        'top1': json.loads(metrics.read_text())['accuracy/top1'],
+    }
+
+
+def swin_width(macs: int) -> int:
+    """The width, a multiple of 4, at which the peer's backbone comes closest to ``macs`` multiply-adds."""
+    import torch
+    from mmdet.registry import MODELS
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+
+    from asvit_mm.benchmark import count_multiply_adds
+
+    cfg = Config.fromfile(CONFIGS / 'mask-rcnn_swin-c40_fpn_12e_scenes.py')
+
+    def distance(width: int) -> int:
+        with DefaultScope.overwrite_default_scope('mmdet'):
+            model = MODELS.build({**cfg.model.backbone, 'embed_dims': width})
+        model.eval()
+        return abs(count_multiply_adds(model, torch.zeros(1, 3, *cfg.image_size)) - macs)
+
+    return min(range(16, 97, 4), key=distance)
+
+
+def swin_config(classifier: dict[str, Any], folder: Path) -> Path:
+    """Write the config of the peer's detector with its classifier's weights."""
+    width = classifier['width']
+    backbone = {
+        'embed_dims': width,
+        'init_cfg': {'type': 'Pretrained', 'checkpoint': str(classifier['checkpoint'])},
+    }
+    widths = [width * 2**i for i in range(4)]
+    return write(folder, 'mask-rcnn_swin-c40_fpn_12e_scenes.py', backbone, widths)
+
+
+def write(folder: Path, base: str, backbone: dict[str, Any], widths: Any) -> Path:
+    """A config over one of configs/scenes, whole or not at all."""
+    from asvit_mm.files import atomic_write_text
+
+    name = 'asvit' if 'asvit' in base else 'swin'
+    return atomic_write_text(
+        folder / f'mask-rcnn_{name}_fpn_12e_scenes.py',
+        f'_base_ = {str(CONFIGS / base)!r}\n\n'
+        f'model = dict(\n    backbone={backbone!r},\n    neck=dict(in_channels={list(widths)}),\n)\n',
+    )
+
+
+def detect(name: str, config: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Train, evaluate and draw with one config; its figures."""
+    folder = args.work_dir / name / 'detector'
+    metrics, counts, pictures = folder / 'test.json', folder / 'flops.json', folder / 'pictures'
+    options = [f'randomness.seed={args.seed}', *args.cfg_options]
+    run_tool('Count its cost', TOOLS / 'get_flops.py', config, '--shape', 128, '--json', counts)
+    seconds = run_tool(
+        'Train the detector',
+        TOOLS / 'train.py',
+        config,
+        '--work-dir',
+        folder,
+        '--cfg-options',
+        *options,
+    )
+    checkpoint = (folder / 'last_checkpoint').read_text().strip()
+    run_tool(
+        'Evaluate it on the held-out scenes',
+        TOOLS / 'test.py',
+        *(config, checkpoint, '--out', metrics, '--show-dir', pictures),
+        *('--work-dir', folder / 'test', '--cfg-options', *options),
+    )
+    counted, found = json.loads(counts.read_text()), json.loads(metrics.read_text())
+    (backbone,) = (row for row in counted['modules'] if row['name'] == 'backbone')
+    return {
+        'name': name,
+        'config': str(config),
+        'checkpoint': checkpoint,
+        'params': counted['params'],
+        'macs': counted['macs'],
+        'backbone_params': backbone['params'],
+        'backbone_macs': backbone['macs'],
+        'train_seconds': round(seconds),
+        'metrics': found,
+        'picture': str(draw(config, checkpoint, folder / 'detections.png')),
+        'pictures': str(pictures),
+    }
+
+
+def draw(config: Path, checkpoint: str, path: Path) -> Path:
+    """The first held-out scenes, with what is found in them."""
+    import mmcv
+    from mmdet.apis import inference_detector, init_detector
+
+    from asvit_mm.scenes import CLASSES, FOLDERS, ROOT
+    from asvit_mm.writing.detection_plots import plot_detections
+
+    model = init_detector(str(config), checkpoint, device='cpu')
+    files = sorted(map(str, (Path(ROOT) / FOLDERS['val']).glob('*.png')))[:PICTURES]
+    images = [mmcv.imread(file, channel_order='rgb') for file in files]
+    return plot_detections(images, inference_detector(model, files), CLASSES, path)
+
+
+def print_table(results: list[dict[str, Any]]) -> None:
+    """One row a detector."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from asvit_mm.units import format_count
+
+    table = Table()
+    table.add_column('backbone')
+    for column in (
+        *('params', 'multiply-adds', 'of the backbone', 'digits top-1'),
+        *('box AP', 'box AP50', 'mask AP', 'mask AP50', 'training'),
+    ):
+        table.add_column(column, justify='right')
+    for result in results:
+        metrics = result['metrics']
+        found = [
+            metrics[f'coco/{kind}_{metric}']
+            for kind in ('bbox', 'segm')
+            for metric in ('mAP', 'mAP_50')
+        ]
+        table.add_row(
+            result['name'],
+            format_count(result['params']),
+            format_count(result['macs']),
+            format_count(result['backbone_macs']),
+            f'{result["classifier_top1"]:.2f}',
+            *(f'{value:.3f}' for value in found),
+            f'{result["train_seconds"]} s',
+        )
+    Console(width=max(110, Console().width)).print(table)
+
+
+if __name__ == '__main__':
+    main()
