@@ -1,0 +1,233 @@
+"""As-ViT in timm: ``import asvit_mm.timm``, then ``timm.create_model('asvit_small')``.
+
+The names of weights are those of the classifiers that mmpretrain builds from ``configs/asvit``, so that one
+checkpoint serves both: ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth')``, or ``.safetensors``.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+from .arch import NUM_STAGES
+from .errors import InputError
+from .models import AsViT
+
+STAGES = tuple(range(NUM_STAGES))
+
+
+class ClassifierHead(nn.Module):
+    """Pooled tokens (B, C) to logits: linear, tanh, linear, as mmpretrain's VisionTransformerClsHead."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        pre_logits, head = nn.Linear(width, width), nn.Linear(width, num_classes)
+        for layer in (pre_logits, head):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        self.layers = nn.Sequential(OrderedDict(pre_logits=pre_logits, act=nn.Tanh(), head=head))
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits (B, num_classes), or what the last linear layer would get, (B, C)."""
+        layers = self.layers[:-1] if pre_logits else self.layers
+        return layers(x)
+
+
+class AsVisionTransformer(nn.Module):
+    """:class:`asvit_mm.models.AsViT` and a classifier, with the methods that timm's models have.
+
+    Args:
+        arch: as AsViT's.
+        img_size: as AsViT's; any size runs.
+        in_chans: channels of the image.
+        num_classes: 0: no classifier, pooled tokens come out.
+        global_pool: 'avg', or '' for the map of the last stage.
+        drop_rate, drop_path_rate, window_size: as AsViT's.
+
+    Raises:
+        InputError: a setting that is not allowed.
+    """
+
+    def __init__(
+        self,
+        arch: str = 'small',
+        img_size: int | Sequence[int] = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: str = 'avg',
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        window_size: int | Sequence[int | None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = AsViT(
+            arch,
+            img_size,
+            in_chans,
+            drop_rate=drop_rate,
+            drop_path_rate=drop_path_rate,
+            window_size=window_size,
+        )
+        widths = self.backbone.architecture.widths
+        self.num_features = self.head_hidden_size = widths[-1]
+        self.feature_info = [
+            dict(num_chs=width, reduction=4 * 2**i, module=f'backbone.stages.{i}')
+            for i, width in enumerate(widths)
+        ]
+        self.reset_classifier(num_classes, global_pool)
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """A fresh classifier of other classes; 0: none."""
+        if global_pool is not None:
+            if global_pool not in ('avg', ''):
+                raise InputError(f"global_pool = {global_pool!r} is not allowed: 'avg' or ''")
+            self.global_pool = global_pool
+        self.num_classes = num_classes
+        self.head = ClassifierHead(self.num_features, num_classes) if num_classes else nn.Identity()
+
+    def get_classifier(self) -> nn.Module:
+        """The last linear layer."""
+        return self.head.layers[-1] if isinstance(self.head, ClassifierHead) else self.head
+
+    @torch.jit.ignore
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Activation checkpointing of every block."""
+        stage: Any
+        for stage in self.backbone.stages:
+            stage.with_cp = enable
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Parameters beside norms and biases that are not decayed."""
+        return {'backbone.pos_embed'}
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Layers for timm's layer-wise learning-rate decay."""
+        stages = r'^backbone\.stages\.(\d+)'
+        blocks = [(stages + r'\.merging', (0,)), (stages + r'\.blocks\.(\d+)', None)]
+        return {
+            'stem': r'^backbone\.(?:patch_embed|pos_embed)',
+            'blocks': stages if coarse else blocks,
+        }
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Images (B, in_chans, H, W) to the normed map (B, C, h, w) of the last stage."""
+        return self.backbone(x)[-1]
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """The map to logits (B, num_classes)."""
+        if self.global_pool == 'avg':
+            x = x.mean((2, 3))
+        return self.head(x, pre_logits) if isinstance(self.head, ClassifierHead) else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, in_chans, H, W) to logits (B, num_classes)."""
+        return self.forward_head(self.forward_features(x))
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = 'NCHW',
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """The maps (B, C_i, h_i, w_i) of stages, and unless ``intermediates_only`` the last map, normed.
+
+        Args:
+            indices: stages; None: all; an integer: the last ones.
+            norm: whether the last stage's map is normed.
+            stop_early: whether stages behind the last of ``indices`` are left out.
+        """
+        if output_fmt != 'NCHW':
+            raise InputError(f'output_fmt = {output_fmt!r} is not allowed: NCHW')
+        stages, last_norm = self.backbone.stages, getattr(self.backbone, 'norm3', nn.Identity())
+        taken, last = feature_take_indices(len(stages), indices)
+        maps = []
+        x = self.backbone.embed(x)
+        for i, stage in enumerate(stages[: last + 1] if stop_early else stages):
+            x = stage(x)
+            if i in taken:
+                out = last_norm(x) if norm and i == NUM_STAGES - 1 else x
+                maps.append(out.permute(0, 3, 1, 2).contiguous())
+        if intermediates_only:
+            return maps
+        x = last_norm(x) if i == NUM_STAGES - 1 else x
+        return x.permute(0, 3, 1, 2), maps
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the maps of ``indices`` do not need; returns the stages that are meant."""
+        taken, last = feature_take_indices(len(self.backbone.stages), indices)
+        self.backbone.stages = self.backbone.stages[: last + 1]
+        cut = last < NUM_STAGES - 1
+        if prune_norm or cut:
+            self.backbone.norm3 = nn.Identity()
+        if cut:
+            self.num_features = self.head_hidden_size = self.feature_info[last]['num_chs']
+        if prune_head or cut:
+            self.reset_classifier(0, '')
+        return taken
+
+
+# Weights of its own are not published yet: no address.
+default_cfgs = generate_default_cfgs(
+    {
+        f'asvit_{name}': {
+            'num_classes': 1000,
+            'input_size': (3, 224, 224),
+            'pool_size': (7, 7),
+            'crop_pct': 0.9,
+            'interpolation': 'bicubic',
+            'mean': IMAGENET_DEFAULT_MEAN,
+            'std': IMAGENET_DEFAULT_STD,
+            'first_conv': 'backbone.patch_embed.proj',
+            'classifier': 'head.layers.head',
+            'license': 'apache-2.0',
+        }
+        for name in ('seed', 'small', 'base', 'large')
+    }
+)
+
+
+def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+    build: Callable[..., nn.Module] = build_model_with_cfg
+    return build(
+        AsVisionTransformer,
+        variant,
+        pretrained,
+        feature_cfg={'out_indices': kwargs.pop('out_indices', STAGES), 'feature_cls': 'getter'},
+        **kwargs,
+    )
+
+
+@register_model
+def asvit_seed(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """The published seed of the search."""
+    return _create('asvit_seed', pretrained, **{'arch': 'seed', **kwargs})
+
+
+@register_model
+def asvit_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """As-ViT-Small, 29.0 M parameters."""
+    return _create('asvit_small', pretrained, **{'arch': 'small', **kwargs})
+
+
+@register_model
+def asvit_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """As-ViT-Base, 52.6 M parameters."""
+    return _create('asvit_base', pretrained, **{'arch': 'base', **kwargs})
+
+
+@register_model
+def asvit_large(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """As-ViT-Large, 88.1 M parameters."""
+    return _create('asvit_large', pretrained, **{'arch': 'large', **kwargs})

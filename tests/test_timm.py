@@ -1,0 +1,145 @@
+"""timm's door to the backbones: names, features, weights, and the same logits as mmpretrain's."""
+
+from itertools import pairwise
+
+import pytest
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+from safetensors.torch import save_file
+from timm.models import load_checkpoint
+from timm.optim import param_groups_layer_decay
+
+import asvit_mm.timm
+from asvit_mm.arch import PRESETS
+from asvit_mm.errors import InputError
+from asvit_mm.models import AsViT
+
+from .test_configs import ROOT
+
+SMALL = dict(arch='5,2,2,1|3,2,3,2|2,1,2,1|3,1,2,1|16,16', img_size=32, num_classes=3)
+
+
+def images(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_family_is_listed_and_has_the_published_sizes():
+    assert timm.list_models('asvit*') == ['asvit_base', 'asvit_large', 'asvit_seed', 'asvit_small']
+    for name, millions in (('small', 29.0), ('base', 52.6), ('large', 88.1)):
+        model = timm.create_model(f'asvit_{name}')
+        params = sum(p.numel() for p in model.parameters())
+        assert params / 1e6 == pytest.approx(millions, abs=0.06)
+        assert model.backbone.architecture == PRESETS[name]
+        assert model.default_cfg['input_size'] == (3, 224, 224)
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_one_checkpoint_gives_the_same_logits_through_both_doors(tmp_path, suffix):
+    cfg = Config.fromfile(ROOT / 'configs/digits/asvit-seed_b64-progressive_digits.py')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        theirs = MODELS.build(cfg.model).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) / 20)
+    path = str(tmp_path / f'weights{suffix}')
+    if suffix == '.pth':
+        torch.save({'state_dict': theirs.state_dict()}, path)
+    else:
+        save_file(theirs.state_dict(), path)
+    ours = timm.create_model('asvit_seed', img_size=32, num_classes=10, checkpoint_path=path).eval()
+    x = images(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-6, atol=1e-6)
+        again = timm.create_model('asvit_seed', img_size=32, num_classes=10).eval()
+        assert (again(x) - ours(x)).abs().max() > 1e-3
+        load_checkpoint(again, path, strict=True)
+        assert torch.equal(again(x), ours(x))
+
+
+def test_features_of_chosen_stages():
+    x = images(2, 3, 40, 72)
+    torch.manual_seed(0)
+    model = timm.create_model('asvit_seed', features_only=True, **SMALL).eval()
+    assert model.feature_info.channels() == [16, 32, 64, 128]
+    assert model.feature_info.reduction() == [4, 8, 16, 32]
+    maps = model(x)
+    assert [tuple(one.shape[1:]) for one in maps] == [
+        (16, 10, 18), (32, 5, 9), (64, 3, 5), (128, 2, 3)
+    ]  # fmt: skip
+    torch.manual_seed(0)
+    two = timm.create_model('asvit_seed', features_only=True, out_indices=(0, 2), **SMALL).eval()
+    chosen = two(x)
+    assert torch.equal(chosen[0], maps[0])
+    assert torch.equal(chosen[1], maps[2])
+    assert len(two.model.backbone.stages) == 3
+
+
+def test_intermediates_are_the_backbones_stages():
+    x = images(1, 3, 32, 32)
+    model = timm.create_model('asvit_seed', **SMALL).eval()
+    plain = AsViT(SMALL['arch'], 32).eval()
+    plain.load_state_dict(model.backbone.state_dict())
+    last, maps = model.forward_intermediates(x, norm=True)
+    assert torch.equal(last, plain(x)[0])
+    assert torch.equal(maps[3], plain(x)[0])
+    tokens = plain.embed(x)
+    for one, stage in zip(maps[:3], plain.stages, strict=False):
+        tokens = stage(tokens)
+        assert torch.equal(one, tokens.permute(0, 3, 1, 2))
+    assert torch.equal(model.forward_features(x), last)
+    (only,) = model.forward_intermediates(x, indices=[1], stop_early=True, intermediates_only=True)
+    assert torch.equal(only, maps[1])
+
+
+def test_classifiers_can_be_changed_and_removed():
+    x = images(2, 3, 32, 32)
+    model = timm.create_model('asvit_seed', **SMALL).eval()
+    assert model(x).shape == (2, 3)
+    assert model.forward_head(model.forward_features(x), pre_logits=True).shape == (2, 128)
+    model.reset_classifier(7)
+    assert model(x).shape == (2, 7)
+    assert model.get_classifier().out_features == 7
+    model.reset_classifier(0)
+    assert model(x).shape == (2, 128)
+    model.reset_classifier(0, '')
+    assert model(x).shape == (2, 128, 1, 1)
+    with pytest.raises(InputError, match='global_pool'):
+        model.reset_classifier(3, 'max')
+    with pytest.raises(InputError, match='NHWC'):
+        model.forward_intermediates(x, output_fmt='NHWC')
+
+
+def test_checkpointing_decay_and_layers():
+    model = timm.create_model('asvit_seed', **SMALL).train()
+    model.set_grad_checkpointing()
+    assert all(stage.with_cp for stage in model.backbone.stages)
+    model(images(2, 3, 32, 32)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    groups = param_groups_layer_decay(model, 0.05, model.no_weight_decay(), layer_decay=0.5)
+    names = {id(p): name for name, p in model.named_parameters()}
+    scales = {names[id(p)]: group['lr_scale'] for group in groups for p in group['params']}
+    assert scales.keys() == set(names.values())
+    order = [
+        'backbone.patch_embed.proj.weight',
+        'backbone.stages.0.blocks.0.attn.qkv.weight',
+        'backbone.stages.1.blocks.0.attn.qkv.weight',
+        'backbone.stages.1.blocks.1.attn.qkv.weight',
+        'backbone.stages.3.blocks.0.ffn.fc2.weight',
+    ]
+    found = [scales[name] for name in order]
+    assert all(a < b for a, b in pairwise(found))
+    assert scales['backbone.pos_embed'] == scales[order[0]]
+    assert scales['head.layers.head.weight'] == 1
+    decays = {names[id(p)]: group['weight_decay'] for group in groups for p in group['params']}
+    assert decays['backbone.pos_embed'] == 0
+    assert decays['backbone.norm3.weight'] == 0
+    assert decays[order[0]] == 0.05
+
+
+def test_weights_that_there_are_not():
+    with pytest.raises(RuntimeError, match='pretrained weights'):
+        timm.create_model('asvit_small', pretrained=True)
+    assert asvit_mm.timm.default_cfgs.keys() >= {'asvit_small'}
