@@ -1,5 +1,6 @@
 """Hooks, registered in ``asvit_mm.registry.HOOKS``."""
 
+from .epoch_seed import EpochSeedHook
 from .progressive_tokenization import ProgressiveTokenizationHook
 
-__all__ = ['ProgressiveTokenizationHook']
+__all__ = ['EpochSeedHook', 'ProgressiveTokenizationHook']
