@@ -5,13 +5,41 @@ Everything here turns a user's mistake into one :class:`~asvit_mm.errors.InputEr
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from .errors import InputError
 from .image_sets import IMAGE_SETS
+
+SHIPPED = 'mmdet::'
+
+
+def find_config(name: str) -> str:
+    """The path of a config given by a path or, as MMEngine has it, by ``mmdet::FOLDER/NAME.py``.
+
+    MMEngine's own ``get_config`` is not used: it installs a package that is missing.
+
+    Raises:
+        InputError: mmdet is not installed, or ships no such config.
+    """
+    if '::' not in name:
+        return name
+    if not name.startswith(SHIPPED):
+        raise InputError(
+            f'{name!r}: no such source of configs; give a path or {SHIPPED}FOLDER/NAME.py'
+        )
+    spec = find_spec('mmdet')
+    if spec is None or spec.origin is None:
+        raise InputError(f'{name!r} needs mmdet, which is not installed')
+    folder = Path(spec.origin).parent / '.mim' / 'configs'
+    path = folder / name.removeprefix(SHIPPED)
+    if not path.is_file():
+        raise InputError(f'{name!r}: mmdet ships no such config below {folder}')
+    return str(path)
 
 
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
@@ -30,6 +58,12 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     except Exception as error:
         raise InputError(f'config {str(path)!r} cannot be read: {one_line(error)}') from error
     merge_options(cfg, options or {}, repr(str(path)))
+    if any(key.split('.')[0] == 'custom_imports' for key in options or {}):
+        # MMEngine imports what the file names, while it reads it.
+        try:
+            import_modules_from_strings(**cfg.custom_imports)
+        except (ImportError, TypeError) as error:
+            raise InputError(f'custom_imports cannot be imported: {one_line(error)}') from error
     return cfg
 
 

@@ -20,7 +20,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from .checkpoints import read_checkpoint
 from .config import check_data, load_config, require
-from .distributed import check_launcher
+from .distributed import check_launcher, start_processes
 from .errors import InputError
 from .files import atomic_write_json
 
@@ -190,6 +190,17 @@ def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequenc
 
 def _build(cfg: Config) -> Runner:
     _require_folder('--work-dir', Path(cfg.work_dir))
+    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+        # MMEngine's own start of processes, and its wrapper of the model, choose a GPU in any case.
+        start_processes(cfg.launcher, torch.device('cpu'))
+        wrapper = ConfigDict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+        wrapper.update(cfg.get('model_wrapper_cfg') or {})
+        cfg.model_wrapper_cfg = wrapper
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

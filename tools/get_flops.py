@@ -9,7 +9,10 @@ from asvit_mm.errors import one_line_errors
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='path of a config, classification or detection')
+    parser.add_argument(
+        'config',
+        help='path of a config, classification or detection; mmdet::FOLDER/NAME.py: one that mmdet ships',
+    )
     parser.add_argument(
         '--shape',
         type=int,

@@ -1,6 +1,7 @@
 """Test (evaluate) a checkpoint of any config, classification or detection."""
 
 import argparse
+import os
 
 from asvit_mm.cli import add_runner_arguments, export_local_rank
 from asvit_mm.errors import one_line_errors
@@ -15,9 +16,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out-item', choices=['metrics', 'pred'], help='what to write (default: by the suffix)'
     )
-    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    # Absolute, or mmdet would put it into the work dir's subfolder of this run.
+    parser.add_argument(
+        '--show-dir', type=os.path.abspath, help='folder for pictures of the predictions'
+    )
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
-    parser.add_argument('--interval', type=int, default=1, help='picture every N-th sample')
+    parser.add_argument(
+        '--interval', type=int, default=1, help='picture every N-th sample (classification)'
+    )
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
     add_runner_arguments(parser)
     return parser.parse_args()

@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of a whole model, module by module: classifiers and detectors."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,9 +10,10 @@ from mmengine.registry import MODELS, DefaultScope
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..benchmark import count_by_module
-from ..config import load_config, one_line, require
+from ..config import find_config, load_config, one_line, require
 from ..errors import InputError
 from ..files import atomic_write_json
 from ..runner import check_codebase
@@ -35,7 +36,7 @@ def run_flops(
     many proposals and detections as its config allows: these decide what its heads cost.
 
     Args:
-        config: path of a config for mmpretrain or mmdet.
+        config: path of a config for mmpretrain or mmdet; ``mmdet::FOLDER/NAME.py``: one that mmdet ships.
         shape: (height, width) of the image, in pixels; None: the backbone's ``img_size``.
         options: that override the config.
         json: file to write the figures to.
@@ -47,11 +48,11 @@ def run_flops(
     Raises:
         InputError: no such config, a model that cannot be built, or an image that it cannot take.
     """
-    cfg = load_config(config, options)
+    cfg = load_config(find_config(config), options)
     require(cfg, ['model'], 'counting')
     check_codebase(cfg)
     detects = cfg.get('default_scope') == 'mmdet'
-    model = _build(cfg, config)
+    model = build_model(cfg, config)
     # A detector's images have another size than those that its backbone was made for.
     size = shape or (
         None if detects else getattr(getattr(model, 'backbone', None), 'img_size', None)
@@ -59,16 +60,8 @@ def run_flops(
     if size is None:
         raise InputError(f'{config} does not say how large images are: give --shape HEIGHT WIDTH')
     height, width = as_pair(size, '--shape')
-    rois = _watch_heads(model)
-    try:
-        predict = _detect if detects else _classify
-        counts = count_by_module(model, lambda: predict(model, height, width))
-    except InputError:
-        raise
-    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f'{type(model).__name__} cannot take an image of {height}x{width} pixels: {one_line(error)}'
-        ) from error
+    predict = _detect_black if detects else _classify
+    counts, rois = count_prediction(model, lambda: predict(model, height, width), (height, width))
     result = {
         'config': config,
         'shape': [height, width],
@@ -83,7 +76,15 @@ def run_flops(
     return result
 
 
-def _build(cfg: Config, name: str) -> nn.Module:
+def build_model(cfg: Config, name: str) -> nn.Module:
+    """The model of the config called ``name``, to predict with: on the CPU, weights random, always the same.
+
+    Checkpoints that ``init_cfg`` names are not loaded. A detector of two stages has no threshold on scores,
+    since untrained ones seldom reach it.
+
+    Raises:
+        InputError: it cannot be built.
+    """
     if isinstance(cfg.model, ConfigDict) and 'rcnn' in (cfg.model.get('test_cfg') or {}):
         cfg.model.test_cfg.rcnn.score_thr = -1.0
     scope = cfg.get('default_scope') or 'mmengine'
@@ -106,23 +107,65 @@ def _build(cfg: Config, name: str) -> nn.Module:
     return model.eval()
 
 
+def count_prediction(
+    model: nn.Module, predict: Callable[[], Any], shape: tuple[int, int]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """What ``predict``, a prediction of one image of ``shape`` by ``model``, computes.
+
+    Returns:
+        Multiply-adds by the name of every module called, '' for all of them; and the number of regions
+        that each kind of head of a detector saw.
+
+    Raises:
+        InputError: the model cannot take such an image.
+    """
+    rois, handles = _watch_heads(model)
+    try:
+        return count_by_module(model, predict), rois
+    except InputError:
+        raise
+    except (AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f'{type(model).__name__} cannot take an image of {shape[0]}x{shape[1]} pixels: '
+            f'{one_line(error)}'
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def detect(model: Any, image: Tensor) -> Any:
+    """A detector's prediction of one image, (3, height, width) in bytes, as mmdet's test loop makes it.
+
+    From the preprocessing of the image (normalised, padded) to the boxes after the suppression of
+    overlapping ones and the masks, pasted into images of the same size.
+    """
+    from mmdet.structures import DetDataSample
+
+    size = tuple(image.shape[1:])
+    meta = {'img_shape': size, 'ori_shape': size, 'scale_factor': (1.0, 1.0)}
+    data = {'inputs': [image], 'data_samples': [DetDataSample(metainfo=meta)]}
+    return model(**model.data_preprocessor(data), mode='predict')
+
+
+def black_image(height: int, width: int, device: str = 'cpu') -> Tensor:
+    """What detectors are counted and timed on: (3, height, width) bytes, all zero."""
+    return torch.zeros(3, height, width, dtype=torch.uint8, device=device)
+
+
+def _detect_black(model: Any, height: int, width: int) -> None:
+    detect(model, black_image(height, width))
+
+
 def _classify(model: Any, height: int, width: int) -> None:
     channels = getattr(getattr(model, 'backbone', None), 'in_channels', 3)
     model(torch.zeros(1, channels, height, width))
 
 
-def _detect(model: Any, height: int, width: int) -> None:
-    from mmdet.structures import DetDataSample
-
-    image = torch.zeros(3, height, width, dtype=torch.uint8)
-    meta = {'img_shape': (height, width), 'ori_shape': (height, width), 'scale_factor': (1.0, 1.0)}
-    data = {'inputs': [image], 'data_samples': [DetDataSample(metainfo=meta)]}
-    model(**model.data_preprocessor(data), mode='predict')
-
-
-def _watch_heads(model: nn.Module) -> dict[str, int]:
-    """The number of regions that each kind of head sees, filled in while the model runs."""
+def _watch_heads(model: nn.Module) -> tuple[dict[str, int], list[RemovableHandle]]:
+    """The number of regions that each kind of head sees, filled in while the model runs; its hooks."""
     seen: dict[str, int] = {}
+    handles = []
     for kind in ('bbox_head', 'mask_head'):
         heads = getattr(getattr(model, 'roi_head', None), kind, None)
         if heads is None:
@@ -132,8 +175,8 @@ def _watch_heads(model: nn.Module) -> dict[str, int]:
             seen[kind] = max(seen.get(kind, 0), len(inputs[0]))
 
         for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
-            head.register_forward_pre_hook(note)
-    return seen
+            handles.append(head.register_forward_pre_hook(note))
+    return seen, handles
 
 
 def _rows(model: nn.Module, counts: Mapping[str, int]) -> list[dict[str, Any]]:

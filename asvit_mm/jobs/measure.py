@@ -1,7 +1,6 @@
 """Measuring a list of architectures: settings in, a table on the screen and a JSON file out."""
 
 import math
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from ..files import atomic_write_json
 from ..units import format_count
 from ..writing import describe_data
 from .screen import Screen
-from .setup import check_at_least, default_pixels, find_device, relative, versions
+from .setup import check_at_least, check_writable, default_pixels, find_device, relative, versions
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
@@ -80,7 +79,7 @@ class MeasureSettings:
             raise InputError(f'--dtype {self.dtype!r} is not known: give {" or ".join(DTYPES)}')
         find_device(self.device)
         if self.json is not None:
-            _check_writable(Path(self.json))
+            check_writable(Path(self.json))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -236,9 +235,3 @@ def _digits(value: float) -> str:
     """Four significant digits; what is counted, with a unit (5.13 G)."""
     counted = value == round(value) and 0 <= value < 1e15
     return format_count(int(value)) if counted else f'{value:.4g}'
-
-
-def _check_writable(path: Path) -> None:
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f'--json {str(path)!r} cannot be written: give a file in another folder')

@@ -1,5 +1,6 @@
 """What both runs check and prepare before they measure anything."""
 
+import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -171,3 +172,14 @@ def relative(path: Path) -> str:
     # Symbolic links stay: .venv/bin/python is one, and what it points to is another interpreter.
     path = Path.cwd() / path
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before anything is measured.
+
+    Raises:
+        InputError: its folder cannot be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f'--json {str(path)!r} cannot be written: give a file in another folder')

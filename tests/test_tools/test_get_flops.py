@@ -71,6 +71,15 @@ def test_a_detector_module_by_module(here):
     assert modules['roi_head.mask_head']['macs'] == 100 * mask
 
 
+def test_a_config_that_mmdet_ships(here):
+    found, modules, _ = counted(
+        here, 'mmdet::swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py', '--shape', '64'
+    )
+    assert found['params'] > modules['backbone']['params'] > 27e6
+    said = here.refusal(TOOL, 'mmdet::swin/no-such.py', '--shape', '64')
+    assert 'mmdet ships no such config' in said
+
+
 @pytest.mark.slow
 def test_the_papers_detector(here):
     """Its header's figure; published: 1094 G, with other heads than mmdet's."""

@@ -1,0 +1,156 @@
+"""Runs of a detector that are cut off and resumed, or shared by two processes."""
+
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from asvit_mm.scenes import write_scenes
+
+from .small_detector import SIZE, TRAIN, VAL, options, place
+from .test_coco_configs import SCENES
+from .test_tools.runs import Here, ended, torchrun
+
+# What each of two processes records, written to its rank's file.
+RECORDER = """
+import copy
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class Recorder(Hook):
+    priority = 'LOWEST'
+
+    def before_train(self, runner):
+        self.steps = []
+        self.model = runner.model.module
+        runner.optim_wrapper.optimizer.register_step_pre_hook(self.stepping)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        # Of this process alone: its images, and the random samples that the step is going to take.
+        state = torch.get_rng_state()
+        data = self.model.data_preprocessor(copy.deepcopy(data_batch), True)
+        loss, _ = self.model.parse_losses(self.model(**data, mode='loss'))
+        names, parameters = zip(*self.model.named_parameters())
+        own = dict(zip(names, torch.autograd.grad(loss, parameters)))
+        torch.set_rng_state(state)
+        images = [sample.img_id for sample in data_batch['data_samples']]
+        self.steps.append({'images': images, 'own': own})
+
+    def stepping(self, *_):
+        # A copy: the next step writes to the same memory.
+        grads = {name: p.grad.clone() for name, p in self.model.named_parameters()}
+        self.steps[-1]['shared'] = grads
+
+    def after_train(self, runner):
+        rank = torch.distributed.get_rank()
+        torch.save({'steps': self.steps, 'weights': self.model.state_dict()}, f'{rank}.pth')
+"""
+
+
+@HOOKS.register_module()
+class StopBefore(Hook):
+    """Interrupts training before a step, as Ctrl-C does."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp('scenes') / 'own', train=TRAIN, val=VAL, size=SIZE)
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path, scenes):
+    place(scenes, tmp_path)
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+NOTHING_RANDOM = [
+    # As many as there are, so that none is drawn: all anchors, all proposals.
+    'model.train_cfg.rpn.sampler.num=10000',
+    'model.train_cfg.rpn.sampler.pos_fraction=1.0',
+    'model.train_cfg.rcnn.sampler.num=1000',
+    'model.train_cfg.rcnn.sampler.pos_fraction=1.0',
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('random', [False, True], ids=['nothing-random', 'seeded-epochs'])
+def test_a_run_cut_off_and_resumed_equals_the_undisturbed_one(here, random):
+    """Stopped in the third epoch, it goes on from the second's checkpoint; images are shuffled."""
+    cfg = Config.fromfile(SCENES)
+    hooks = [dict(type='StopBefore', step=-1)]
+    more = ['train_cfg.max_epochs=3']
+    if random:
+        hooks.append(dict(type='asvit_mm.EpochSeedHook'))
+    else:
+        more += NOTHING_RANDOM
+        data = cfg.train_dataloader.dataset
+        data.pipeline = [step for step in data.pipeline if step.type != 'PhotoMetricDistortion']
+    cfg.custom_hooks = hooks
+    cfg.dump('hooked.py')
+
+    def run(name, folder, *args, step=-1):
+        stop = [f'custom_hooks.0.step={step}']
+        return here.run(
+            *('train.py', 'hooked.py', '--work-dir', folder, '--no-validate', *args),
+            *options(name, *more, *stop),
+        )
+
+    run(f'whole-{random}', 'whole')
+    with pytest.raises(SystemExit) as stopped:
+        run(f'cut-{random}', 'cut', step=5)
+    assert stopped.value.code == 130
+    assert (here.folder / 'cut/last_checkpoint').read_text().endswith('epoch_2.pth')
+    before = set((here.folder / 'cut').glob('*/vis_data/scalars.json'))
+    run(f'resumed-{random}', 'cut', '--resume')
+    (scalars,) = set((here.folder / 'cut').glob('*/vis_data/scalars.json')) - before
+    steps = [json.loads(line) for line in scalars.read_text().splitlines()]
+    assert [step['step'] for step in steps if 'loss' in step] == [5, 6]
+    whole, resumed = (
+        torch.load(here.folder / folder / 'epoch_3.pth', weights_only=False)
+        for folder in ('whole', 'cut')
+    )
+    for part in ('state_dict', 'optimizer'):
+        torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_step_with_the_mean_of_their_gradients(here, monkeypatch):
+    """Losses are averaged over a process's own samples, so one process with all images differs."""
+    (here.folder / 'recorder.py').write_text(RECORDER)
+    monkeypatch.setenv('PYTHONPATH', str(here.folder))
+    cfg = Config.fromfile(SCENES)
+    cfg.custom_hooks = [dict(type='Recorder')]
+    cfg.optim_wrapper.clip_grad = None
+    cfg.dump('hooked.py')
+    args = ['hooked.py', '--work-dir', 'run', '--no-validate']
+    small = options('two', 'train_dataloader.batch_size=1', 'custom_imports.imports=[recorder]')
+    status, out, err = ended(torchrun('train.py', *args, *small, cwd=here.folder))
+    assert status == 0, out + err
+
+    first, second = (torch.load(f'{rank}.pth', weights_only=True) for rank in range(2))
+    torch.testing.assert_close(first['weights'], second['weights'], rtol=0, atol=0)
+    assert len(first['steps']) == len(second['steps']) == TRAIN // 2
+    seen = [image for run in (first, second) for step in run['steps'] for image in step['images']]
+    assert sorted(seen) == list(range(TRAIN))
+    for one, other in zip(first['steps'], second['steps'], strict=True):
+        torch.testing.assert_close(one['shared'], other['shared'], rtol=0, atol=0)
+        for name, grad in one['shared'].items():
+            mean = (one['own'][name] + other['own'][name]) / 2
+            torch.testing.assert_close(grad, mean, rtol=1e-4, atol=1e-6)
+            if name.startswith('backbone.'):
+                assert grad.any(), name
+                assert not torch.equal(one['own'][name], other['own'][name])

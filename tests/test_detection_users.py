@@ -1,0 +1,234 @@
+"""What users of mmdet do with our detection configs: pictures, inference, learning rates, settings."""
+
+import json
+import pickle
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from asvit_mm.models import asvit
+from asvit_mm.scenes import CLASSES, write_scenes
+
+from .small_detector import SIZE, TRAIN, VAL, options, place
+from .test_coco_configs import ROOT, SCENES
+from .test_coco_configs import options as coco_options
+from .test_tools.runs import TOOLS, Here
+
+RETINANET = ROOT / 'configs/coco/retinanet_asvit-s_fpn_1x_coco.py'
+FROZEN = tuple(
+    f'backbone.{part}'
+    for part in ('patch_embed.', 'pos_embed', 'stages.0.', 'stages.1.', 'norm0.', 'norm1.')
+)
+# Nothing but mmdet's own interface, as its users write it.
+INFERENCE = """
+import json
+import sys
+
+from mmdet.apis import DetInferencer, inference_detector, init_detector
+from mmdet.structures.mask import encode_mask_results
+
+config, weights, image = sys.argv[1:]
+inferencer = DetInferencer(model=config, weights=weights, device='cpu')
+(first,) = inferencer(image, out_dir='out', no_save_pred=False)['predictions']
+model = init_detector(config, weights, device='cpu')
+found = inference_detector(model, image).pred_instances
+second = {name: found[name].tolist() for name in ('labels', 'scores', 'bboxes')}
+second['masks'] = encode_mask_results(found.masks.numpy())
+for mask in second['masks']:
+    mask['counts'] = mask['counts'].decode()
+with open('found.json', 'w') as file:
+    json.dump([first, second, model.dataset_meta['classes']], file)
+"""
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp('scenes') / 'own', train=TRAIN, val=VAL, size=SIZE)
+
+
+@pytest.fixture(scope='module')
+def checkpoint(scenes, tmp_path_factory):
+    """Of the scenes' config after two steps."""
+    folder = tmp_path_factory.mktemp('checkpoint')
+    place(scenes, folder)
+    args = [SCENES, '--work-dir', 'run', '--no-validate', *options('checkpoint')]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
+        patch.chdir(folder)
+        patch.setattr(sys, 'argv', [str(TOOLS / 'train.py'), *map(str, args)])
+        runpy.run_path(str(TOOLS / 'train.py'), run_name='__main__')
+    return folder / 'run/epoch_1.pth'
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert('RGB')).astype(int)
+
+
+def changed(picture, image, where):
+    """The share of an image's pixels at a mask that a picture of it shows otherwise."""
+    return (picture != image).any(-1)[where].mean()
+
+
+def outline(left, top, right, bottom):
+    """The mask of a box's border, a pixel wide; never empty."""
+
+    def side(start, end):
+        first = min(round(start), SIZE - 1)
+        return slice(first, max(first + 1, round(end)))
+
+    columns, rows = side(left, right), side(top, bottom)
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[rows, columns] = True
+    mask[rows.start + 1 : rows.stop - 1, columns.start + 1 : columns.stop - 1] = False
+    return mask
+
+
+@pytest.mark.slow
+def test_pictures_metrics_and_predictions(here, scenes, checkpoint):
+    """A picture has two halves: the boxes and masks of the ground truth, and of the predictions."""
+    place(scenes, here.folder)
+    args = [SCENES, checkpoint, '--work-dir', 'tested']
+    thresholds = {'all': 0.0, 'none': 1.0}
+    for folder, out in (('all', 'metrics.json'), ('none', 'predictions.pkl')):
+        more = [
+            f'default_hooks.visualization.score_thr={thresholds[folder]}',
+            # Pictures and ground truth are of the images as they are, whatever the model is given.
+            'test_dataloader.dataset.pipeline.1.scale=(96,96)',
+        ]
+        files = ['--show-dir', f'pictures/{folder}', '--out', out]
+        here.run('test.py', *args, *files, *options(f'pictures-{folder}', *more))
+    metrics = json.loads((here.folder / 'metrics.json').read_text())
+    assert {'coco/bbox_mAP_50', 'coco/segm_mAP_50'} < set(metrics)
+    predictions = pickle.loads((here.folder / 'predictions.pkl').read_bytes())
+
+    truth = COCO(scenes / 'annotations/instances_val2017.json')
+    names = sorted(path.name for path in (scenes / 'val2017').iterdir())
+    assert len(predictions) == len(names) == VAL
+    for folder in thresholds:
+        written = sorted(path.name for path in (here.folder / 'pictures' / folder).iterdir())
+        assert written == names
+    for number, name in enumerate(names):
+        image = pixels(scenes / 'val2017' / name)
+        both, only_truth = (pixels(here.folder / 'pictures' / f / name) for f in thresholds)
+        assert both.shape == only_truth.shape == (SIZE, 2 * SIZE, 3)
+        left, right = both[:, :SIZE], both[:, SIZE:]
+        assert np.array_equal(only_truth[:, SIZE:], image)
+        for one in truth.imgToAnns[number]:
+            x, y, width, height = one['bbox']
+            assert changed(left, image, truth.annToMask(one) == 1) > 0.9
+            assert changed(left, image, outline(x, y, x + width, y + height)) > 0.9
+        assert predictions[number]['img_id'] == number
+        found = predictions[number]['pred_instances']
+        assert len(found['bboxes']) == len(found['masks']) == 5  # test_cfg's max_per_img
+        masks = np.any([coco_mask.decode(mask) for mask in found['masks']], axis=0)
+        assert changed(right, image, masks) > 0.9
+        for box in found['bboxes'].tolist():
+            assert changed(right, image, outline(*box)) > 0.9
+
+
+@pytest.mark.slow
+def test_mmdets_own_inference_finds_the_backbone(tmp_path, scenes, checkpoint):
+    (tmp_path / 'infer.py').write_text(INFERENCE)
+    image = scenes / 'val2017/000001.png'
+    done = subprocess.run(
+        [sys.executable, 'infer.py', SCENES, checkpoint, image],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, classes = json.loads((tmp_path / 'found.json').read_text())
+    assert classes == list(CLASSES)
+    assert len(first['scores']) > 1
+    assert first['labels'] == second['labels']
+    for name in ('scores', 'bboxes'):
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-5)
+    assert first['masks'] == second['masks']
+    drawn = pixels(tmp_path / 'out/vis/000001.png')
+    assert drawn.shape == (SIZE, SIZE, 3)
+    saved = json.loads((tmp_path / 'out/preds/000001.json').read_text())
+    assert saved['scores'] == first['scores']
+
+
+def train(here, name, config, *args):
+    """Train without validation; what was logged of each step."""
+    here.run('train.py', config, '--work-dir', name, '--no-validate', *args)
+    (scalars,) = (here.folder / name).glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in scalars.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_the_learning_rate_scales_with_the_batch_when_asked_to(here, scenes):
+    place(scenes, here.folder)
+    cfg = Config.fromfile(SCENES)
+    assert cfg.auto_scale_lr.base_batch_size == 8
+    unscaled, scaled = (
+        train(here, name, SCENES, *flags, *options(name, 'param_scheduler.0.start_factor=1.0'))
+        for name, flags in (('unscaled', []), ('scaled', ['--auto-scale-lr']))
+    )
+    assert unscaled[0]['lr'] == pytest.approx(cfg.optim_wrapper.optimizer.lr)
+    assert scaled[0]['lr'] == pytest.approx(cfg.optim_wrapper.optimizer.lr * 2 / 8)
+
+
+@pytest.mark.slow
+def test_the_learning_rate_of_a_config_for_coco_scales(here, scenes):
+    place(scenes, here.folder, 'coco')
+    cfg = Config.fromfile(RETINANET)
+    small = coco_options(RETINANET, cfg)
+    more = ['param_scheduler.0.start_factor=1.0', 'default_hooks.logger.interval=1']
+    args = ['--auto-scale-lr', '--cfg-options', *small, 'visualizer.name=coco', *more]
+    steps = train(here, 'run', RETINANET, *args)
+    assert cfg.auto_scale_lr.base_batch_size == 16
+    assert steps[0]['lr'] == pytest.approx(cfg.optim_wrapper.optimizer.lr * 2 / 16)
+
+
+@pytest.mark.slow
+def test_frozen_stages_stay_and_the_others_learn(here, scenes, checkpoint):
+    place(scenes, here.folder)
+    more = [f'load_from={checkpoint}', 'model.backbone.frozen_stages=2']
+    train(here, 'run', SCENES, *options('frozen', *more))
+    before, after = (
+        torch.load(path, weights_only=False)['state_dict']
+        for path in (checkpoint, here.folder / 'run/epoch_1.pth')
+    )
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {name for name in before if name.startswith(FROZEN)}
+
+
+@pytest.mark.slow
+def test_checkpointing_activations_changes_no_loss(here, scenes, monkeypatch):
+    """Nor any weight, though blocks are dropped at random: the second pass drops the same ones."""
+    place(scenes, here.folder)
+    blocks = []
+
+    def counted(block, *args, **settings):
+        blocks.append(block)
+        return original(block, *args, **settings)
+
+    original = asvit.checkpoint
+    monkeypatch.setattr(asvit, 'checkpoint', counted)
+    runs = {}
+    for name in ('plain', 'with_cp'):
+        more = [f'model.backbone.with_cp={name == "with_cp"}', 'model.backbone.drop_path_rate=0.3']
+        assert blocks == []
+        losses = [step['loss'] for step in train(here, name, SCENES, *options(name, *more))]
+        weights = torch.load(here.folder / name / 'epoch_1.pth', weights_only=False)['state_dict']
+        runs[name] = losses, weights
+    assert len(blocks) == 2 * len(set(map(id, blocks))) > 0
+    assert len(runs['plain'][0]) == 2
+    assert runs['with_cp'][0] == pytest.approx(runs['plain'][0], rel=1e-6)
+    torch.testing.assert_close(runs['with_cp'][1], runs['plain'][1])

@@ -1,0 +1,213 @@
+"""tools/benchmark_detectors.py run as users do."""
+
+import contextlib
+import io
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from asvit_mm.config import find_config
+from asvit_mm.jobs.detectors import Detector, load_detector
+
+from .runs import TOOLS, Here
+
+CONFIGS = TOOLS.parent / 'configs'
+DIGITS = CONFIGS / 'digits/asvit-seed_b64-progressive_digits.py'
+RETINANET = CONFIGS / 'coco/retinanet_asvit-s_fpn_1x_coco.py'
+SWIN_RETINANET = 'mmdet::swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py'
+MASK_RCNN = str(CONFIGS / 'coco/mask-rcnn_asvit-s_fpn_1x_coco.py')
+SWIN_MASK_RCNN = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
+# Its head pads the last maps, which 64 pixels make too small for that.
+PADDING = 'mmdet::detectors/detectors_htc-r50_1x_coco.py'
+TEACHER = 'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
+# It wants to know the border that its own test pipeline pads with.
+CENTERNET = 'mmdet::centernet/centernet_r18_8xb16-crop512-140e_coco.py'
+GLIP = 'mmdet::glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py'
+TOOL = 'benchmark_detectors.py'
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+def write_small(path, base):
+    """A config of few detections, and of proposals as many as overlap little: its heads cost little."""
+    path.parent.mkdir(exist_ok=True)
+    few = 'dict(rpn=dict(nms_pre=60), rcnn=dict(max_per_img=5))'
+    path.write_text(f'_base_ = {base!r}\nmodel = dict(test_cfg={few})\n')
+    return path.name
+
+
+def measured(here, *args):
+    """What is written, printed and said on stderr."""
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        out = here.run(TOOL, *args, '--threads', 1, '--json', 'found.json')
+    assert 'written: found.json' in out
+    said = [line for line in err.getvalue().splitlines() if 'Warning' not in line]
+    return json.loads((here.folder / 'found.json').read_text()), out, said
+
+
+@pytest.mark.slow
+def test_peers_side_by_side(here):
+    ours = write_small(here.folder / 'ours.py', MASK_RCNN)
+    swin = write_small(here.folder / 'swin.py', SWIN_MASK_RCNN)
+    configs = [str(RETINANET), SWIN_RETINANET, ours, swin]
+    found, out, said = measured(here, *configs, '--shape', 128, 160, '--rounds', 2)
+    assert found['shape'] == [128, 160]
+    assert found['rounds'] == 2
+    assert '1 threads' in found['device']
+    assert found['torch'] == str(torch.__version__)
+    detectors = found['detectors']
+    assert [detector['config'] for detector in detectors] == configs
+    assert said == [
+        *(f'counted {d["config"]}: {d["macs"] / 1e9:.4g} G multiply-adds' for d in detectors),
+        *(f'warm-up of {config}' for config in configs),
+        'round 1 of 2',
+        'round 2 of 2',
+    ]
+    (header,) = [line for line in out.splitlines() if line.startswith('┃')]
+    columns = [cell.strip() for cell in header.split('┃')[1:-1]]
+    assert columns[:5] == ['detector', 'params', 'GMACs', 'backbone', 'regions']
+    assert columns[5:] == ['s', 'spread', 'backbone s', 'ms/GMAC']
+    rows = {line.split()[1]: line for line in out.splitlines() if line.startswith('│')}
+    for detector in detectors:
+        # As counted for this config alone, from another model with the same weights, whatever was drawn.
+        torch.rand(1)
+        path, shape = find_config(detector['config']), found['shape']
+        here.run('get_flops.py', path, '--shape', *shape, '--json', 'counted.json')
+        counted = json.loads((here.folder / 'counted.json').read_text())
+        (backbone,) = [row for row in counted['modules'] if row['name'] == 'backbone']
+        for figure in ('params', 'macs', 'rois'):
+            assert detector[figure] == counted[figure]
+        assert detector['backbone_macs'] == backbone['macs']
+
+        assert 0 < detector['backbone_seconds'] < detector['seconds']
+        assert detector['spread'] >= 0
+        each = detector['seconds'] * 1e12 / detector['macs']
+        assert detector['ms_per_gmac'] == pytest.approx(each)
+        cells = [cell.strip() for cell in rows[Path(detector['config']).stem].split('│')[2:-1]]
+        assert cells == [
+            f'{detector["params"] / 1e6:.1f} M',
+            f'{detector["macs"] / 1e9:.4g}',
+            f'{detector["backbone_macs"] / 1e9:.4g}',
+            '/'.join(str(regions) for regions in detector['rois'].values()) or '-',
+            f'{detector["seconds"]:.3g}',
+            f'{detector["spread"]:.0%}',
+            f'{detector["backbone_seconds"]:.3g}',
+            f'{each:.3g}',
+        ]
+    assert [d['rois'].get('mask_head') for d in detectors] == [None, None, 5, 5]
+    # Of 60 a map, those that suppression leaves; another one's weights leave another number.
+    proposals = [d['rois']['bbox_head'] for d in detectors[2:]]
+    assert all(60 < number < 300 for number in proposals)
+    assert proposals[0] != proposals[1]
+    # Published with Swin.
+    assert detectors[1]['params'] == pytest.approx(38.5e6, rel=0.002)
+    assert detectors[3]['params'] == pytest.approx(47.8e6, rel=0.002)
+
+
+def test_configs_of_one_name_are_told_apart(here):
+    for folder in 'ab':
+        write_small(here.folder / folder / 'one.py', str(RETINANET))
+    found, out, _ = measured(here, 'a/one.py', here.folder / 'b/one.py', '--shape', 64)
+    # Given by its whole path, named by the shortest.
+    assert [detector['config'] for detector in found['detectors']] == ['a/one.py', 'b/one.py']
+    assert ' a/one.py ' in out
+    assert ' b/one.py ' in out
+    assert found['shape'] == [64, 64]
+    assert found['rounds'] == 3
+
+
+def test_figures_are_of_the_last_predictions():
+    detector = Detector(str(RETINANET))
+    detector.macs, detector.backbone_macs, detector.rois = 2 * 10**9, 10**9, {}
+    detector.backbone_seconds = [90.0, 1.0, 5.0, 2.0]  # the first one was the warm-up's
+    found = detector.figures([4.0, 8.0, 6.0])
+    assert found['seconds'] == 6
+    assert found['spread'] == pytest.approx(4 / 6)
+    assert found['backbone_seconds'] == 2
+    assert found['ms_per_gmac'] == 3000
+
+
+def settings(value):
+    """Every (key, value) of nested settings."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield key, inner
+            yield from settings(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from settings(inner)
+
+
+def test_default_peers_and_their_weights_that_are_not_fetched(tmp_path):
+    peers = runpy.run_path(str(TOOLS / TOOL))['PEERS']
+    backbones = []
+    for peer in peers:
+        model = load_detector(peer).model
+        assert not {'init_cfg', 'pretrained'} & {key for key, _ in settings(model)}
+        backbones.append((model.type, model.backbone.type, model.backbone.get('arch')))
+    ours, convnext = 'asvit_mm.AsViT', 'mmpretrain.ConvNeXt'
+    assert backbones == [
+        ('MaskRCNN', ours, 'small'),
+        ('MaskRCNN', ours, 'base'),
+        ('MaskRCNN', 'SwinTransformer', None),
+        ('MaskRCNN', 'SwinTransformer', None),
+        ('MaskRCNN', convnext, 'tiny'),
+        ('CascadeRCNN', ours, 'small'),
+        ('CascadeRCNN', ours, 'base'),
+        ('CascadeRCNN', ours, 'large'),
+        ('CascadeRCNN', convnext, 'tiny'),
+        ('CascadeRCNN', convnext, 'small'),
+        ('CascadeRCNN', ours, 'large'),
+    ]
+    # What init_weights would fetch, what a constructor would, and either of one in a list.
+    timm = 'mmdet::timm_example/retinanet_timm-tv-resnet50_fpn_1x_coco.py'
+    necks = tmp_path / 'necks.py'
+    necks.write_text("default_scope = 'mmdet'\nmodel = dict(neck=[dict(pretrained='a.pth')])\n")
+    fetching = ((SWIN_RETINANET, 'init_cfg'), (timm, 'pretrained'), (str(necks), 'pretrained'))
+    for name, key in fetching:
+        raw = dict(settings(Config.fromfile(find_config(name)).model))
+        assert raw[key]
+        assert key not in dict(settings(load_detector(name).model))
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['lost.py'], "config 'lost.py' does not exist"),
+        # Before anything is counted, which would be said.
+        ([RETINANET, 'lost.py'], "config 'lost.py' does not exist"),
+        (['mmdet::swin/lost.py'], "'mmdet::swin/lost.py': mmdet ships no such config"),
+        (['mmseg::swin/lost.py'], 'no such source of configs'),
+        ([DIGITS], 'its default_scope is not mmdet'),
+        (['mmdet::_base_/default_runtime.py'], "has no 'model'"),
+        (['number.py'], 'cannot be built'),
+        (['headless.py'], 'cannot be built'),
+        ([GLIP], 'needs a text'),
+        ([TEACHER], 'SoftTeacher has no backbone of its own'),
+        ([PADDING, '--shape', '64'], 'HybridTaskCascade cannot take an image of 64x64 pixels'),
+        ([CENTERNET, '--shape', '64'], "64x64 pixels: KeyError: 'border'"),
+        ([RETINANET, '--shape', '0'], '--shape'),
+        ([RETINANET, '--shape', '64', '64', '64'], '--shape'),
+        ([RETINANET, '--rounds', '0'], '--rounds 0 is too small'),
+        ([RETINANET, '--threads', '0'], '--threads 0 is too small'),
+        ([RETINANET, '--json', '.'], "--json '.' cannot be written"),
+        pytest.param(
+            [RETINANET, '--device', 'cuda'],
+            "--device 'cuda' is not there",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason='there is one'),
+        ),
+    ],
+)
+def test_refusals(here, args, words):
+    scope = "default_scope = 'mmdet'\n"
+    (here.folder / 'number.py').write_text(scope + 'model = 3\n')
+    (here.folder / 'headless.py').write_text(scope + "model = dict(type='Nothing')\n")
+    # Where it is not refused, it ends soon.
+    assert words in here.refusal(TOOL, '--shape', '64', '--rounds', '1', *args)
