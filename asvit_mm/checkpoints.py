@@ -24,8 +24,15 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         raise InputError(
             f'checkpoint {str(path)!r} does not exist: give the path of a .pth file'
         ) from None
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (
+        *(RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile),
+        *(KeyError, ValueError, ImportError),  # of schemes such as open-mmlab://
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if '://' in str(path):
+            raise InputError(
+                f'checkpoint {str(path)!r} cannot be fetched ({reason}): check the address'
+            ) from error
         raise InputError(
             f'checkpoint {str(path)!r} is truncated or not a checkpoint ({reason}): '
             'copy it again or take an earlier one'
@@ -60,7 +67,11 @@ def check_pretrained(
         InputError: a checkpoint that cannot be read, has nothing of that prefix, lacks a weight of the
             module, has one that the module has not, or one of another shape.
     """
-    path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix')
+    path, prefix = init_cfg.get('checkpoint'), init_cfg.get('prefix')
+    if path is None or prefix == '':
+        raise InputError(
+            "init_cfg of type Pretrained: give checkpoint='PATH', and a prefix such as 'backbone.' or none"
+        )
     start = f'{prefix.rstrip(".")}.' if prefix else ''
     content = read_checkpoint(path)
     # As MMEngine takes them; what DistributedDataParallel adds to names it drops without a prefix only.
@@ -99,5 +110,5 @@ def check_pretrained(
 
 def _shape(weights: Mapping[str, Tensor], name: str, resampled: str) -> tuple[int, ...]:
     """Of a weight; without height and width, (1, H, W, C), where these may differ."""
-    shape = tuple(weights[name].shape)
-    return (shape[0], *shape[3:]) if name == resampled else shape
+    shape = tuple(getattr(weights[name], 'shape', ()))
+    return shape[:1] + shape[3:] if name == resampled else shape

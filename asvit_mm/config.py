@@ -59,10 +59,10 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
         raise InputError(f'config {str(path)!r} cannot be read: {one_line(error)}') from error
     merge_options(cfg, options or {}, repr(str(path)))
     if any(key.split('.')[0] == 'custom_imports' for key in options or {}):
-        # MMEngine imports what the file names, while it reads it.
+        # MMEngine imports what the file names, while it reads it; that is the user's program, too.
         try:
             import_modules_from_strings(**cfg.custom_imports)
-        except (ImportError, TypeError) as error:
+        except Exception as error:
             raise InputError(f'custom_imports cannot be imported: {one_line(error)}') from error
     return cfg
 

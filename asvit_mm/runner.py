@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
@@ -190,17 +191,17 @@ def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequenc
 
 def _build(cfg: Config) -> Runner:
     _require_folder('--work-dir', Path(cfg.work_dir))
-    if cfg.launcher == 'pytorch' and not torch.cuda.is_available():
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine's own start of processes, and its wrapper of the model, choose a GPU in any case.
         start_processes(cfg.launcher, torch.device('cpu'))
         wrapper = ConfigDict(
             type='MMDistributedDataParallel',
-            device_ids=None,
             broadcast_buffers=False,
             find_unused_parameters=cfg.get('find_unused_parameters', False),
         )
-        wrapper.update(cfg.get('model_wrapper_cfg') or {})
-        cfg.model_wrapper_cfg = wrapper
+        cfg.model_wrapper_cfg = ConfigDict(cfg.get('model_wrapper_cfg') or wrapper)
+        if cfg.model_wrapper_cfg.get('type', wrapper.type) == wrapper.type:
+            cfg.model_wrapper_cfg.device_ids = None
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -1,7 +1,9 @@
 """As-ViT in timm: ``import asvit_mm.timm``, then ``timm.create_model('asvit_small')``.
 
 The names of weights are those of the classifiers that mmpretrain builds from ``configs/asvit``, so that one
-checkpoint serves both: ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth')``, or ``.safetensors``.
+checkpoint serves both. ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth', weights_only=False)`` reads
+what a run wrote, which holds more than weights; weights alone, as ``.pth`` or ``.safetensors``, need no
+``weights_only=False``.
 """
 
 from collections import OrderedDict
@@ -47,7 +49,9 @@ class AsVisionTransformer(nn.Module):
         in_chans: channels of the image.
         num_classes: 0: no classifier, pooled tokens come out.
         global_pool: 'avg', or '' for the map of the last stage.
-        drop_rate, drop_path_rate, window_size: as AsViT's.
+        drop_rate: dropout before the classifier's last layers.
+        proj_drop_rate: AsViT's ``drop_rate``.
+        drop_path_rate, window_size: as AsViT's.
 
     Raises:
         InputError: a setting that is not allowed.
@@ -61,6 +65,7 @@ class AsVisionTransformer(nn.Module):
         num_classes: int = 1000,
         global_pool: str = 'avg',
         drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         window_size: int | Sequence[int | None] | None = None,
     ) -> None:
@@ -69,7 +74,7 @@ class AsVisionTransformer(nn.Module):
             arch,
             img_size,
             in_chans,
-            drop_rate=drop_rate,
+            drop_rate=proj_drop_rate,
             drop_path_rate=drop_path_rate,
             window_size=window_size,
         )
@@ -79,6 +84,7 @@ class AsVisionTransformer(nn.Module):
             dict(num_chs=width, reduction=4 * 2**i, module=f'backbone.stages.{i}')
             for i, width in enumerate(widths)
         ]
+        self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes, global_pool)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -117,13 +123,14 @@ class AsVisionTransformer(nn.Module):
         }
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) to the normed map (B, C, h, w) of the last stage."""
-        return self.backbone(x)[-1]
+        """Images (B, in_chans, H, W) to the map (B, C, h, w) of the last stage, normed."""
+        return self.forward_intermediates(x, indices=1)[0]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """The map to logits (B, num_classes)."""
         if self.global_pool == 'avg':
             x = x.mean((2, 3))
+        x = self.head_drop(x)
         return self.head(x, pre_logits) if isinstance(self.head, ClassifierHead) else x
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +145,7 @@ class AsVisionTransformer(nn.Module):
         stop_early: bool = False,
         output_fmt: str = 'NCHW',
         intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+    ) -> Any:
         """The maps (B, C_i, h_i, w_i) of stages, and unless ``intermediates_only`` the last map, normed.
 
         Args:

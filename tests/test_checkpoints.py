@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.model import PretrainedInit
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
@@ -66,13 +67,13 @@ def init_cfg(
     return found if prefix is None else {**found, 'prefix': prefix}
 
 
-def initialised(config: dict[str, Any], **settings: Any) -> AsViT:
+def initialised(config: Any, **settings: Any) -> AsViT:
     model = AsViT(**{'arch': ARCH, 'img_size': 32, 'init_cfg': config, **settings})
     model.init_weights()
     return model.eval()
 
 
-def refusal(config: dict[str, Any], **settings: Any) -> str:
+def refusal(config: Any, **settings: Any) -> str:
     with pytest.raises(InputError) as error:
         initialised(config, **settings)
     assert '\n' not in str(error.value)
@@ -146,6 +147,16 @@ def test_what_does_not_fit_is_refused_in_one_line(classifier, tmp_path):
     assert '10 of its own are not there (stages.0.blocks.0.ffn.fc1.bias)' in said
     said = refusal(init_cfg(tmp_path, weights, prefix='bone'))
     assert "no weights that begin with 'bone.': mind init_cfg.prefix" in said
+    said = refusal(init_cfg(tmp_path, {**weights, 'backbone.pos_embed': 3}))
+    assert '1 weights have another shape' in said
+    for config in (dict(type='Pretrained'), init_cfg(tmp_path, weights, prefix='')):
+        assert "give checkpoint='PATH'" in refusal(config)
+    for address in ('open-mmlab://none', 'http://127.0.0.1:9/none.pth'):
+        assert 'cannot be fetched' in refusal(dict(type='Pretrained', checkpoint=address))
+    # The other forms that MMEngine takes.
+    wrong = init_cfg(tmp_path, weights, prefix=None)
+    assert 'does not fit' in refusal({**wrong, 'type': PretrainedInit})
+    assert 'does not fit' in refusal([wrong])
     config = init_cfg(tmp_path, weights)
     Path(config['checkpoint']).write_bytes(Path(config['checkpoint']).read_bytes()[:-100])
     assert 'is truncated or not a checkpoint' in refusal(config)

@@ -43,20 +43,26 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         from asvit_mm.files import atomic_write_json
-        from asvit_mm.scenes import write_scenes
+        from asvit_mm.runner import parse_options
+        from asvit_mm.scenes import ROOT, TRAIN, write_scenes
 
+        parse_options(args.cfg_options)
+        # First what takes seconds: it may be refused.
+        root = ROOT if args.scenes == TRAIN else f'{ROOT}-{args.scenes}'
+        args.scenes = write_scenes(root, train=args.scenes, val=max(1, args.scenes // 5))
+        print(f'Scenes of digits: {args.scenes}')
+        results: list[dict[str, Any]] = []
+        figures = args.work_dir / 'results.json'
         classifier = demo_classifier(args.demo, args.seed)
-        root = write_scenes(train=args.scenes, val=max(1, args.scenes // 5))
-        print(f'\n=== Scenes of digits: {root}', flush=True)
-        results = [detect('asvit', asvit_config(classifier, args.work_dir), args)]
-        results[0]['classifier_top1'] = classifier['top1']
+        results.append(detect('asvit', asvit_config(classifier, args), classifier['top1'], args))
+        atomic_write_json(figures, results)
         if args.peer:
             peer = swin_classifier(results[0]['backbone_macs'], args)
-            results.append(detect('swin', swin_config(peer, args.work_dir), args))
-            results[1]['classifier_top1'] = peer['top1']
+            results.append(detect('swin', swin_config(peer, args), peer['top1'], args))
+            atomic_write_json(figures, results)
         print('\n=== What came out')
         print_table(results)
-        print(f'figures  {atomic_write_json(args.work_dir / "results.json", results)}')
+        print(f'figures  {figures}')
         for result in results:
             print(f'pictures {result["picture"]}, {result["pictures"]}')
 
@@ -79,7 +85,12 @@ def demo_classifier(folder: Path, seed: int) -> dict[str, Any]:
     checkpoint = Path((folder / 'train' / 'last_checkpoint').read_text().strip())
     if not checkpoint.is_file():
         raise InputError(f'{checkpoint} is gone: remove {folder}, and it is trained again')
-    backbone = Config.fromfile(folder / 'train' / config.name).model.backbone
+    trained = Config.fromfile(folder / 'train' / config.name)
+    if trained.randomness.seed != seed:
+        raise InputError(
+            f'{folder} is a demo with seed {trained.randomness.seed}, not {seed}: name another --demo'
+        )
+    backbone = trained.model.backbone
     return {
         'arch': backbone.arch,
         'img_size': backbone.img_size,
@@ -88,7 +99,7 @@ def demo_classifier(folder: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def asvit_config(classifier: dict[str, Any], folder: Path) -> Path:
+def asvit_config(classifier: dict[str, Any], args: argparse.Namespace) -> Path:
     """Write the config of the detector with the classifier's architecture and weights."""
     from asvit_mm.arch import as_architecture
 
@@ -102,7 +113,7 @@ def asvit_config(classifier: dict[str, Any], folder: Path) -> Path:
         },
     }
     widths = as_architecture(classifier['arch']).widths
-    return write(folder, 'mask-rcnn_asvit-seed_fpn_12e_scenes.py', backbone, widths)
+    return write(args, 'mask-rcnn_asvit-seed_fpn_12e_scenes.py', backbone, widths)
 
 
 def swin_classifier(macs: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -111,7 +122,7 @@ def swin_classifier(macs: int, args: argparse.Namespace) -> dict[str, Any]:
     work_dir = args.work_dir / 'swin' / 'classifier'
     config = CONFIGS / 'swin-c40_b64_digits.py'
     options = [
-        f'model.backbone.embed_dims={width}',
+        f'model.backbone.arch.embed_dims={width}',
         f'model.head.in_channels={8 * width}',
         f'randomness.seed={args.seed}',
     ]
@@ -144,10 +155,14 @@ def swin_width(macs: int) -> int:
         model.eval()
         return abs(count_multiply_adds(model, torch.zeros(1, 3, *cfg.image_size)) - macs)
 
-    return min(range(16, 97, 4), key=distance)
+    widths = range(16, 129, 4)
+    found = min(widths, key=distance)
+    if found == widths[-1]:
+        raise InputError(f'no Swin up to a width of {found} costs as much: leave --peer out')
+    return found
 
 
-def swin_config(classifier: dict[str, Any], folder: Path) -> Path:
+def swin_config(classifier: dict[str, Any], args: argparse.Namespace) -> Path:
     """Write the config of the peer's detector with its classifier's weights."""
     width = classifier['width']
     backbone = {
@@ -155,27 +170,37 @@ def swin_config(classifier: dict[str, Any], folder: Path) -> Path:
         'init_cfg': {'type': 'Pretrained', 'checkpoint': str(classifier['checkpoint'])},
     }
     widths = [width * 2**i for i in range(4)]
-    return write(folder, 'mask-rcnn_swin-c40_fpn_12e_scenes.py', backbone, widths)
+    return write(args, 'mask-rcnn_swin-c40_fpn_12e_scenes.py', backbone, widths)
 
 
-def write(folder: Path, base: str, backbone: dict[str, Any], widths: Any) -> Path:
-    """A config over one of configs/scenes, whole or not at all."""
+def write(args: argparse.Namespace, base: str, backbone: dict[str, Any], widths: Any) -> Path:
+    """A config over one of configs/scenes, with the scenes' folder, whole or not at all."""
     from asvit_mm.files import atomic_write_text
 
     name = 'asvit' if 'asvit' in base else 'swin'
-    return atomic_write_text(
-        folder / f'mask-rcnn_{name}_fpn_12e_scenes.py',
-        f'_base_ = {str(CONFIGS / base)!r}\n\n'
-        f'model = dict(\n    backbone={backbone!r},\n    neck=dict(in_channels={list(widths)}),\n)\n',
-    )
+    lines = [
+        f'_base_ = {str(CONFIGS / base)!r}',
+        '',
+        f'model = dict(backbone={backbone!r}, neck=dict(in_channels={list(widths)}))',
+    ]
+    for part in ('train', 'val', 'test'):
+        lines.append(f'{part}_dataloader = dict(dataset=dict(data_root={str(args.scenes)!r}))')
+    annotations = str(args.scenes / 'annotations' / 'instances_val2017.json')
+    lines += [f'{part}_evaluator = dict(ann_file={annotations!r})' for part in ('val', 'test')]
+    path = args.work_dir / f'mask-rcnn_{name}_fpn_12e_scenes.py'
+    return atomic_write_text(path, '\n'.join(lines) + '\n')
 
 
-def detect(name: str, config: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Train, evaluate and draw with one config; its figures."""
+def detect(name: str, config: Path, top1: float, args: argparse.Namespace) -> dict[str, Any]:
+    """Train, evaluate and draw with one config; its figures, the classifier's accuracy among them."""
     folder = args.work_dir / name / 'detector'
     metrics, counts, pictures = folder / 'test.json', folder / 'flops.json', folder / 'pictures'
     options = [f'randomness.seed={args.seed}', *args.cfg_options]
-    run_tool('Count its cost', TOOLS / 'get_flops.py', config, '--shape', 128, '--json', counts)
+    run_tool(
+        'Count its cost',
+        TOOLS / 'get_flops.py',
+        *(config, '--shape', 128, '--json', counts, '--cfg-options', *options),
+    )
     seconds = run_tool(
         'Train the detector',
         TOOLS / 'train.py',
@@ -196,6 +221,7 @@ def detect(name: str, config: Path, args: argparse.Namespace) -> dict[str, Any]:
     (backbone,) = (row for row in counted['modules'] if row['name'] == 'backbone')
     return {
         'name': name,
+        'classifier_top1': top1,
         'config': str(config),
         'checkpoint': checkpoint,
         'params': counted['params'],
@@ -204,21 +230,23 @@ def detect(name: str, config: Path, args: argparse.Namespace) -> dict[str, Any]:
         'backbone_macs': backbone['macs'],
         'train_seconds': round(seconds),
         'metrics': found,
-        'picture': str(draw(config, checkpoint, folder / 'detections.png')),
+        'picture': str(draw(config, checkpoint, folder / 'detections.png', args)),
         'pictures': str(pictures),
     }
 
 
-def draw(config: Path, checkpoint: str, path: Path) -> Path:
+def draw(config: Path, checkpoint: str, path: Path, args: argparse.Namespace) -> Path:
     """The first held-out scenes, with what is found in them."""
     import mmcv
     from mmdet.apis import inference_detector, init_detector
 
-    from asvit_mm.scenes import CLASSES, FOLDERS, ROOT
+    from asvit_mm.runner import parse_options
+    from asvit_mm.scenes import CLASSES, FOLDERS
     from asvit_mm.writing.detection_plots import plot_detections
 
-    model = init_detector(str(config), checkpoint, device='cpu')
-    files = sorted(map(str, (Path(ROOT) / FOLDERS['val']).glob('*.png')))[:PICTURES]
+    options = parse_options(args.cfg_options)
+    model = init_detector(str(config), checkpoint, device='cpu', cfg_options=options)
+    files = sorted(map(str, (args.scenes / FOLDERS['val']).glob('*.png')))[:PICTURES]
     images = [mmcv.imread(file, channel_order='rgb') for file in files]
     return plot_detections(images, inference_detector(model, files), CLASSES, path)
 

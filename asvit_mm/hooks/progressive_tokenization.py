@@ -94,12 +94,21 @@ class ProgressiveTokenizationHook(Hook):
                 'be changed; remove the hook'
             )
         backbone = next(iter(self._full))
-        # mmdet's dense heads lay their priors by fixed strides, and would not cover the image.
-        fixed = any(hasattr(module, 'prior_generator') for module in modules)
+        # mmdet's heads lay priors and cut regions by fixed strides, at wrong places of other maps.
+        fixed = any(
+            hasattr(module, name)
+            for module in modules
+            for name in ('prior_generator', 'featmap_strides')
+        )
         if fixed and not getattr(backbone, 'keep_map_sizes', False):
+            remedy = (
+                'set model.backbone.keep_map_sizes=True'
+                if hasattr(backbone, 'keep_map_sizes')
+                else f'{type(backbone).__name__} cannot enlarge its maps: remove the hook'
+            )
             raise InputError(
                 'progressive tokenization: the heads of a detector are made for maps of the full grid; '
-                'set model.backbone.keep_map_sizes=True'
+                + remedy
             )
         length = runner.max_epochs if self.by_epoch else runner.max_iters
         self.phases = phases_of_run(

@@ -13,12 +13,10 @@ from rich.table import Table
 from torch import nn
 
 from ..benchmark import device_name, median_and_spread, time_in_turn
-from ..config import find_config, load_config, require
 from ..errors import InputError
 from ..files import atomic_write_json
-from ..runner import check_codebase
 from ..tokens import as_pair
-from .flops import black_image, build_model, count_prediction, detect
+from .flops import black_image, build_model, count_prediction, detect, load_model_config
 from .setup import check_at_least, check_writable, find_device, relative
 
 # mmdet's names are long, and a name on two lines cannot be copied.
@@ -180,35 +178,18 @@ class Detector:
 
 
 def load_detector(name: str) -> Config:
-    """The config of a detector, without anything that would make its model fetch weights.
+    """The config of a detector.
 
     Args:
         name: a path, or ``mmdet::FOLDER/NAME.py`` for a config that mmdet ships.
 
     Raises:
-        InputError: no such config, or none of a detector of images.
+        InputError: no such config, or none of a detector.
     """
-    cfg = load_config(find_config(name))
-    require(cfg, ['model'], 'a prediction')
-    check_codebase(cfg)
+    cfg = load_model_config(name)
     if cfg.get('default_scope') != 'mmdet':
         raise InputError(f"{name} is no detector's config: its default_scope is not mmdet")
-    if isinstance(cfg.model, dict) and 'language_model' in cfg.model:
-        raise InputError(f'{name} needs a text with its image: give a detector of images alone')
-    _forget_weights(cfg.model)
     return cfg
-
-
-def _forget_weights(settings: Any) -> None:
-    """Remove ``init_cfg`` and ``pretrained`` at any depth: checkpoints, or a constructor's download."""
-    if isinstance(settings, dict):
-        for key in ('init_cfg', 'pretrained'):
-            settings.pop(key, None)
-        settings = settings.values()
-    elif not isinstance(settings, (list, tuple)):
-        return
-    for value in settings:
-        _forget_weights(value)
 
 
 def _print(result: dict[str, Any]) -> None:

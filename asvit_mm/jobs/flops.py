@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ..files import atomic_write_json
 from ..runner import check_codebase
 from ..tokens import as_pair
 from ..units import format_count
-from .setup import relative
+from .setup import check_writable, relative
 
 TABLE_WIDTH = 90
 
@@ -46,11 +47,12 @@ def run_flops(
         the table, ``params`` and ``macs``; ``rois``: regions that each kind of head of a detector saw.
 
     Raises:
-        InputError: no such config, a model that cannot be built, or an image that it cannot take.
+        InputError: no such config, a model that cannot be built, an image that it cannot take, or a file
+            that cannot be written.
     """
-    cfg = load_config(find_config(config), options)
-    require(cfg, ['model'], 'counting')
-    check_codebase(cfg)
+    if json is not None:
+        check_writable(Path(json))
+    cfg = load_model_config(config, options)
     detects = cfg.get('default_scope') == 'mmdet'
     model = build_model(cfg, config)
     # A detector's images have another size than those that its backbone was made for.
@@ -74,6 +76,25 @@ def run_flops(
     if json is not None:
         print(f'written: {relative(atomic_write_json(json, result))}')
     return result
+
+
+def load_model_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
+    """The config of a model of images, without anything that would make it fetch weights.
+
+    Args:
+        name: a path, or ``mmdet::FOLDER/NAME.py`` for a config that mmdet ships.
+        options: that override it.
+
+    Raises:
+        InputError: no such config, or none of a model of images alone.
+    """
+    cfg = load_config(find_config(name), options)
+    require(cfg, ['model'], 'a prediction')
+    check_codebase(cfg)
+    if isinstance(cfg.model, dict) and 'language_model' in cfg.model:
+        raise InputError(f'{name} needs a text with its image: give a model of images alone')
+    _forget_weights(cfg.model)
+    return cfg
 
 
 def build_model(cfg: Config, name: str) -> nn.Module:
@@ -100,11 +121,25 @@ def build_model(cfg: Config, name: str) -> nn.Module:
             AttributeError,
             ImportError,
             KeyError,
+            OSError,
+            RuntimeError,
             TypeError,
             ValueError,
         ) as error:
             raise InputError(f'the model of {name} cannot be built: {one_line(error)}') from error
     return model.eval()
+
+
+def _forget_weights(settings: Any) -> None:
+    """Remove ``init_cfg`` and ``pretrained`` at any depth: checkpoints, or a constructor's download."""
+    if isinstance(settings, dict):
+        for key in ('init_cfg', 'pretrained'):
+            settings.pop(key, None)
+        settings = settings.values()
+    elif not isinstance(settings, (list, tuple)):
+        return
+    for value in settings:
+        _forget_weights(value)
 
 
 def count_prediction(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -200,8 +200,10 @@ class AsViT(BaseModule):
             InputError: a checkpoint of which a weight has no place here, or that lacks one of these. Output
                 norms excepted: a classifier has one, a detector one a map.
         """
-        if isinstance(self.init_cfg, Mapping) and self.init_cfg.get('type') == 'Pretrained':
-            check_pretrained(self, self.init_cfg, optional=['norm'], resampled='pos_embed')
+        given = self.init_cfg or []
+        for config in [given] if isinstance(given, Mapping) else given:
+            if config.get('type') in ('Pretrained', PretrainedInit):
+                check_pretrained(self, config, optional=['norm'], resampled='pos_embed')
         super().init_weights()
 
     @property

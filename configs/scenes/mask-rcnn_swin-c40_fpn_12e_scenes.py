@@ -15,3 +15,6 @@ model = dict(
     ),
     neck=dict(in_channels=[40, 80, 160, 320]),
 )
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys={'.relative_position_bias_table': dict(decay_mult=0.0)})
+)

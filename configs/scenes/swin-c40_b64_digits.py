@@ -11,13 +11,12 @@ _base_ = [
 model = dict(
     type='ImageClassifier',
     backbone=dict(
-        type='mmdet.SwinTransformer',
-        embed_dims=40,
-        depths=(2, 2, 2, 2),
-        num_heads=(1, 2, 4, 8),
+        type='SwinTransformer',
+        arch=dict(embed_dims=40, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8)),
+        img_size=32,
         window_size=4,
+        pad_small_map=True,
         drop_path_rate=0.0,
-        out_indices=(3,),
     ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
@@ -28,5 +27,8 @@ model = dict(
     ),
 )
 custom_hooks = []
+optim_wrapper = dict(
+    paramwise_cfg=dict(custom_keys={'.relative_position_bias_table': dict(decay_mult=0.0)})
+)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
 randomness = dict(seed=0)

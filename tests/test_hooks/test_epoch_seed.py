@@ -98,3 +98,8 @@ def test_what_cannot_be_seeded_is_refused(tmp_path: Path) -> None:
     settings = dict(train_cfg=dict(by_epoch=False, max_iters=2), default_hooks={})
     with pytest.raises(InputError, match='this run has iterations'):
         _runner(tmp_path / 'b', HOOK, **settings).train()
+    with pytest.raises(InputError, match='needs a seed'):
+        _runner(tmp_path / 'c', HOOK, randomness=dict(seed=None)).train()
+    loader = _noisy(1, worker_init_fn=dict(type=print))
+    with pytest.raises(InputError, match=r'remove train_dataloader\.worker_init_fn'):
+        _runner(tmp_path / 'd', HOOK, train_dataloader=loader).train()

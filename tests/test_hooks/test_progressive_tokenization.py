@@ -103,6 +103,7 @@ def _runner(work_dir: Path, *hooks: Hook | dict, **settings: Any) -> Runner:
             val_cfg=dict(),
             optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)),
             default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1)),
+            randomness=dict(seed=0),
         )
         | settings
     )
@@ -110,7 +111,6 @@ def _runner(work_dir: Path, *hooks: Hook | dict, **settings: Any) -> Runner:
         work_dir=str(work_dir),
         custom_hooks=list(hooks),
         default_scope='mmpretrain',
-        randomness=dict(seed=0),
         experiment_name=uuid.uuid4().hex,
         log_level='ERROR',
         **settings,

@@ -1,5 +1,6 @@
 """tools/demo_detection.py on a classifier as tools/demo.py leaves it, and the peer's way beside it."""
 
+import argparse
 import json
 import runpy
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.benchmark import count_multiply_adds
+from asvit_mm.errors import InputError
 from asvit_mm.writing import describe_data, write_config
 
 from .runs import TOOLS, Here
@@ -32,6 +34,7 @@ def finished_demo(folder):
         folder / 'scale' / 'classifier.py', arch, describe_data('digits', 32), progressive=True
     )
     cfg = Config.fromfile(config)
+    cfg.randomness.seed = 3
     cfg.dump(folder / 'train' / 'classifier.py')
     torch.manual_seed(1)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -51,7 +54,7 @@ def test_from_the_classifiers_weights_to_pictures(monkeypatch, capsys, tmp_path)
     here = Here(monkeypatch, capsys, tmp_path)
     out = here.run(
         'demo_detection.py',
-        *('--demo', 'demo', '--work-dir', 'work', '--scenes', 6),
+        *('--demo', 'demo', '--work-dir', 'work', '--scenes', 6, '--seed', 3),
         *('--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=3'),
     )
     (result,) = json.loads((tmp_path / 'work' / 'results.json').read_text())
@@ -66,11 +69,16 @@ def test_from_the_classifiers_weights_to_pictures(monkeypatch, capsys, tmp_path)
     assert 'weights taken from' in log.read_text()
 
 
-def test_a_classifier_that_is_gone_is_said_in_one_line(monkeypatch, capsys, tmp_path):
+def test_what_cannot_be_done_is_said_in_one_line(monkeypatch, capsys, tmp_path):
     finished_demo(tmp_path / 'demo')
+    here = Here(monkeypatch, capsys, tmp_path)
+    tool = ['demo_detection.py', '--demo', 'demo', '--scenes']
+    assert 'demo with seed 3, not 0' in here.refusal(*tool, 1)
     (tmp_path / 'demo' / 'train' / 'epoch_60.pth').unlink()
-    said = Here(monkeypatch, capsys, tmp_path).refusal('demo_detection.py', '--demo', 'demo')
-    assert 'epoch_60.pth is gone: remove demo' in said
+    assert 'epoch_60.pth is gone: remove demo' in here.refusal(*tool, 1, '--seed', 3)
+    assert 'at least 1 scene' in here.refusal(*tool, 0)
+    with pytest.raises(InputError, match='costs as much'):
+        DEMO['swin_width'](10**11)
 
 
 def test_the_peer_costs_what_it_is_asked_to_cost():
@@ -88,21 +96,23 @@ def test_the_peer_costs_what_it_is_asked_to_cost():
 
 
 def test_the_peer_takes_all_weights_of_its_classifier(tmp_path):
-    """The very same backbone in both: what it gives on an image of the classifier's size tells."""
+    """mmpretrain's Swin is mmdet's: what both give on an image of the classifier's size tells."""
     cfg = Config.fromfile(CONFIGS / 'swin-c40_b64_digits.py')
     torch.manual_seed(1)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        classifier = MODELS.build(cfg.model)
+        classifier = MODELS.build(cfg.model).eval()
     with torch.no_grad():
         for parameter in classifier.parameters():
             parameter.add_(torch.randn_like(parameter) / 10)
     torch.save({'state_dict': classifier.state_dict()}, tmp_path / 'swin.pth')
-    config = DEMO['swin_config']({'width': 40, 'checkpoint': tmp_path / 'swin.pth'}, tmp_path)
+    args = argparse.Namespace(work_dir=tmp_path, scenes=Path('data/scenes'))
+    config = DEMO['swin_config']({'width': 40, 'checkpoint': tmp_path / 'swin.pth'}, args)
     with DefaultScope.overwrite_default_scope('mmdet'):
         detector = MMDET_MODELS.build(Config.fromfile(config).model)
         detector.backbone.init_weights()
     x = torch.randn(2, 3, 32, 32)
     ours, theirs = detector.backbone, classifier.backbone
-    ours.eval(), theirs.eval()
+    ours.eval()
     with torch.no_grad():
         torch.testing.assert_close(ours(x)[3], theirs(x)[0], rtol=0, atol=0)
+        assert classifier(x).shape == (2, 10)

@@ -78,6 +78,10 @@ def test_a_config_that_mmdet_ships(here):
     assert found['params'] > modules['backbone']['params'] > 27e6
     said = here.refusal(TOOL, 'mmdet::swin/no-such.py', '--shape', '64')
     assert 'mmdet ships no such config' in said
+    said = here.refusal(TOOL, DIGITS, '--json', '.')
+    assert "'.' cannot be written" in said
+    glip = 'mmdet::glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py'
+    assert 'needs a text with its image' in here.refusal(TOOL, glip, '--shape', '64')
 
 
 @pytest.mark.slow
