@@ -47,7 +47,7 @@ def test_tools_understand_the_arguments(command, monkeypatch):
 def test_make_targets_and_scripts_exist():
     makefile = (ROOT / 'Makefile').read_text()
     targets = [line.split()[1] for line in SHELL if line.startswith('make ')]
-    assert targets == ['demo', 'test']
+    assert targets == ['demo', 'demo-detection', 'test']
     assert all(f'\n{target}: install' in makefile for target in targets)
     scripts = [line.split()[1] for line in SHELL if line.startswith(('bash ', 'python tools/'))]
     assert len(scripts) == 10

@@ -261,7 +261,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
     table = Table()
     table.add_column('backbone')
     for column in (
-        *('params', 'multiply-adds', 'of the backbone', 'digits top-1'),
+        *('params', 'MACs', 'backbone MACs', 'digits top-1'),
         *('box AP', 'box AP50', 'mask AP', 'mask AP50', 'training'),
     ):
         table.add_column(column, justify='right')
@@ -281,7 +281,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
             *(f'{value:.3f}' for value in found),
             f'{result["train_seconds"]} s',
         )
-    Console(width=max(110, Console().width)).print(table)
+    Console(width=max(120, Console().width)).print(table)
 
 
 if __name__ == '__main__':
