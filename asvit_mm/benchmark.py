@@ -190,15 +190,12 @@ def _mmpretrain(name: str) -> nn.Module:
 
 
 def _mmdet_backbone(name: str) -> nn.Module:
-    from importlib.util import find_spec
-
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    spec = find_spec('mmdet')
-    if spec is None or spec.origin is None:
-        raise InputError('mmdet: models need mmdet, which is not installed')
-    configs = Path(spec.origin).parent / '.mim' / 'configs'
+    from .config import mmdet_configs
+
+    configs = mmdet_configs()
     found = sorted(configs.glob(f'**/{name}.py'))
     if not found:
         raise InputError(f'mmdet:{name}: no such config below {configs}')

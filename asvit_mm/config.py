@@ -32,14 +32,23 @@ def find_config(name: str) -> str:
         raise InputError(
             f'{name!r}: no such source of configs; give a path or {SHIPPED}FOLDER/NAME.py'
         )
-    spec = find_spec('mmdet')
-    if spec is None or spec.origin is None:
-        raise InputError(f'{name!r} needs mmdet, which is not installed')
-    folder = Path(spec.origin).parent / '.mim' / 'configs'
+    folder = mmdet_configs()
     path = folder / name.removeprefix(SHIPPED)
     if not path.is_file():
         raise InputError(f'{name!r}: mmdet ships no such config below {folder}')
     return str(path)
+
+
+def mmdet_configs() -> Path:
+    """The folder of the configs that mmdet ships.
+
+    Raises:
+        InputError: mmdet is not installed.
+    """
+    spec = find_spec('mmdet')
+    if spec is None or spec.origin is None:
+        raise InputError("mmdet's models need mmdet, which is not installed")
+    return Path(spec.origin).parent / '.mim' / 'configs'
 
 
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:

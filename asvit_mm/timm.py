@@ -124,7 +124,10 @@ class AsVisionTransformer(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to the map (B, C, h, w) of the last stage, normed."""
-        return self.forward_intermediates(x, indices=1)[0]
+        x = self.backbone.embed(x)
+        for stage in self.backbone.stages:
+            x = stage(x)
+        return self.backbone.norm3(x).permute(0, 3, 1, 2)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """The map to logits (B, num_classes)."""
@@ -155,7 +158,7 @@ class AsVisionTransformer(nn.Module):
         """
         if output_fmt != 'NCHW':
             raise InputError(f'output_fmt = {output_fmt!r} is not allowed: NCHW')
-        stages, last_norm = self.backbone.stages, getattr(self.backbone, 'norm3', nn.Identity())
+        stages, last_norm = self.backbone.stages, self.backbone.norm3
         taken, last = feature_take_indices(len(stages), indices)
         maps = []
         x = self.backbone.embed(x)
