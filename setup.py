@@ -1,7 +1,11 @@
-"""Install ``asvit_mm`` together with its ``.mim`` folder, where mim looks for configs and tools.
+"""Install ``asvit_mm`` together with its ``.mim`` folder, where MMEngine and mim look for configs and tools.
 
 An editable install links ``asvit_mm/.mim`` to the repository's own folders; a wheel gets copies,
 written into the build folder only, so that building a wheel leaves the source tree as it was.
+
+A wheel has a second copy, ``asvit_mim/.mim``. mim takes the first path of an installed distribution for
+its package, and pip sorts paths: ``asvit_mm-VERSION.dist-info`` comes before ``asvit_mm/``, so that
+``mim ... asvit_mm`` would find nothing. ``asvit_mim`` comes before both.
 """
 
 import shutil
@@ -12,6 +16,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 MIM_ENTRIES = ('configs', 'tools', 'model-index.yml')
+MIM_TWIN = 'asvit_mim'
 
 
 def get_version() -> str:
@@ -62,17 +67,22 @@ class BuildPyWithMim(build_py):
         if not self.editable_mode:
             # setuptools keeps what an earlier build left here, files since deleted included
             _remove(package)
+            _remove(package.with_name(MIM_TWIN))
         super().run()
-        mim = package / '.mim'
-        _remove(mim)
-        mim.mkdir(parents=True)
-        for entry in MIM_ENTRIES:
-            (_link if self.editable_mode else _copy)(ROOT / entry, mim / entry)
+        twins = () if self.editable_mode else (package.with_name(MIM_TWIN),)
+        for mim in (folder / '.mim' for folder in (package, *twins)):
+            _remove(mim)
+            mim.mkdir(parents=True)
+            for entry in MIM_ENTRIES:
+                (_link if self.editable_mode else _copy)(ROOT / entry, mim / entry)
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         outputs = super().get_outputs(include_bytecode)
-        mim = Path(self.build_lib) / 'asvit_mm/.mim'
-        return outputs + [str(path) for path in sorted(mim.rglob('*')) if path.is_file()]
+        build = Path(self.build_lib)
+        copies = (build / package / '.mim' for package in ('asvit_mm', MIM_TWIN))
+        return outputs + [
+            str(path) for mim in copies for path in sorted(mim.rglob('*')) if path.is_file()
+        ]
 
 
 if __name__ == '__main__':
@@ -85,7 +95,7 @@ if __name__ == '__main__':
         long_description_content_type='text/markdown',
         keywords='computer vision, vision transformer, neural architecture search, openmmlab',
         packages=find_packages(include=('asvit_mm', 'asvit_mm.*')),
-        package_data={'asvit_mm': ['py.typed']},
+        package_data={'asvit_mm': ['py.typed', 'weights/*']},
         python_requires='>=3.10',
         classifiers=[
             'Development Status :: 4 - Beta',
@@ -102,6 +112,7 @@ if __name__ == '__main__':
         install_requires=parse_requirements('requirements/runtime.txt'),
         extras_require={
             'all': parse_requirements('requirements.txt'),
+            'docs': parse_requirements('requirements/docs.txt'),
             'tests': parse_requirements('requirements/tests.txt'),
             'optional': parse_requirements('requirements/optional.txt'),
             'mminstall': parse_requirements('requirements/mminstall.txt'),

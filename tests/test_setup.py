@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ def pins_for(python: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize('python', PYTHONS)
-@pytest.mark.parametrize('name', ['runtime.txt', 'mminstall.txt', 'optional.txt', 'tests.txt'])
+@pytest.mark.parametrize(
+    'name', ['runtime.txt', 'mminstall.txt', 'optional.txt', 'docs.txt', 'tests.txt']
+)
 def test_every_requirement_has_a_pin_that_it_admits(name: str, python: str) -> None:
     pins = pins_for(python)
     for requirement in requirements_of(name):
@@ -86,18 +89,20 @@ def test_wheel_holds_the_package_and_its_mim_folder(tmp_path: Path) -> None:
     names = build_wheel(source, tmp_path / 'second')
 
     assert {'asvit_mm/__init__.py', 'asvit_mm/py.typed', 'asvit_mm/.mim/model-index.yml'} <= names
-    for folder in ('configs', 'tools'):
+    # The second copy is for mim, which takes the first folder of a distribution for its package.
+    assert min(names).startswith('asvit_mim/')
+    for package, folder in product(('asvit_mm', 'asvit_mim'), ('configs', 'tools')):
         expected = {
-            f'asvit_mm/.mim/{path.relative_to(source).as_posix()}'
+            f'{package}/.mim/{path.relative_to(source).as_posix()}'
             for path in (source / folder).rglob('*')
             if path.is_file()
         }
         assert expected
-        assert {name for name in names if name.startswith(f'asvit_mm/.mim/{folder}/')} == expected
-    modules = {path.relative_to(source).as_posix() for path in (source / 'asvit_mm').rglob('*.py')}
+        assert {name for name in names if name.startswith(f'{package}/.mim/{folder}/')} == expected
+    files = [*(source / 'asvit_mm').rglob('*.py'), *(source / 'asvit_mm/weights').iterdir()]
     assert {
         name for name in names if name.startswith('asvit_mm/') and not name.startswith('asvit_mm/.')
-    } == modules | {'asvit_mm/py.typed'}
+    } == {path.relative_to(source).as_posix() for path in files} | {'asvit_mm/py.typed'}
     assert not [name for name in names if name.startswith(('tests/', 'tools/', 'configs/'))]
     assert not (source / 'asvit_mm/.mim').exists(), 'the build left something in the source tree'
 
