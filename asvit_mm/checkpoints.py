@@ -1,53 +1,126 @@
-"""Reading checkpoints, and saying what of them a model takes."""
+"""Reading checkpoints, without running anything that is in them, and saying what of them a model takes."""
 
 import pickle
+import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from mmengine.logging import print_log
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .errors import InputError
+from .hosting import check_whole, load_from_safetensors, local_path
+
+try:
+    from numpy._core import multiarray
+except ImportError:  # numpy 1
+    from numpy.core import multiarray  # type: ignore[no-redef]
+
+
+def _statistic(owner: Any, name: str) -> Any:
+    """All that HistoryBuffer's pickle asks ``getattr`` for: its own methods."""
+    if owner is not HistoryBuffer:
+        raise pickle.UnpicklingError(f'GLOBAL getattr of {owner!r}')
+    return getattr(owner, name)
+
+
+def _named(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
+    """The function under the name that a pickle calls it by."""
+
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    call.__module__, call.__name__, call.__qualname__ = module, name, name
+    return call
+
+
+# What a run's checkpoint holds beside weights, numbers and strings: the log's history.
+_HISTORY: list[Any] = [
+    HistoryBuffer,
+    np.ndarray,
+    np.dtype,
+    *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
+    *(
+        _named(function, f'{package}.multiarray', function.__name__)
+        for function in (multiarray.scalar, multiarray._reconstruct)
+        for package in ('numpy._core', 'numpy.core')
+    ),
+    _named(_statistic, 'builtins', 'getattr'),
+]
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU: of a file, or of any address that MMEngine fetches.
 
+    A file, and what ``http`` fetches, is read as weights, plain data and the history of a log; nothing that
+    it names is run. Where a name says its SHA-256 (:mod:`asvit_mm.hosting`), the content is held to it.
+
     Raises:
-        InputError: no such file, truncated, not a checkpoint, or not to be fetched.
+        InputError: no such file, truncated, corrupted, not a checkpoint, with objects of other kinds, or not
+            to be fetched.
     """
+    path = local_path(path)
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+        checkpoint = _load(path)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(
-            f'checkpoint {str(path)!r} does not exist: give the path of a .pth file'
+            f'checkpoint {path!r} does not exist: give the path of a .pth file'
         ) from None
     except (
-        *(RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile),
+        *(
+            RuntimeError,
+            EOFError,
+            OSError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+            SafetensorError,
+        ),
         *(KeyError, ValueError, ImportError),  # of schemes such as open-mmlab://
     ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if '://' in str(path):
+        if '://' in path:
             raise InputError(
-                f'checkpoint {str(path)!r} cannot be fetched ({reason}): check the address'
+                f'checkpoint {path!r} cannot be fetched ({reason}): check the address'
+            ) from error
+        if unknown := re.search(r'GLOBAL (\S+)', str(error)):
+            raise InputError(
+                f'checkpoint {path!r} holds {unknown[1]}, which is neither weights nor plain data and is not '
+                'loaded, since loading could run it: if you trust its author, save its state_dict alone'
             ) from error
         raise InputError(
-            f'checkpoint {str(path)!r} is truncated or not a checkpoint ({reason}): '
+            f'checkpoint {path!r} is truncated or not a checkpoint ({reason}): '
             'copy it again or take an earlier one'
         ) from error
     if not isinstance(checkpoint, dict):
-        raise InputError(
-            f'checkpoint {str(path)!r} holds a {type(checkpoint).__name__}, no weights'
-        )
+        raise InputError(f'checkpoint {path!r} holds a {type(checkpoint).__name__}, no weights')
     weights = checkpoint.get('state_dict', checkpoint)
     if not isinstance(weights, dict):
         raise InputError(
-            f'checkpoint {str(path)!r} holds a {type(weights).__name__} for its weights: '
+            f'checkpoint {path!r} holds a {type(weights).__name__} for its weights: '
             'give one that MMEngine wrote'
         )
     return checkpoint
+
+
+def _load(path: str) -> Any:
+    if '://' in path:
+        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    if not Path(path).is_file():
+        raise FileNotFoundError(path)
+    check_whole(path)
+    if path.endswith('.safetensors'):
+        return load_from_safetensors(path)
+    # Every time: MMEngine, which allows some of them too, forbids them again when it has read something.
+    torch.serialization.add_safe_globals(_HISTORY)
+    return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def check_pretrained(

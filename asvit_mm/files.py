@@ -12,12 +12,17 @@ from typing import Any
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write ``text`` to ``path``, creating its folder; a reader sees the old file or the new one."""
+    return atomic_write_bytes(path, text.encode('utf-8'))
+
+
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write ``data`` to ``path``, creating its folder; a reader sees the old file or the new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            file.write(text)
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())

@@ -24,6 +24,7 @@ from .config import check_data, load_config, require
 from .distributed import check_launcher, start_processes
 from .errors import InputError
 from .files import atomic_write_json
+from .hosting import local_path
 
 MMCV_COMMAND = (
     'mim install onedl-mmcv (prebuilt), or, to build it: '
@@ -62,6 +63,8 @@ def train(args: argparse.Namespace) -> Runner:
     loaders = ['train_dataloader', 'val_dataloader']
     _set_loader_defaults(cfg, args, loaders)
     check_data(cfg, loaders)
+    if cfg.get('load_from') is not None:
+        cfg.load_from = local_path(cfg.load_from)
     checkpoint = cfg.get('load_from')
     if checkpoint is None and cfg.get('resume') and Path(cfg.work_dir).is_dir():
         checkpoint = find_latest_checkpoint(cfg.work_dir)
@@ -89,7 +92,7 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
     cfg = _prepare(args)
     require(cfg, ['model', 'test_dataloader', 'test_evaluator'], 'testing')
     # A checkpoint to train from has no say here, nor has a resume that the config asks for.
-    cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.load_from, cfg.resume = local_path(args.checkpoint), False
     cfg.test_cfg = cfg.get('test_cfg') or {}
     if args.amp:
         _require_gpu('--amp')
@@ -98,7 +101,7 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         _enable_visualization(cfg, args)
     _set_loader_defaults(cfg, args, ['test_dataloader'])
     check_data(cfg, ['test_dataloader'])
-    checkpoint = _read_local(args.checkpoint)
+    checkpoint = _read_local(cfg.load_from)
     if args.out is not None:
         _require_folder('the folder of --out,', Path(args.out).parent)  # not when the test is over
     runner = _build(cfg)
@@ -220,7 +223,7 @@ def _require_folder(flag: str, folder: Path) -> None:
 def _read_local(path: str) -> dict[str, Any] | None:
     """The content of a local checkpoint, to know that it is whole before a run depends on it.
 
-    None for an address (``https://`` and the like), which MMEngine fetches later.
+    None for an address (``s3://`` and the like), which MMEngine fetches later.
     """
     return None if '://' in str(path) else read_checkpoint(path)
 

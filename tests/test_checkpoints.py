@@ -1,17 +1,21 @@
 """Weights of a classifier in a detector's backbone: what is taken, what is said, what is refused."""
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.model import PretrainedInit
+from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from asvit_mm.checkpoints import read_checkpoint
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 
@@ -162,3 +166,43 @@ def test_what_does_not_fit_is_refused_in_one_line(classifier, tmp_path):
     assert 'is truncated or not a checkpoint' in refusal(config)
     Path(config['checkpoint']).unlink()
     assert 'does not exist' in refusal(config)
+
+
+class Calls:
+    """Pickled as a call of ``function``."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.call = (function, args)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+def test_nothing_that_a_checkpoint_names_is_run(tmp_path):
+    ran = tmp_path / 'ran'
+    path = str(tmp_path / 'x.pth')
+    for extra, name in (
+        (Calls(os.mkdir, str(ran)), 'mkdir'),
+        (Calls(getattr, torch.Tensor, 'add_'), 'getattr'),
+        (Calls(eval, '1'), 'eval'),
+    ):
+        torch.save({'state_dict': {'a': torch.zeros(2)}, 'extra': extra}, path)
+        with pytest.raises(InputError, match=f'{name}.* not loaded') as error:
+            read_checkpoint(path)
+        assert '\n' not in str(error.value)
+    assert not ran.exists()
+
+
+def test_the_log_of_a_run_is_read(tmp_path):
+    """As MMEngine's checkpoints hold it: values of numpy's, and the names of its own statistics."""
+    history = HistoryBuffer([1.0, 3.0], [1, 1])
+    hub = {'log_scalars': {'loss': history}, 'x': np.float32(2.5), 'y': np.arange(3)}
+    path = str(tmp_path / 'x.pth')
+    torch.save({'state_dict': {'a': torch.zeros(2)}, 'message_hub': hub}, path)
+    for _ in range(2):
+        found = read_checkpoint(path)['message_hub']
+        assert found['log_scalars']['loss'].mean() == 2.0
+        assert found['log_scalars']['loss'].statistics('max') == 3.0
+        assert found['x'] == np.float32(2.5)
+        assert found['y'].tolist() == [0, 1, 2]
+        CheckpointLoader.load_checkpoint(path)  # leaves nothing allowed that it did not find so

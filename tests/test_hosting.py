@@ -1,0 +1,141 @@
+"""Published weights: from the package, or downloaded over HTTP and held to the SHA-256 in their name."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import load_checkpoint as mmengine_load
+from safetensors.torch import save_file
+from torch import nn
+
+from asvit_mm import hosting
+from asvit_mm.checkpoints import read_checkpoint
+from asvit_mm.errors import InputError
+
+from .serving import Handler, served
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A published file in a folder of its own, of a linear layer."""
+    folder = tmp_path / 'host'
+    folder.mkdir()
+    torch.manual_seed(0)
+    path = folder / 'weights.pth'
+    torch.save({'meta': {}, 'state_dict': nn.Linear(40, 30).state_dict()}, path)
+    return path.rename(folder / f'asvit-tiny_b1_x_20260102-{hosting.sha256(path)[:8]}.pth')
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    Handler.requests.clear()
+    return tmp_path / 'torch' / 'hub' / 'checkpoints'
+
+
+def damage(path: Path, cut: bool) -> None:
+    """Half of it, or all of it with one weight's bits turned over."""
+    data = bytearray(path.read_bytes())
+    if cut:
+        data = data[: len(data) // 2]
+    else:
+        data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def refusal(path: str) -> str:
+    with pytest.raises(InputError) as error:
+        read_checkpoint(path)
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+def test_a_download_is_checked_kept_and_fetched_once(published, cache):
+    with served(published.parent) as address:
+        for _ in range(2):
+            found = hosting.local_path(f'{address}/{published.name}')
+            assert Path(found) == cache / published.name
+            assert Path(found).read_bytes() == published.read_bytes()
+        assert Handler.requests == [f'/{published.name}']
+    assert read_checkpoint(found)['state_dict']['weight'].shape == (30, 40)
+
+
+@pytest.mark.parametrize('cut', [True, False])
+def test_a_damaged_download_is_refused_and_leaves_nothing(published, cache, cut):
+    damage(published, cut)
+    with served(published.parent) as address:
+        message = refusal(f'{address}/{published.name}')
+    assert 'came truncated or corrupted' in message
+    assert [p for p in cache.iterdir() if p.suffix != '.lock'] == []
+
+
+@pytest.mark.parametrize('cut', [True, False])
+def test_a_damaged_copy_in_the_cache_is_fetched_again(published, cache, cut):
+    with served(published.parent) as address:
+        copy = Path(hosting.local_path(f'{address}/{published.name}'))
+        damage(copy, cut)
+        again = hosting.local_path(f'{address}/{published.name}')
+        assert Path(again).read_bytes() == published.read_bytes()
+
+
+@pytest.mark.parametrize('cut', [True, False])
+def test_a_damaged_file_is_refused_whoever_loads_it(published, cut):
+    """MMEngine's loader too, as mmpretrain's get_model and mmdet's DetInferencer use it."""
+    model = nn.Linear(40, 30)
+    mmengine_load(model, str(published))
+    damage(published, cut)
+    assert 'truncated or corrupted (its SHA-256 begins with' in refusal(str(published))
+    with pytest.raises(InputError, match='truncated or corrupted'):
+        mmengine_load(model, str(published))
+
+
+def test_a_name_without_a_hash_says_nothing(published, tmp_path):
+    damage(published, cut=False)
+    other = tmp_path / 'epoch_20260102-0123456g.pth'
+    shutil.copy(published, other)
+    hosting.check_whole(other)
+    with pytest.raises(InputError):
+        hosting.check_whole(published)
+
+
+def test_what_comes_with_the_package_is_not_fetched(published, cache, monkeypatch, tmp_path):
+    shipped = tmp_path / 'shipped'
+    shutil.copytree(published.parent, shipped)
+    monkeypatch.setattr(hosting, 'SHIPPED', shipped)
+    address = f'{hosting.WEIGHTS_URL}/{published.name}'
+    assert hosting.local_path(address) == str(shipped / published.name)
+    loaded = CheckpointLoader.load_checkpoint(address)
+    assert loaded['state_dict'].keys() == {'weight', 'bias'}
+    # Another host's file of that name is another file.
+    with pytest.raises(InputError, match='cannot be fetched'):
+        hosting.local_path(f'http://127.0.0.1:9/{published.name}')
+
+
+def test_addresses_that_lead_nowhere(cache, tmp_path):
+    with served(tmp_path) as address:
+        assert 'cannot be fetched' in refusal(f'{address}/absent.pth')
+    assert 'cannot be fetched' in refusal(f'{address}/absent.pth')
+    assert 'does not exist' in refusal(str(tmp_path / 'absent.safetensors'))
+
+
+def test_safetensors_go_through_the_same_doors(tmp_path):
+    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+    path = tmp_path / 'x.safetensors'
+    save_file(source.state_dict(), path)
+    mmengine_load(target, str(path))
+    assert torch.equal(source.weight, target.weight)
+    content = read_checkpoint(str(path))
+    assert torch.equal(content['state_dict']['bias'], source.bias)
+    path.write_bytes(path.read_bytes()[:40])
+    assert 'truncated or not a checkpoint' in refusal(str(path))
+
+
+def test_the_shipped_weights_are_whole_and_few():
+    files = sorted(hosting.SHIPPED.iterdir())
+    assert files
+    for path in files:
+        assert hosting.PUBLISHED.fullmatch(path.name)
+        hosting.check_whole(path)
+    assert sum(path.stat().st_size for path in files) <= 20e6
