@@ -78,6 +78,17 @@ def run_flops(
     return result
 
 
+def count_detector(config: str | Path, shape: tuple[int, int]) -> tuple[int, int]:
+    """Parameters of a config's detector, and multiply-adds of its prediction of an image of ``shape``.
+
+    Raises:
+        InputError: as :func:`run_flops`.
+    """
+    model = build_model(load_model_config(str(config)), str(config))
+    counts, _ = count_prediction(model, lambda: _detect_black(model, *shape), shape)
+    return sum(p.numel() for p in model.parameters()), counts['']
+
+
 def load_model_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
     """The config of a model of images, without anything that would make it fetch weights.
 

@@ -1,0 +1,30 @@
+"""The model zoo's doors: after ``import asvit_mm.zoo`` other libraries know our models by name.
+
+- mmpretrain: ``list_models('asvit*')``, ``get_model(NAME, pretrained=True)``,
+  ``ImageClassificationInferencer(NAME)``;
+- mmdet: ``DetInferencer(NAME, scope='asvit_mm')``, or ``DetInferencer(*asvit_mm.zoo.fetch(NAME))``;
+- MMEngine: ``_base_ = 'asvit_mm::FOLDER/NAME.py'`` in a config.
+
+Weights that come with the package are taken from there; others are downloaded and held to the SHA-256 in
+their name. timm's door is :mod:`asvit_mm.timm`.
+"""
+
+from mmengine.config.utils import MODULE2PACKAGE
+from mmpretrain.apis import ModelHub
+
+from .index import ZooModel, fetch, find, index_folder, list_models, metafiles
+
+__all__ = ['ZooModel', 'fetch', 'find', 'list_models']
+
+# Detectors are no models of mmpretrain's.
+DETECTION = ('coco', 'scenes')
+
+
+def _open_doors() -> None:
+    MODULE2PACKAGE.setdefault('asvit_mm', 'asvit_mm')
+    for metafile in metafiles():
+        if metafile.parent.name not in DETECTION:
+            ModelHub.register_model_index(metafile, config_prefix=index_folder())
+
+
+_open_doors()

@@ -1,0 +1,91 @@
+"""What the zoo holds, read from ``model-index.yml`` and the metafiles that it imports."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InputError
+from ..hosting import local_path
+from ..writing.shipped import shipped_config
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One model of the zoo.
+
+    Attributes:
+        name: of the model and of its config.
+        config: path of the config.
+        weights: address of the published weights; None: there are none.
+        metadata: parameters, multiply-adds, architecture string, of the metafile.
+        results: metrics, each with where they come from (``Source``).
+    """
+
+    name: str
+    config: Path
+    weights: str | None
+    metadata: dict[str, Any]
+    results: list[dict[str, Any]]
+
+
+def index_folder() -> Path:
+    """The folder of ``model-index.yml``, which the paths in metafiles begin at."""
+    return shipped_config('asvit/metafile.yml').parents[2]
+
+
+def metafiles() -> list[Path]:
+    """The metafiles of the zoo, in the order of the index."""
+    folder = index_folder()
+    index = yaml.safe_load((folder / 'model-index.yml').read_text(encoding='utf-8'))
+    return [folder / name for name in index['Import']]
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Names of the zoo's models that match a wildcard pattern, sorted."""
+    return sorted(name for name in _models() if fnmatch(name, pattern))
+
+
+def find(name: str) -> ZooModel:
+    """The model of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    models = _models()
+    if name.lower() not in models:
+        near = get_close_matches(name.lower(), models, n=3, cutoff=0.3)
+        raise InputError(
+            f'the zoo has no {name!r}: it has {", ".join(near)} and others (asvit_mm.zoo.list_models())'
+        )
+    return models[name.lower()]
+
+
+def fetch(name: str) -> tuple[str, str]:
+    """Paths of the config and of the weights of a model, fetched and checked where need be.
+
+    Raises:
+        InputError: no such model, none with weights, or weights that cannot be fetched whole.
+    """
+    model = find(name)
+    if model.weights is None:
+        having = ', '.join(key for key, value in _models().items() if value.weights)
+        raise InputError(f'{name} has no weights yet; these have: {having}')
+    return str(model.config), local_path(model.weights)
+
+
+def _models() -> dict[str, ZooModel]:
+    folder, found = index_folder(), {}
+    for metafile in metafiles():
+        for entry in yaml.safe_load(metafile.read_text(encoding='utf-8'))['Models']:
+            found[entry['Name']] = ZooModel(
+                entry['Name'],
+                folder / entry['Config'],
+                entry.get('Weights'),
+                entry.get('Metadata') or {},
+                entry.get('Results') or [],
+            )
+    return found

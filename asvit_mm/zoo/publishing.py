@@ -1,0 +1,227 @@
+"""Publishing: weights alone, named by their SHA-256, and their entry in the metafile."""
+
+import io
+import os
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from .. import __version__
+from ..benchmark import device_name
+from ..checkpoints import read_checkpoint
+from ..cli import run_tool
+from ..config import load_config, require
+from ..errors import InputError
+from ..files import atomic_write_bytes, atomic_write_text
+from ..hosting import WEIGHTS_URL, sha256
+from ..jobs.flops import build_model
+from ..runner import check_codebase
+from ..writing.shipped import shipped_tools
+from .cards import dump
+
+FORMATS = ('pth', 'safetensors')
+# What tools/test.py reports, by the names that metafiles of OpenMMLab have for it.
+METRICS = {
+    'accuracy/top1': ('Image Classification', 'Top 1 Accuracy'),
+    'accuracy/top5': ('Image Classification', 'Top 5 Accuracy'),
+    'coco/bbox_mAP': ('Object Detection', 'box AP'),
+    'coco/bbox_mAP_50': ('Object Detection', 'box AP50'),
+    'coco/segm_mAP': ('Instance Segmentation', 'mask AP'),
+    'coco/segm_mAP_50': ('Instance Segmentation', 'mask AP50'),
+}
+
+
+def publish(
+    config: str,
+    checkpoint: str,
+    out_dir: str | os.PathLike[str],
+    *,
+    averaged: bool = True,
+    half: bool = False,
+    suffix: str = 'pth',
+    options: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the weights of a checkpoint as ``{config}_{YYYYMMDD}-{first 8 of SHA-256}.{suffix}``.
+
+    Optimizer, schedules and log are dropped; of the meta data the classes, epoch and iteration are kept. The
+    same checkpoint gives the same file, bit for bit; the date is that of the checkpoint.
+
+    Args:
+        config: that the checkpoint was trained with; every weight of its model has to be there.
+        averaged: of a run with MMEngine's EMAHook: the averaged weights, or those that were trained.
+        half: store floating-point weights in half precision; they are loaded into a model's own.
+        suffix: 'pth' or 'safetensors'.
+        options: that override the config.
+
+    Returns:
+        the path of the file.
+
+    Raises:
+        InputError: a config or checkpoint that cannot be read or do not fit each other, no trained weights
+            beside the averaged ones, or weights that half precision cannot hold.
+    """
+    if suffix not in FORMATS:
+        raise InputError(f'{suffix!r} is no format of weights: {" or ".join(FORMATS)}')
+    content = read_checkpoint(checkpoint)
+    meta = content.get('meta') or {}
+    weights = _weights(content, checkpoint, averaged)
+    cfg = load_config(config, options)
+    require(cfg, ['model'], 'publishing')
+    check_codebase(cfg)
+    _check_fit(build_model(cfg, config), weights, config, checkpoint)
+    if half:
+        weights = {name: _halved(name, value) for name, value in weights.items()}
+    kept = {
+        'config': Path(config).stem,
+        'asvit_mm_version': __version__,
+        **{key: meta[key] for key in ('epoch', 'iter') if key in meta},
+    }
+    if classes := (meta.get('dataset_meta') or {}).get('classes'):
+        kept['dataset_meta'] = {'classes': list(classes)}
+    if suffix == 'pth':
+        buffer = io.BytesIO()
+        torch.save({'meta': kept, 'state_dict': weights}, buffer)
+        data = buffer.getvalue()
+    else:
+        data = save(weights, {'config': kept['config'], 'asvit_mm_version': __version__})
+    partial = Path(out_dir) / f'.{Path(config).stem}.{suffix}'
+    atomic_write_bytes(partial, data)
+    name = f'{Path(config).stem}_{_date(meta, checkpoint)}-{sha256(partial)[:8]}.{suffix}'
+    return partial.replace(partial.with_name(name))
+
+
+def evaluate(config: str, weights: Path, work_dir: Path, options: list[str]) -> dict[str, float]:
+    """Metrics of published weights on the config's test set, by tools/test.py itself.
+
+    Raises:
+        InputError: the tool failed; it has said why.
+    """
+    out = work_dir / 'test.json'
+    given = ['--cfg-options', *options] if options else []
+    script = shipped_tools() / 'test.py'
+    run_tool('Evaluate them', script, config, weights, '--work-dir', work_dir, '--out', out, *given)
+    return dict(yaml.safe_load(out.read_text(encoding='utf-8')))
+
+
+def record(
+    metafile: Path,
+    config: str,
+    weights: Path,
+    metrics: Mapping[str, float] | None,
+    dataset: str = '',
+) -> dict[str, Any]:
+    """Write the address, the SHA-256 and, where measured, the metrics of weights into their metafile.
+
+    The entry is that of the config's name; one is added where there is none, and the metafile where there is
+    none.
+
+    Args:
+        dataset: what the metrics were measured on.
+
+    Returns:
+        the entry.
+
+    Raises:
+        InputError: a metafile that is not one.
+    """
+    name = Path(config).stem
+    content = _read_metafile(metafile)
+    entries = [entry for entry in content['Models'] if entry.get('Name') == name]
+    if not entries:
+        collection = content['Collections'][0]['Name'] if content['Collections'] else 'As-ViT'
+        entries = [{'Name': name, 'In Collection': collection, 'Config': config, 'Metadata': {}}]
+        content['Models'] += entries
+    (entry,) = entries
+    entry['Weights'] = f'{WEIGHTS_URL}/{weights.name}'
+    entry.setdefault('Metadata', {})['Weights SHA-256'] = sha256(weights)
+    if metrics is not None:
+        command = f'python tools/test.py {config} {weights.as_posix()}'
+        published = [r for r in entry.get('Results', ()) if r.get('Source') != 'measured here']
+        entry['Results'] = published + _results(metrics, dataset, command)
+    atomic_write_text(metafile, dump(content))
+    return dict(entry)
+
+
+def _read_metafile(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {'Collections': [{'Name': 'As-ViT'}], 'Models': []}
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        if isinstance(content['Models'], list) and isinstance(content['Collections'], list):
+            return dict(content)
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        pass
+    raise InputError(f'{path} is no metafile with Collections and Models: name another')
+
+
+def _results(metrics: Mapping[str, float], dataset: str, command: str) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, float]] = {}
+    for key, (task, name) in METRICS.items():
+        if key in metrics:
+            found.setdefault(task, {})[name] = round(float(metrics[key]), 3)
+    return [
+        {
+            'Task': task,
+            'Dataset': dataset,
+            'Metrics': values,
+            'Source': 'measured here',
+            'Command': command,
+            'Hardware': device_name('cpu' if not torch.cuda.is_available() else 'cuda'),
+        }
+        for task, values in found.items()
+    ]
+
+
+def _weights(content: Mapping[str, Any], path: str, averaged: bool) -> dict[str, Tensor]:
+    # MMEngine's EMAHook swaps the two when it saves: state_dict holds the averaged weights then.
+    given = content.get('state_dict', content)
+    if not averaged:
+        if 'ema_state_dict' not in content:
+            raise InputError(f'{path!r} is of a run without averaged weights: leave --trained out')
+        given = {
+            key.removeprefix('module.'): value
+            for key, value in content['ema_state_dict'].items()
+            if key.startswith('module.')
+        }
+    # Contiguous copies: what a tensor shares with others is not stored.
+    return {
+        re.sub(r'^module\.', '', key): value.detach().clone().contiguous()
+        for key, value in given.items()
+    }
+
+
+def _check_fit(
+    model: nn.Module, weights: Mapping[str, Tensor], config: str, checkpoint: str
+) -> None:
+    own = {key: value.shape for key, value in model.state_dict().items()}
+    given = {key: value.shape for key, value in weights.items()}
+    wrong = sorted(key for key in own.keys() | given.keys() if own.get(key) != given.get(key))
+    if wrong:
+        raise InputError(
+            f'{checkpoint!r} does not fit the model of {config}: {len(wrong)} weights are missing, have no '
+            f'place or another shape ({wrong[0]}): give the config that trained it'
+        )
+
+
+def _halved(name: str, value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value
+    half = value.half()
+    if not torch.isfinite(half).all():
+        raise InputError(f'half precision cannot hold {name}: leave --half out')
+    return half
+
+
+def _date(meta: Mapping[str, Any], checkpoint: str) -> str:
+    """Of the checkpoint, YYYYMMDD: when MMEngine wrote it, or when the file was."""
+    match = re.match(r'\d{8}', str(meta.get('time', '')))
+    if match:
+        return match[0]
+    return datetime.fromtimestamp(Path(checkpoint).stat().st_mtime).strftime('%Y%m%d')

@@ -1,0 +1,203 @@
+"""mim's commands as users type them: from a wheel in an environment of its own, weights from a real server.
+
+The environment has the wheel alone; what the wheel depends on is looked up in this one.
+"""
+
+import json
+import os
+import re
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asvit_mm.hosting import SHIPPED
+
+from .serving import served
+from .test_setup import build_wheel, copy_source, run
+
+pytestmark = pytest.mark.slow
+
+CONFIG = 'asvit-3.0m-10mf_b64-progressive_digits'
+DETECTOR = 'mask-rcnn_asvit-3.0m-10mf_fpn_12e_scenes'
+SMALL = [
+    *('train_cfg.max_epochs=1', 'custom_hooks=[]', 'train_dataloader.num_workers=0'),
+    *('val_dataloader.num_workers=0', 'test_dataloader.num_workers=0'),
+]
+
+
+class User:
+    """Somebody with a fresh environment and an empty folder."""
+
+    def __init__(self, python: Path, folder: Path, host: Path, address: str) -> None:
+        self.python, self.folder, self.host, self.address = python, folder, host, address
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if key != 'PYTHONPATH'},
+            'OMP_NUM_THREADS': '1',
+            'HOME': str(folder),
+            'TORCH_HOME': str(folder / 'torch'),
+            'COLUMNS': '200',
+        }
+
+    def types(self, *command: object) -> subprocess.CompletedProcess[str]:
+        """``python -m COMMAND``; ``mim`` is a script of the module ``mim``."""
+        return subprocess.run(
+            [str(self.python), '-m', *map(str, command)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+
+    def succeeds(self, *command: object) -> str:
+        done = self.types(*command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def runs(self, code: str) -> str:
+        done = subprocess.run(
+            [str(self.python), '-c', code],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope='module')
+def user(tmp_path_factory):
+    root = tmp_path_factory.mktemp('mim')
+    source, home = root / 'source', root / 'home'
+    copy_source(source)
+    home.mkdir()
+    with served(source / 'asvit_mm/weights') as address:
+        # The one setting, and what follows from it.
+        setting = source / 'asvit_mm/hosting.py'
+        text = re.sub("(?m)^WEIGHTS_URL = '.*'$", f"WEIGHTS_URL = '{address}'", setting.read_text())
+        setting.write_text(text)
+        subprocess.run(
+            [sys.executable, 'tools/update_zoo.py'],
+            cwd=source,
+            check=True,
+            env={**os.environ, 'PYTHONPATH': str(source)},
+        )
+        build_wheel(source, root / 'wheel')
+        venv.create(root / 'venv', with_pip=False)
+        python = root / 'venv' / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
+        (wheel,) = (root / 'wheel').glob('*.whl')
+        pip = [sys.executable, '-m', 'pip', '--python', str(python), 'install', '--no-index']
+        run([*pip, '--no-deps', str(wheel)], cwd=root)
+        packages = next((root / 'venv').rglob('site-packages'))
+        (packages / 'dependencies.pth').write_text('\n'.join(site.getsitepackages()) + '\n')
+        found = User(python, home, source / 'asvit_mm/weights', address)
+        where = found.runs('import asvit_mm; print(asvit_mm.__file__)')
+        assert Path(where.strip()).is_relative_to(packages)
+        # Published files, but not in this copy of the package: they have to be downloaded.
+        for path in (packages / 'asvit_mm/weights').iterdir():
+            path.unlink()
+        found.succeeds('asvit_mm.image_sets')
+        yield found
+
+
+def search(user, *options):
+    """The fields of each model that is found; mim writes the models of each field."""
+    user.succeeds('mim', 'search', 'asvit_mm', *options, '--json', 'found.json')
+    columns = json.loads((user.folder / 'found.json').read_text())
+    return {
+        model: {field: values[model] for field, values in columns.items()}
+        for model in columns['config']
+    }
+
+
+def test_search_by_model_data_condition_and_config(user):
+    assert CONFIG in search(user)
+    assert set(search(user, '--model', 'as-vit')) == {
+        f'asvit-{size}_8xb128{part}_in1k'
+        for size in ('small', 'base', 'large')
+        for part in ('', '-progressive')
+    }
+    digits = search(user, '--dataset', 'scikit-learn digits')
+    assert set(digits) == {CONFIG, 'asvit-seed_b64-progressive_digits'}
+    assert digits[CONFIG]['weight'].startswith(f'{user.address}/{CONFIG}_')
+    assert digits[CONFIG]['architecture_string'].endswith('|32,40')
+    few = search(user, '--condition', 'parameters<2100000', '--sort', 'flops')
+    assert few
+    assert all(model['parameters'] < 2100000 for model in few.values())
+
+
+def test_download_checks_train_and_test(user):
+    user.succeeds('mim', 'download', 'asvit_mm', '--config', CONFIG, '--dest', 'zoo')
+    (weights,) = (user.folder / 'zoo').glob('*.pth')
+    assert weights.read_bytes() == (user.host / weights.name).read_bytes()
+    config = user.folder / 'zoo' / f'{CONFIG}.py'
+    out = user.succeeds('mim', 'test', 'asvit_mm', config, '--checkpoint', weights)
+    metafile = yaml.safe_load(
+        (Path(__file__).parents[1] / 'configs/digits/metafile.yml').read_text()
+    )
+    (model,) = (m for m in metafile['Models'] if m['Name'] == CONFIG)
+    top1 = model['Results'][0]['Metrics']['Top 1 Accuracy']
+    assert float(re.search(r'accuracy/top1: ([\d.]+)', out)[1]) == pytest.approx(top1, abs=0.3)
+
+    options = ['--work-dir', 'run', '--cfg-options', *SMALL]
+    user.succeeds('mim', 'train', 'asvit_mm', f'{CONFIG}.py', *options)
+    assert (user.folder / 'run/last_checkpoint').is_file()
+
+
+@pytest.mark.parametrize('cut', [True, False])
+def test_a_damaged_download_is_caught_when_it_is_loaded(user, cut):
+    """mim fetches whatever there is; the tool that loads it looks at the hash."""
+    (original,) = user.host.glob(f'{CONFIG}_*.pth')
+    whole = original.read_bytes()
+    damaged = bytearray(whole[: len(whole) // 2] if cut else whole)
+    damaged[len(damaged) // 2] ^= 0xFF
+    dest = f'damaged{cut}'
+    try:
+        original.write_bytes(damaged)
+        user.succeeds('mim', 'download', 'asvit_mm', '--config', CONFIG, '--dest', dest)
+    finally:
+        original.write_bytes(whole)
+    weights = user.folder / dest / original.name
+    done = user.types(
+        'mim', 'test', 'asvit_mm', f'{dest}/{CONFIG}.py', '--checkpoint', str(weights)
+    )
+    assert done.returncode != 0
+    (line,) = [text for text in done.stderr.splitlines() if text.startswith('error: ')]
+    assert 'is truncated or corrupted' in line
+    assert 'download it again' in line
+
+
+def test_run_search_and_scale(user):
+    small = ['--repeat', 1, '--img-size', 32, '--data', 'digits', '--device', 'cpu']
+    user.succeeds(*('mim', 'run', 'asvit_mm', 'search', '--steps', 2, '--work-dir', 's'), *small)
+    user.succeeds(
+        *('mim', 'run', 'asvit_mm', 'scale', 's/result.json', '--work-dir', 'f'),
+        *('--min-params', '1M', '--max-params', '4M'),
+        *small,
+    )
+    configs = list((user.folder / 'f/configs').glob('asvit-*_digits.py'))
+    assert configs
+    assert '/mim' not in ''.join(path.read_text() for path in configs).replace('mmpretrain', '')
+
+
+def test_other_libraries_download_by_name(user):
+    code = f"""
+import glob, asvit_mm.zoo, torch
+from mmpretrain import get_model
+model = get_model('{CONFIG}', pretrained=True)
+weights = torch.load(glob.glob('torch/hub/checkpoints/{CONFIG}_*.pth')[0], weights_only=True)
+assert all(torch.equal(v, weights['state_dict'][k].float()) for k, v in model.state_dict().items())
+from mmdet.apis import DetInferencer
+detector = DetInferencer(*asvit_mm.zoo.fetch('{DETECTOR}'), device='cpu')
+from mmengine.config import Config
+open('mine.py', 'w').write("_base_ = 'asvit_mm::digits/{CONFIG}.py'")
+assert Config.fromfile('mine.py').model.head.in_channels == 320
+"""
+    user.runs(code)
+    names = {path.name for path in (user.folder / 'torch/hub/checkpoints').glob('*.pth')}
+    assert names == {p.name for p in SHIPPED.iterdir() if p.name.startswith((CONFIG, DETECTOR))}

@@ -1,0 +1,81 @@
+"""tools/publish_model.py and tools/update_zoo.py as users run them."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import MODELS
+
+from asvit_mm.hosting import check_whole
+from asvit_mm.image_sets import DIGITS, write_image_set
+
+from .runs import Here
+
+ROOT = Path(__file__).parents[2]
+NAME = 'asvit-seed_b64-progressive_digits'
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A config of one's own over a shipped one, with a checkpoint of random weights."""
+    path = tmp_path / 'configs' / f'{NAME}.py'
+    path.parent.mkdir()
+    path.write_text(f'_base_ = {str(ROOT / "configs/digits" / f"{NAME}.py")!r}\n')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(Config.fromfile(path).model)
+    meta = {'time': '20260102_030405', 'dataset_meta': {'classes': list('0123456789')}}
+    torch.save({'state_dict': model.state_dict(), 'meta': meta}, tmp_path / 'epoch_1.pth')
+    return path
+
+
+def test_published_and_recorded_beside_the_config(here, config, tmp_path):
+    printed = here.run('publish_model.py', config, 'epoch_1.pth', '--half')
+    (weights,) = (tmp_path / 'weights').iterdir()
+    check_whole(weights)
+    assert f'written: weights/{weights.name}' in printed
+    content = yaml.safe_load((config.parent / 'metafile.yml').read_text())
+    (model,) = content['Models']
+    assert model['Weights'].endswith(f'/{weights.name}')
+    assert 'Results' not in model
+    here.run('publish_model.py', config, 'epoch_1.pth', '--format', 'safetensors', '--no-metafile')
+    assert yaml.safe_load((config.parent / 'metafile.yml').read_text()) == content
+    assert len(list((tmp_path / 'weights').glob('*.safetensors'))) == 1
+
+
+@pytest.mark.slow
+def test_evaluated_by_the_test_tool(here, config, tmp_path):
+    write_image_set(DIGITS, 'data/digits')
+    options = ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
+    here.run(
+        *('publish_model.py', config, 'epoch_1.pth', '--evaluate', 'digits'),
+        *('--metafile', 'mine.yml', '--cfg-options', *options),
+    )
+    (model,) = yaml.safe_load((tmp_path / 'mine.yml').read_text())['Models']
+    (result,) = model['Results']
+    (log,) = (tmp_path / f'work_dirs/{NAME}_published').glob('*/*.log')
+    top1 = float(re.search(r'accuracy/top1: ([\d.]+)', log.read_text())[1])
+    assert result['Metrics']['Top 1 Accuracy'] == pytest.approx(top1, abs=1e-3)
+    assert result['Dataset'] == 'digits'
+    assert result['Command'].startswith('python tools/test.py ')
+
+
+def test_refusals_are_one_line(here, config, tmp_path):
+    assert 'does not exist' in here.refusal('publish_model.py', config, 'absent.pth')
+    line = here.refusal('publish_model.py', config, 'epoch_1.pth', '--trained')
+    assert 'without averaged weights' in line
+    (tmp_path / 'bad.yml').write_text('[]')
+    line = here.refusal('publish_model.py', config, 'epoch_1.pth', '--metafile', 'bad.yml')
+    assert 'is no metafile' in line
+
+
+def test_the_zoo_is_up_to_date(here):
+    assert here.run('update_zoo.py', '--check') == 'nothing is stale\n'

@@ -1,0 +1,119 @@
+"""Metafiles and model cards: nothing in them is stale, and what is stale is found."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asvit_mm.errors import InputError
+from asvit_mm.hosting import WEIGHTS_URL
+from asvit_mm.jobs.flops import count_detector
+from asvit_mm.zoo.cards import dump, refreshed
+
+ROOT = Path(__file__).parents[2]
+DIGITS = 'configs/digits/metafile.yml'
+
+
+def never(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
+    raise AssertionError(f'{config} has no figures')
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    for name in ('configs', 'model-index.yml', 'docs/zoo.md', 'asvit_mm/weights'):
+        source, target = ROOT / name, tmp_path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+    return tmp_path
+
+
+def stale(root: Path) -> list[str]:
+    texts = refreshed(root, never)
+    return sorted(str(p.relative_to(root)) for p, text in texts.items() if p.read_text() != text)
+
+
+def change(root: Path, edit, name: str = DIGITS) -> None:
+    content = yaml.safe_load((root / name).read_text())
+    edit(content['Models'])
+    (root / name).write_text(dump(content))
+
+
+def test_nothing_is_stale():
+    assert stale(ROOT) == []
+
+
+@pytest.mark.slow
+def test_what_detectors_cost_is_counted_again():
+    """A prediction each: the largest on 800x1344 pixels."""
+    texts = refreshed(ROOT, count_detector, recount=True)
+    assert [p for p, text in texts.items() if p.read_text() != text] == []
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('FLOPs', 1),
+        ('Parameters', 2),
+        ('Architecture String', 'x'),
+        ('Training FLOPs (%)', 3.0),
+    ],
+)
+def test_a_wrong_figure_is_found_and_mended(copied, key, value):
+    change(copied, lambda models: models[0]['Metadata'].update({key: value}))
+    assert stale(copied) == [DIGITS]
+    assert refreshed(copied, never)[copied / DIGITS] == (ROOT / DIGITS).read_text()
+
+
+def test_another_architecture_changes_tables_and_metafile(copied):
+    config = copied / 'configs/digits/asvit-3.0m-10mf_b64-progressive_digits.py'
+    config.write_text(config.read_text().replace('32,40', '32,48').replace('320', '384'))
+    assert stale(copied) == ['configs/digits/README.md', DIGITS, 'docs/zoo.md']
+    assert '32,48' in refreshed(copied, never)[copied / 'docs/zoo.md']
+
+
+def test_a_new_result_reaches_every_table(copied):
+    def edit(models):
+        models[0]['Results'][0]['Metrics']['Top 1 Accuracy'] = 12.25
+
+    change(copied, edit)
+    assert stale(copied) == ['configs/digits/README.md', 'docs/zoo.md']
+    row = next(
+        line
+        for line in refreshed(copied, never)[copied / 'docs/zoo.md'].splitlines()
+        if 'asvit-seed_b64-progressive_digits' in line
+    )
+    assert '| 12.25 |' in row
+
+
+def test_published_and_measured_figures_have_columns_of_their_own():
+    text = (ROOT / 'docs/zoo.md').read_text()
+    assert 'Top 1 Accuracy, published' in text
+    assert 'Top 1 Accuracy, measured here' in text
+    for path in ROOT.glob('configs/*/metafile.yml'):
+        for model in yaml.safe_load(path.read_text())['Models']:
+            for result in model.get('Results', ()):
+                published = result['Source'].startswith('published')
+                assert published or result['Source'] == 'measured here'
+                assert published or {'Command', 'Hardware'} <= result.keys()
+                assert all(m.startswith('Published ') is published for m in result['Metrics'])
+
+
+def test_addresses_follow_the_one_setting(copied):
+    def edit(models):
+        models[1]['Weights'] = models[1]['Weights'].replace(WEIGHTS_URL, 'https://old.invalid/x')
+
+    change(copied, edit)
+    assert stale(copied) == [DIGITS]
+    text = refreshed(copied, never)[copied / DIGITS]
+    assert 'old.invalid' not in text
+    assert f'Weights: {WEIGHTS_URL}/asvit-3.0m' in text
+
+
+def test_weights_that_are_not_what_their_entry_says(copied):
+    change(copied, lambda models: models[1]['Metadata'].update({'Weights SHA-256': '0' * 64}))
+    with pytest.raises(InputError, match='not named by its SHA-256'):
+        stale(copied)
