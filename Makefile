@@ -4,13 +4,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo demo-detection test lint clean distclean
+.PHONY: help install demo demo-detection test docs lint clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       search, scale, train and evaluate on handwritten digits'
 	@echo 'make demo-detection  train a Mask R-CNN from its weights, find digits on photographs'
 	@echo 'make test       run all tests'
+	@echo 'make docs       build the documentation site into site/'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make install    build .venv (the targets above do it themselves)'
 	@echo 'make clean      remove caches and build outputs'
@@ -29,7 +30,10 @@ demo-detection: install
 	@$(BIN)/python tools/demo_detection.py
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+docs: install
+	$(BIN)/python -m mkdocs build --strict
 
 lint: install
 	$(BIN)/python -m ruff check .
@@ -37,8 +41,8 @@ lint: install
 	$(BIN)/python -m mypy
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find asvit_mm configs tests tools -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find asvit_mm configs docs tests tools -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean
 	rm -rf .venv asvit_mm/.mim

@@ -25,7 +25,7 @@ def options(name, *more):
     ]
     for part in ('train', 'val', 'test'):
         loader = f'{part}_dataloader'
-        steps = [step.type for step in cfg[loader].dataset.pipeline]
+        steps = [step.type.removeprefix('mmdet.') for step in cfg[loader].dataset.pipeline]
         found += [
             f'{loader}.batch_size=2',
             f'{loader}.num_workers=0',

@@ -6,6 +6,7 @@ The environment has the wheel alone; what the wheel depends on is looked up in t
 import json
 import os
 import re
+import shlex
 import site
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import yaml
 
 from asvit_mm.hosting import SHIPPED
 
+from .pages import ROOT, commands
 from .serving import served
 from .test_setup import build_wheel, copy_source, run
 
@@ -24,10 +26,6 @@ pytestmark = pytest.mark.slow
 
 CONFIG = 'asvit-3.0m-10mf_b64-progressive_digits'
 DETECTOR = 'mask-rcnn_asvit-3.0m-10mf_fpn_12e_scenes'
-SMALL = [
-    *('train_cfg.max_epochs=1', 'custom_hooks=[]', 'train_dataloader.num_workers=0'),
-    *('val_dataloader.num_workers=0', 'test_dataloader.num_workers=0'),
-]
 
 
 class User:
@@ -131,22 +129,26 @@ def test_search_by_model_data_condition_and_config(user):
     assert all(model['parameters'] < 2100000 for model in few.values())
 
 
-def test_download_checks_train_and_test(user):
-    user.succeeds('mim', 'download', 'asvit_mm', '--config', CONFIG, '--dest', 'zoo')
+def test_the_documented_commands(user):
+    """Those of docs/zoo.md, in order."""
+    for command in commands(ROOT / 'docs/zoo.md'):
+        words = shlex.split(command)
+        if words[0] == 'mim':
+            user.succeeds(*words)
+        elif words[:2] == ['python', '-m']:
+            user.succeeds(*words[2:])
     (weights,) = (user.folder / 'zoo').glob('*.pth')
     assert weights.read_bytes() == (user.host / weights.name).read_bytes()
-    config = user.folder / 'zoo' / f'{CONFIG}.py'
-    out = user.succeeds('mim', 'test', 'asvit_mm', config, '--checkpoint', weights)
-    metafile = yaml.safe_load(
-        (Path(__file__).parents[1] / 'configs/digits/metafile.yml').read_text()
-    )
+    (log,) = user.folder.glob(f'work_dirs/{CONFIG}/*/*.log')
+    metafile = yaml.safe_load((ROOT / 'configs/digits/metafile.yml').read_text())
     (model,) = (m for m in metafile['Models'] if m['Name'] == CONFIG)
-    top1 = model['Results'][0]['Metrics']['Top 1 Accuracy']
-    assert float(re.search(r'accuracy/top1: ([\d.]+)', out)[1]) == pytest.approx(top1, abs=0.3)
-
-    options = ['--work-dir', 'run', '--cfg-options', *SMALL]
-    user.succeeds('mim', 'train', 'asvit_mm', f'{CONFIG}.py', *options)
+    top1 = float(re.search(r'accuracy/top1: ([\d.]+)', log.read_text())[1])
+    assert model['Results'][0]['Metrics']['Top 1 Accuracy'] == pytest.approx(top1, abs=0.3)
     assert (user.folder / 'run/last_checkpoint').is_file()
+    configs = list((user.folder / 'family/configs').glob('asvit-*_digits.py'))
+    assert configs
+    # They train wherever the package's folders are.
+    assert not any('site-packages' in path.read_text() for path in configs)
 
 
 @pytest.mark.parametrize('cut', [True, False])
@@ -170,19 +172,6 @@ def test_a_damaged_download_is_caught_when_it_is_loaded(user, cut):
     (line,) = [text for text in done.stderr.splitlines() if text.startswith('error: ')]
     assert 'is truncated or corrupted' in line
     assert 'download it again' in line
-
-
-def test_run_search_and_scale(user):
-    small = ['--repeat', 1, '--img-size', 32, '--data', 'digits', '--device', 'cpu']
-    user.succeeds(*('mim', 'run', 'asvit_mm', 'search', '--steps', 2, '--work-dir', 's'), *small)
-    user.succeeds(
-        *('mim', 'run', 'asvit_mm', 'scale', 's/result.json', '--work-dir', 'f'),
-        *('--min-params', '1M', '--max-params', '4M'),
-        *small,
-    )
-    configs = list((user.folder / 'f/configs').glob('asvit-*_digits.py'))
-    assert configs
-    assert '/mim' not in ''.join(path.read_text() for path in configs).replace('mmpretrain', '')
 
 
 def test_other_libraries_download_by_name(user):
