@@ -100,6 +100,17 @@ def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
             raise InputError(f'{name} has no {field!r}, which {purpose} needs')
 
 
+def check_classifier(cfg: Config, path: str | os.PathLike[str]) -> None:
+    """Refuse a config of another code base than mmpretrain, whose images and labels are of another kind.
+
+    Raises:
+        InputError: names the code base.
+    """
+    scope = cfg.get('default_scope', 'mmpretrain')
+    if scope != 'mmpretrain':
+        raise InputError(f'{str(path)!r} is a config of {scope}: give one of mmpretrain')
+
+
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:
     """Refuse a config whose local data folders or annotation files are missing or empty.
 

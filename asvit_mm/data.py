@@ -109,13 +109,11 @@ def _config_images(path: Path, img_size: int, count: int, rng: np.random.Generat
     from mmengine.registry import DefaultScope
     from mmpretrain.registry import DATASETS, MODELS
 
-    from .config import check_data, load_config, require
+    from .config import check_classifier, check_data, load_config, require
 
     cfg = load_config(path)
     require(cfg, ['train_dataloader'], 'drawing images from a config')
-    scope = cfg.get('default_scope', 'mmpretrain')
-    if scope != 'mmpretrain':
-        raise InputError(f'{str(path)!r} is a config of {scope}: give one of mmpretrain')
+    check_classifier(cfg, path)
     check_data(cfg, ['train_dataloader'])
     preprocessor_cfg = cfg.get('data_preprocessor') or cfg.get('model', {}).get('data_preprocessor')
     with DefaultScope.overwrite_default_scope('mmpretrain'):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config import load_config
+from ..config import check_classifier, load_config
 from ..errors import InputError
 from ..image_sets import DIGITS
 
@@ -103,6 +103,7 @@ def _image_folder(path: Path, img_size: int) -> DataSource:
 
 def _user_config(path: Path, img_size: int) -> DataSource:
     cfg = load_config(path)
+    check_classifier(cfg, path)
     head = cfg.get('model', {}).get('head') or {}
     preprocessor = cfg.get('data_preprocessor') or {}
     num_classes = head.get('num_classes') or preprocessor.get('num_classes')

@@ -5,8 +5,6 @@ import multiprocessing
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,6 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
-from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import HOOKS as MMPRETRAIN_HOOKS
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -28,6 +24,7 @@ from asvit_mm.errors import InputError
 from asvit_mm.hooks import ProgressiveTokenizationHook
 from asvit_mm.scenes import write_scenes
 
+from ..autocast import CPUAutocast
 from ..test_tools.runs import Here
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -270,22 +267,12 @@ def test_what_is_logged(tmp_path: Path) -> None:
     assert again == [{n: line[n] for n in names} for line in lines[6:]]
 
 
-@OPTIM_WRAPPERS.register_module()
-class CPUAutocast(OptimWrapper):
-    """MMEngine's own wrapper for mixed precision refuses to run without an accelerator."""
-
-    @contextmanager
-    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
-        with super().optim_context(model), torch.autocast('cpu', torch.bfloat16):
-            yield
-
-
 @pytest.mark.parametrize(
     'settings',
     [
         dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1), accumulative_counts=2)),
         dict(model={**MODEL, 'backbone': {**MODEL['backbone'], 'with_cp': True}}),
-        dict(optim_wrapper=dict(type='CPUAutocast', optimizer=dict(type='SGD', lr=0.1))),
+        dict(optim_wrapper=dict(type=CPUAutocast, optimizer=dict(type='SGD', lr=0.1))),
     ],
     ids=['accumulation', 'with_cp', 'autocast'],
 )

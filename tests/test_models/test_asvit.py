@@ -320,6 +320,36 @@ def test_checkpointing_and_dropout_give_the_same_gradients():
         torch.testing.assert_close(plain, checkpointed)
 
 
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_mixed_precision_at_detection_sizes_stays_near_single_precision(with_cp):
+    """Four maps of an odd size under autocast, windows masked at the border, and the gradients of all weights."""
+    torch.manual_seed(0)
+    model = AsViT(
+        '5,2,2,2|3,2,3,1|2,1,2,1|3,1,2,1|16,32',
+        64,
+        out_indices=(0, 1, 2, 3),
+        window_size=(8, 8, 4, 2),
+        with_cp=with_cp,
+    ).double()
+    x = torch.randn(2, 3, 101, 57, dtype=torch.float64)
+    exact = model(x)
+    # Not their squares: normed maps have the same, whatever the weights are.
+    chosen = [torch.randn_like(one) for one in exact]
+    sum((one * w).mean() for one, w in zip(exact, chosen, strict=True)).backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters()}
+    model.zero_grad()
+    model.float()
+    with torch.autocast('cpu', torch.bfloat16):
+        maps = model(x.float())
+        sum((one.float() * w).mean() for one, w in zip(maps, chosen, strict=True)).backward()
+    for one, other in zip(maps, exact, strict=True):
+        assert (one - other).abs().max() < 0.05 * other.abs().max()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.dtype == torch.float32
+        error = (parameter.grad - expected[name]).norm() / expected[name].norm()
+        assert error < 0.1, (name, error)
+
+
 def test_stochastic_depth_drops_whole_images():
     """A block is dropped for an image, not for some of its windows."""
     torch.manual_seed(0)
