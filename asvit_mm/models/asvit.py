@@ -36,9 +36,16 @@ from ..tokens import (
     embedded,
     fits_windows,
     stage_sizes,
-    window_length,
 )
-from .layers import Block, PatchEmbed, PatchMerging, build_norm, partition_windows, reverse_windows
+from .layers import (
+    Block,
+    PatchEmbed,
+    PatchMerging,
+    build_norm,
+    partition_windows,
+    reverse_windows,
+    traced_window_length,
+)
 
 
 class Stage(nn.Module):
@@ -63,8 +70,8 @@ class Stage(nn.Module):
         x = self.merging(x)
         height, width = x.shape[1:3]
         window = (
-            window_length(height, self.split, self.window_size),
-            window_length(width, self.split, self.window_size),
+            traced_window_length(height, self.split, self.window_size),
+            traced_window_length(width, self.split, self.window_size),
         )
         x, mask = partition_windows(x, window)
         for block in self.blocks:
@@ -289,7 +296,10 @@ class AsViT(BaseModule):
         x = self.patch_embed(x)
         if self.pos_embed is not None:
             pos: Tensor = self.pos_embed
-            if pos.shape[1:3] != x.shape[1:3]:
+            # A size that is free in an export is no number to compare; to its own size the embedding is
+            # resampled without a change.
+            free = any(isinstance(side, torch.SymInt) for side in x.shape[1:3])
+            if free or pos.shape[1:3] != x.shape[1:3]:
                 pos = F.interpolate(pos.permute(0, 3, 1, 2), x.shape[1:3], mode='bicubic')
                 pos = pos.permute(0, 2, 3, 1)
             x = x + pos

@@ -10,6 +10,7 @@ import torch
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 
 from ..tokens import (
@@ -19,6 +20,7 @@ from ..tokens import (
     embed_padding,
     merge_padding,
     window_count,
+    window_length,
 )
 from .linear import Linear, linear
 
@@ -273,6 +275,24 @@ class Block(nn.Module):
         return x + self.drop_path(self.ffn(self.norm2(x)))
 
 
+def traced_window_length(size: int, split: int, window_size: int | None) -> int:
+    """:func:`~asvit_mm.tokens.window_length`, of a size that may be free in an export.
+
+    There a fixed window that is larger than the map is padded and masked instead of cut, which gives the
+    same.
+    """
+    if window_size is not None and isinstance(size, torch.SymInt):
+        return window_size
+    return window_length(size, split, window_size)
+
+
+def pads(amount: int) -> bool:
+    """Whether there is padding: in an export, where a size is free, unless it is known to be none."""
+    return (
+        not statically_known_true(amount == 0) if isinstance(amount, torch.SymInt) else amount != 0
+    )
+
+
 def partition_windows(x: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
     """Tokens (B, H, W, C) to windows (B, windows, tokens of a window, C), and the attention mask.
 
@@ -285,7 +305,7 @@ def partition_windows(x: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tenso
     rows, columns = window_count(height, window_h), window_count(width, window_w)
     bottom, right = rows * window_h - height, columns * window_w - width
     mask = None
-    if bottom or right:
+    if pads(bottom) or pads(right):
         valid = F.pad(x.new_ones(height, width, dtype=torch.bool), (0, right, 0, bottom))
         valid = valid.view(rows, window_h, columns, window_w).transpose(1, 2)
         valid = valid.reshape(1, rows * columns, window_h * window_w)

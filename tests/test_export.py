@@ -1,0 +1,312 @@
+"""Exported files are read by others' runtimes here, and held against the model that they come from."""
+
+import json
+import sys
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from mmpretrain.models import ClsDataPreprocessor
+
+from asvit_mm.arch import PRESETS
+from asvit_mm.errors import InputError
+from asvit_mm.export import DESCRIPTION, run_export, size_step
+from asvit_mm.jobs.flops import build_model, load_model_config
+from asvit_mm.models import AsViT
+
+from .test_coco_configs import SCENES
+from .test_configs import ROOT
+
+ARCH = '5,2,2,1|3,1,2,1|2,1,2,1|3,1,2,1|16,16'
+CONFIG = f"""
+default_scope = 'mmpretrain'
+data_preprocessor = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0], to_rgb=True)
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='asvit_mm.AsViT', arch='{ARCH}', img_size=32),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='VisionTransformerClsHead', num_classes=5, in_channels=128, hidden_dim=16),
+)
+"""
+WINDOWS = {'model.backbone.window_size': (3, 3, 2, 2)}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder: a config, and a checkpoint with weights that no seed gives."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'small.py').write_text(CONFIG)
+    torch.save({'state_dict': scrambled('small.py').state_dict()}, 'small.pth')
+    return tmp_path
+
+
+def scrambled(config, options=None):
+    """The model of a config with weights away from what it is initialised with."""
+    model = build_model(load_model_config(str(config), options), str(config))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) / 20)
+    return model
+
+
+def images(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def run_onnx(path, x):
+    """Outputs of a file by their names."""
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    names = [output.name for output in session.get_outputs()]
+    return dict(
+        zip(names, map(torch.from_numpy, session.run(None, {'images': x.numpy()})), strict=True)
+    )
+
+
+def written(folder):
+    """What lies there beside what a test began with, hidden files included."""
+    return sorted(p.name for p in folder.iterdir() if p.name not in ('small.py', 'small.pth'))
+
+
+@torch.no_grad()
+def test_logits_in_onnx(folder, capsys):
+    result = run_export('small.py', 'small.pth', batch_size=2)
+    assert written(folder) == ['small.onnx']
+    model = scrambled('small.py')
+    for batch in (1, 2, 7):
+        x = images(batch, 3, 32, 32)
+        found = run_onnx('small.onnx', x)
+        assert list(found) == ['logits']
+        assert (found['logits'] - model(x)).abs().max() < 1e-5
+        assert found['logits'].std() > 0.01
+    content = onnx.load('small.onnx')
+    (given,) = content.graph.input
+    dims = given.type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ['batch', 3, 32, 32]
+    props = {prop.key: prop.value for prop in content.metadata_props}
+    assert props['asvit_mm.weights'] == 'small.pth'
+    assert props['asvit_mm.mean'] == '(120.0, 110.0, 100.0)'
+    assert 'mean 120 110 100, std 60 50 40' in props['asvit_mm.input']
+    assert result['difference'] < 1e-5
+    assert result['bytes'] == (folder / 'small.onnx').stat().st_size
+    assert result['eager_ms'] > 0
+    assert result['exported_ms'] > 0
+    out = capsys.readouterr().out
+    assert 'images (batch, 3, 32, 32) float32' in out
+    assert 'logits (batch, 5) at 32x32' in out
+    assert f'{result["difference"]:.1e} from eager torch' in out
+    assert 'batch 2, 32x32' in out
+
+
+@torch.no_grad()
+def test_features_in_a_program_of_torch(folder):
+    maps = {'model.backbone.out_indices': (1, 3)}
+    result = run_export(
+        'small.py',
+        'small.pth',
+        file_format='torch',
+        output='features',
+        size=(48, 40),
+        out='deep/er/maps.pt2',
+        options=maps,
+    )
+    model = scrambled('small.py').backbone
+    extra = {DESCRIPTION: ''}
+    program = torch.export.load('deep/er/maps.pt2', extra_files=extra).module()
+    x = images(3, 3, 48, 40)
+    found = program(x)
+    assert [tuple(one.shape) for one in found] == [(3, 32, 6, 5), (3, 128, 2, 2)]
+    # The classifier has no output norm of stage 2: it is the one that a new norm is.
+    tokens = model.stages[1](model.stages[0](model.embed(x)))
+    second = torch.nn.functional.layer_norm(tokens, tokens.shape[3:]).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found[0], second, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[1], model(x)[0], rtol=0, atol=1e-5)
+    assert json.loads(extra[DESCRIPTION])['outputs'] == ['stage2', 'stage4']
+    assert [output['name'] for output in result['outputs']] == ['stage2', 'stage4']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('to_rgb', [True, False])
+@torch.no_grad()
+def test_raw_pixels_go_through_what_the_preprocessor_does(folder, to_rgb):
+    options = {'data_preprocessor.to_rgb': to_rgb}
+    run_export('small.py', 'small.pth', raw=True, options=options)
+    generator = torch.Generator().manual_seed(0)
+    rgb = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    preprocessor = ClsDataPreprocessor(
+        mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0], to_rgb=to_rgb
+    )
+    as_read = rgb.flip(1)  # MMCV reads BGR
+    expected = scrambled('small.py')(preprocessor({'inputs': as_read})['inputs'])
+    found = run_onnx('small.onnx', rgb.float())['logits']
+    assert (found - expected).abs().max() < 1e-5
+    assert (run_onnx('small.onnx', as_read.float())['logits'] - expected).abs().max() > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('options', [{}, WINDOWS], ids=['windows that grow', 'fixed windows'])
+@torch.no_grad()
+def test_any_size_of_a_step_in_onnx(folder, options):
+    """Fixed windows do not tile the maps here: their padding follows the size."""
+    run_export('small.py', 'small.pth', output='features', dynamic_size=True, options=options)
+    model = scrambled('small.py', options).backbone
+    sizes = ((32, 32), (32, 96), (64, 64), (160, 96), (224, 320))
+    for height, width in sizes:
+        x = images(2, 3, height, width)
+        (found,) = run_onnx('small_features.onnx', x).values()
+        (expected,) = model(x)
+        assert found.shape == expected.shape == (2, 128, height // 32, width // 32)
+        assert (found - expected).abs().max() < 1e-4
+    with pytest.raises(Exception, match='broadcast'):
+        run_onnx('small_features.onnx', images(1, 3, 40, 32))
+    dims = onnx.load('small_features.onnx').graph.output[0].type.tensor_type.shape.dim
+    assert [d.dim_param or d.dim_value for d in dims] == ['batch', 128, 'h', 'w']
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_any_size_of_a_step_in_a_program_of_torch(folder):
+    run_export('small.py', 'small.pth', file_format='torch', size=(64, 64), dynamic_size=True)
+    program = torch.export.load('small.pt2').module()
+    model = scrambled('small.py')
+    for batch, height, width in ((1, 64, 64), (2, 160, 96), (3, 64, 224)):
+        x = images(batch, 3, height, width)
+        torch.testing.assert_close(program(x)[0], model(x), rtol=0, atol=1e-5)
+    for height, width in ((32, 64), (70, 64)):
+        with pytest.raises(Exception, match=r'images|Guard'):
+            program(images(1, 3, height, width))
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_maps_of_a_detectors_backbone(folder):
+    """Of its checkpoint the backbone's part is read, and the fixed windows' masks are in the file."""
+    options = {'model.backbone.arch': ARCH, 'model.neck.in_channels': [16, 32, 64, 128]}
+    detector = scrambled(SCENES, options)
+    torch.save({'state_dict': detector.state_dict()}, 'detector.pth')
+    run_export(str(SCENES), 'detector.pth', size=(64, 104), options=options, out='maps.onnx')
+    x = images(3, 3, 64, 104)
+    found = run_onnx('maps.onnx', x)
+    assert list(found) == ['stage1', 'stage2', 'stage3', 'stage4']
+    for one, expected in zip(found.values(), detector.backbone(x), strict=True):
+        assert one.shape == expected.shape
+        assert (one - expected).abs().max() < 1e-5
+
+
+def test_without_a_checkpoint_it_says_so(folder, capsys):
+    result = run_export('small.py', file_format='torch')
+    assert result['description']['weights'] == 'random'
+    assert 'note: no CHECKPOINT' in capsys.readouterr().out
+    assert written(folder) == ['small.pt2']
+
+
+def test_a_file_that_does_not_agree_is_not_kept(folder):
+    with pytest.raises(InputError, match='more than --tolerance 1e-12: nothing is written'):
+        run_export('small.py', 'small.pth', tolerance=1e-12)
+    assert written(folder) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('file_format', 'name'), [('onnx', 'b.onnx'), ('torch', 'b.pt2')])
+def test_what_cannot_be_compared_is_not_kept(folder, file_format, name):
+    """Weights that are no numbers; what was there before stays."""
+    content = torch.load('small.pth')
+    content['state_dict']['head.layers.head.bias'][2] = torch.nan
+    torch.save(content, 'broken.pth')
+    (folder / name).write_text('before')
+    with pytest.raises(InputError, match='differ from eager torch by nan'):
+        run_export('small.py', 'broken.pth', file_format=file_format, out=name)
+    assert written(folder) == [name, 'broken.pth']
+    assert (folder / name).read_text() == 'before'
+
+
+def test_what_the_other_formats_need_is_named(folder, monkeypatch):
+    """None in sys.modules hides a package that is there."""
+    monkeypatch.setitem(sys.modules, 'onnxscript', None)
+    with pytest.raises(InputError, match='needs onnxscript, not installed: pip install onnx '):
+        run_export('small.py', 'small.pth')
+    run_export('small.py', 'small.pth', file_format='torch')
+
+
+@pytest.mark.parametrize(
+    ('settings', 'words'),
+    [
+        ({'checkpoint': 'lost.pth'}, "'lost.pth' does not exist"),
+        ({'checkpoint': 'other.pth'}, 'does not fit the ImageClassifier of the config'),
+        ({'checkpoint': 'other.pth', 'output': 'features'}, 'has no weights of a backbone'),
+        ({'out': 'small.pt2'}, r'--format onnx is written to \*\.onnx'),
+        ({'out': 'small.py/x.onnx'}, 'cannot be written'),
+        ({'out': 'taken.onnx'}, 'cannot be written'),
+        ({'size': (32,)}, '--size'),
+        ({'size': (0, 32)}, '--size'),
+        ({'batch_size': 0}, '--batch-size'),
+        ({'tolerance': 0.0}, '--tolerance'),
+        ({'tolerance': float('nan')}, '--tolerance'),
+        ({'raw': True, 'options': {'data_preprocessor.mean': None}}, '--raw'),
+        ({'options': {'model.head': None}, 'output': 'logits'}, '--output features'),
+        ({'config': str(SCENES), 'output': 'logits'}, '--output features'),
+        ({'config': str(SCENES)}, 'does not say how large images are'),
+        ({'dynamic_size': True, 'size': (48, 32)}, 'multiples of 32 from 32 up, and 48x32 is not'),
+        ({'dynamic_size': True, 'file_format': 'torch'}, 'from 64 up, and 32x32 is not'),
+    ],
+)
+def test_refusals(folder, settings, words):
+    torch.save({'state_dict': {'weight': torch.zeros(2)}}, 'other.pth')
+    (folder / 'taken.onnx').mkdir()
+    with pytest.raises(InputError, match=words) as error:
+        run_export(**{'config': 'small.py', 'checkpoint': 'small.pth', **settings})
+    assert '\n' not in str(error.value)
+    assert written(folder) == ['other.pth', 'taken.onnx']
+    assert not any((folder / 'taken.onnx').iterdir())
+
+
+def test_steps_of_free_sizes():
+    """By hand: a token's pixels times windows a side, the least common multiple of all stages."""
+    assert {name: size_step(AsViT(PRESETS[name]), 'torch') for name in ('seed', 'small')} == {
+        'seed': 32,
+        'small': 32,
+    }
+    assert size_step(AsViT('4,8,2|2,4,2|2,2,2|2,1,2|32', 32), 'torch') == 32
+    assert size_step(AsViT(ARCH, 32, token_stride=8), 'onnx') == 64
+    assert size_step(AsViT(ARCH, 32, token_stride=12, window_size=7), 'onnx') == 96
+
+
+@pytest.mark.parametrize(
+    ('settings', 'file_format', 'words'),
+    [
+        ({'merge_rounding': 'over'}, 'onnx', 'merge_rounding'),
+        ({'token_stride': 8, 'keep_map_sizes': True}, 'onnx', 'keep_map_sizes'),
+        ({'window_size': 7}, 'torch', 'window_size and --format torch'),
+    ],
+)
+def test_settings_with_which_sizes_are_not_free(settings, file_format, words):
+    with pytest.raises(InputError, match=words):
+        size_step(AsViT(ARCH, 32, **settings), file_format)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_other_backbones_are_exported_at_one_size(folder):
+    resnet = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+    with pytest.raises(InputError, match='known for AsViT only, not ResNet'):
+        run_export(resnet, size=(64, 64), dynamic_size=True)
+    assert written(folder) == []
+    detector = build_model(load_model_config(resnet), resnet)
+    torch.save({'state_dict': detector.state_dict()}, 'resnet.pth')
+    run_export(resnet, 'resnet.pth', size=(64, 96), out='resnet.onnx')
+    x = images(3, 3, 64, 96)
+    found = run_onnx('resnet.onnx', x)
+    for one, expected in zip(found.values(), detector.backbone(x), strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_torch_cannot_follow(folder):
+    """mmdet's Swin Transformer makes the batch a number."""
+    swin = str(ROOT / 'configs/scenes/mask-rcnn_swin-c40_fpn_12e_scenes.py')
+    with pytest.raises(
+        InputError, match=r'cannot follow the model of the config: .*batch'
+    ) as error:
+        run_export(swin, size=(64, 64))
+    assert '\n' not in str(error.value)
+    assert written(folder) == []
