@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .errors import InputError
-from .hosting import check_whole, load_from_safetensors, local_path
+from .hosting import check_whole, is_remote, load_from_safetensors, local_path
 
 try:
     from numpy._core import multiarray
@@ -65,7 +65,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         InputError: no such file, truncated, corrupted, not a checkpoint, with objects of other kinds, or not
             to be fetched.
     """
-    path = local_path(path)
+    address, path = path, local_path(path)
     try:
         checkpoint = _load(path)
     except InputError:
@@ -84,6 +84,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             SafetensorError,
         ),
         *(KeyError, ValueError, ImportError),  # of schemes such as open-mmlab://
+        *(IndexError, AssertionError, AttributeError, TypeError),  # of torch, where bytes are wrong
     ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if '://' in path:
@@ -95,8 +96,10 @@ def read_checkpoint(path: str) -> dict[str, Any]:
                 f'checkpoint {path!r} holds {unknown[1]}, which is neither weights nor plain data and is not '
                 'loaded, since loading could run it: if you trust its author, save its state_dict alone'
             ) from error
+        if is_remote(str(address)):
+            Path(path).unlink(missing_ok=True)  # or it would be taken from the cache for ever
         raise InputError(
-            f'checkpoint {path!r} is truncated or not a checkpoint ({reason}): '
+            f'checkpoint {str(address)!r} is truncated or not a checkpoint ({reason}): '
             'copy it again or take an earlier one'
         ) from error
     if not isinstance(checkpoint, dict):

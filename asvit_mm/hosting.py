@@ -7,9 +7,9 @@ A published file is named by OpenMMLab's convention, ``{config}_{YYYYMMDD}-{firs
 import hashlib
 import os
 import re
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from filelock import FileLock
@@ -56,31 +56,40 @@ def local_path(address: str | os.PathLike[str]) -> str:
         InputError: it cannot be fetched, or what came is not what the name says.
     """
     text = str(address)
-    if not text.startswith(('http://', 'https://')):
+    if not is_remote(text):
         return text
     name = text.partition('?')[0].rpartition('/')[2]
-    shipped = SHIPPED / name
-    if text.startswith(f'{WEIGHTS_URL}/') and shipped.is_file():
-        return str(shipped)
-    cached = Path(torch.hub.get_dir()) / 'checkpoints' / name
-    cached.parent.mkdir(parents=True, exist_ok=True)
     match = PUBLISHED.fullmatch(name)
-    # The processes of one machine share the cache.
-    with FileLock(f'{cached}.lock'):
-        if cached.is_file() and (match is None or sha256(cached).startswith(match[3])):
-            return str(cached)
-        try:
+    shipped = SHIPPED / name
+    if match and text.startswith(f'{WEIGHTS_URL}/') and shipped.is_file():
+        check_whole(shipped)
+        return str(shipped)
+    if match is None:
+        # Such a name says nothing: files of other addresses may have it, too.
+        name = f'{hashlib.sha256(text.encode()).hexdigest()[:16]}-{name}'
+    cached = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        # The processes of one machine share the cache.
+        with FileLock(f'{cached}.lock'):
+            if cached.is_file() and (match is None or sha256(cached).startswith(match[3])):
+                return str(cached)
             # Into a temporary file, which is renamed when it is whole.
             torch.hub.download_url_to_file(text, str(cached), match and match[3], progress=False)
-        except RuntimeError as error:
-            raise InputError(
-                f'{text} came truncated or corrupted ({error}): download it again, or ask its host'
-            ) from None
-        except (URLError, OSError, ValueError) as error:
-            raise InputError(
-                f'checkpoint {text!r} cannot be fetched ({error}): check the address, or give a file'
-            ) from None
+    except RuntimeError as error:
+        raise InputError(
+            f'{text} came truncated or corrupted ({error}): download it again, or ask its host'
+        ) from None
+    except (OSError, HTTPException, ValueError) as error:
+        raise InputError(
+            f'checkpoint {text!r} cannot be fetched ({error}): check the address, or give a file'
+        ) from None
     return str(cached)
+
+
+def is_remote(address: str) -> bool:
+    """Whether it is an address that :func:`local_path` fetches."""
+    return address.lower().startswith(('http://', 'https://'))
 
 
 def load_from_asvit_mm(filename: str, map_location: Any = None) -> Any:
@@ -97,12 +106,18 @@ def load_from_asvit_mm(filename: str, map_location: Any = None) -> Any:
 
 
 def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """MMEngine's loader of a local ``.safetensors`` file, which holds weights alone."""
-    return {'state_dict': load_file(filename, device=str(map_location or 'cpu'))}
+    """MMEngine's loader of a ``.safetensors`` file, here or behind an address, which holds weights alone."""
+    return {'state_dict': load_file(local_path(filename), device=str(map_location or 'cpu'))}
 
 
-# MMEngine chooses a loader by a regular expression of the address, the longest of those that match: so that a
-# download that mim did not check is checked wherever it is loaded.
-CheckpointLoader.register_scheme(re.escape(WEIGHTS_URL), load_from_asvit_mm)
-CheckpointLoader.register_scheme(rf'.*asvit[^/]*{DATE_AND_HASH}$', load_from_asvit_mm)
-CheckpointLoader.register_scheme(r'.*\.safetensors$', load_from_safetensors)
+# MMEngine chooses the first regular expression that matches the beginning of an address, in reverse
+# alphabetical order: `https?:` comes before its own `https:`. So a download that mim did not check is checked
+# where it is loaded. Other projects' files are left to MMEngine.
+for scheme, loader in (
+    (re.escape(WEIGHTS_URL), load_from_asvit_mm),
+    (rf'.*asvit[^/]*{DATE_AND_HASH}$', load_from_asvit_mm),
+    (rf'https?://.*asvit[^/]*{DATE_AND_HASH}$', load_from_asvit_mm),
+    (r'https?://.*\.safetensors$', load_from_safetensors),
+    (r'.*\.safetensors$', load_from_safetensors),
+):
+    CheckpointLoader.register_scheme(scheme, loader, force=True)

@@ -1,9 +1,9 @@
 """As-ViT in timm: ``import asvit_mm.timm``, then ``timm.create_model('asvit_small')``.
 
 The names of weights are those of the classifiers that mmpretrain builds from ``configs/asvit``, so that one
-checkpoint serves both. ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth', weights_only=False)`` reads
-what a run wrote, which holds more than weights; weights alone, as ``.pth`` or ``.safetensors``, need no
-``weights_only=False``.
+checkpoint serves both: ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth')`` reads what
+``tools/publish_model.py`` writes, as ``.pth`` or ``.safetensors``. What a run wrote holds more than weights,
+which timm refuses.
 """
 
 from collections import OrderedDict

@@ -69,7 +69,7 @@ def check_command(command, monkeypatch):
     match words:
         case ['make', target]:
             assert f'\n{target}: install' in (ROOT / 'Makefile').read_text()
-        case ['pip', 'install', '.' | '.[mminstall]'] | ['source', '.venv/bin/activate']:
+        case ['pip', 'install', '.[mminstall]'] | ['source', '.venv/bin/activate']:
             assert (ROOT / 'requirements/mminstall.txt').is_file()
         case ['python', '-m', 'pytest' | 'http.server', *_]:
             pass

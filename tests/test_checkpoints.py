@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from asvit_mm.checkpoints import read_checkpoint
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
+
+from .pickled import Calls
 
 ARCH = '5,2,2,1|3,2,3,2|2,1,2,1|3,1,2,1|16,16'
 ALL = (0, 1, 2, 3)
@@ -168,16 +171,6 @@ def test_what_does_not_fit_is_refused_in_one_line(classifier, tmp_path):
     assert 'does not exist' in refusal(config)
 
 
-class Calls:
-    """Pickled as a call of ``function``."""
-
-    def __init__(self, function: Any, *args: Any) -> None:
-        self.call = (function, args)
-
-    def __reduce__(self) -> Any:
-        return self.call
-
-
 def test_nothing_that_a_checkpoint_names_is_run(tmp_path):
     ran = tmp_path / 'ran'
     path = str(tmp_path / 'x.pth')
@@ -206,3 +199,19 @@ def test_the_log_of_a_run_is_read(tmp_path):
         assert found['x'] == np.float32(2.5)
         assert found['y'].tolist() == [0, 1, 2]
         CheckpointLoader.load_checkpoint(path)  # leaves nothing allowed that it did not find so
+
+
+def test_whatever_bytes_are_wrong_it_is_no_traceback(tmp_path):
+    for legacy in (True, False):
+        path = tmp_path / f'{legacy}.pth'
+        content = {'state_dict': {'a': torch.zeros(20)}, 'meta': {'epoch': 1, 'name': 'x'}}
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        whole = path.read_bytes()
+        rng = np.random.default_rng(0)
+        for _ in range(300):
+            wrong = bytearray(whole)
+            for place in rng.integers(len(wrong), size=3):
+                wrong[place] = rng.integers(256)
+            path.write_bytes(wrong)
+            with suppress(InputError):  # every other exception would end the test
+                read_checkpoint(str(path))

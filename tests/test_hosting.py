@@ -1,5 +1,7 @@
 """Published weights: from the package, or downloaded over HTTP and held to the SHA-256 in their name."""
 
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from asvit_mm import hosting
 from asvit_mm.checkpoints import read_checkpoint
 from asvit_mm.errors import InputError
 
+from .pickled import Calls
 from .serving import Handler, served
 
 
@@ -87,8 +90,43 @@ def test_a_damaged_file_is_refused_whoever_loads_it(published, cut):
     mmengine_load(model, str(published))
     damage(published, cut)
     assert 'truncated or corrupted (its SHA-256 begins with' in refusal(str(published))
-    with pytest.raises(InputError, match='truncated or corrupted'):
-        mmengine_load(model, str(published))
+    with served(published.parent) as address:
+        for door in (str(published), f'{address}/{published.name}'):
+            with pytest.raises(InputError, match='truncated or corrupted'):
+                mmengine_load(model, door)
+
+
+def test_nothing_behind_an_address_is_run(published, cache, tmp_path):
+    """Though MMEngine's own loader would, where torch refuses to read it as weights."""
+    ran = tmp_path / 'ran'
+    other = published.with_name('x.pth')
+    torch.save({'state_dict': {}, 'extra': Calls(os.mkdir, str(ran))}, other)
+    named = other.rename(other.with_name(f'asvit-x_20260102-{hosting.sha256(other)[:8]}.pth'))
+    with served(published.parent) as address:
+        with pytest.raises(pickle.UnpicklingError):
+            mmengine_load(nn.Linear(1, 1), f'{address}/{named.name}')
+        assert 'mkdir' in refusal(f'{address}/{named.name}')
+    assert not ran.exists()
+
+
+def test_files_of_one_name_at_two_addresses_are_two_files(tmp_path, cache):
+    for part in ('a', 'b'):
+        (tmp_path / part).mkdir()
+        torch.save({'state_dict': {part: torch.zeros(1)}}, tmp_path / part / 'epoch_1.pth')
+    with served(tmp_path) as address:
+        for part in ('a', 'b'):
+            assert part in read_checkpoint(f'{address}/{part}/epoch_1.pth')['state_dict']
+
+
+def test_what_cannot_be_read_is_fetched_again(tmp_path, cache):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save({'state_dict': {'a': torch.zeros(100)}}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300])
+    with served(tmp_path) as address:
+        assert 'truncated or not a checkpoint' in refusal(f'{address}/epoch_1.pth')
+        path.write_bytes(whole)
+        assert 'a' in read_checkpoint(f'{address}/epoch_1.pth')['state_dict']
 
 
 def test_a_name_without_a_hash_says_nothing(published, tmp_path):
@@ -113,19 +151,35 @@ def test_what_comes_with_the_package_is_not_fetched(published, cache, monkeypatc
         hosting.local_path(f'http://127.0.0.1:9/{published.name}')
 
 
-def test_addresses_that_lead_nowhere(cache, tmp_path):
+def test_shipped_weights_are_checked_too(published, tmp_path, monkeypatch):
+    monkeypatch.setattr(hosting, 'SHIPPED', published.parent)
+    damage(published, cut=False)
+    with pytest.raises(InputError, match='truncated or corrupted'):
+        hosting.local_path(f'{hosting.WEIGHTS_URL}/{published.name}')
+
+
+def test_addresses_that_lead_nowhere(cache, tmp_path, monkeypatch):
     with served(tmp_path) as address:
         assert 'cannot be fetched' in refusal(f'{address}/absent.pth')
     assert 'cannot be fetched' in refusal(f'{address}/absent.pth')
+    assert 'cannot be fetched' in refusal('HTTP://127.0.0.1:9/a b.pth')
+    assert 'cannot be fetched' in refusal(f'{address}/{"x" * 300}.pth')
     assert 'does not exist' in refusal(str(tmp_path / 'absent.safetensors'))
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'file'))
+    assert 'cannot be fetched' in refusal(f'{address}/absent.pth')
 
 
-def test_safetensors_go_through_the_same_doors(tmp_path):
+def test_safetensors_go_through_the_same_doors(tmp_path, cache):
     source, target = nn.Linear(3, 2), nn.Linear(3, 2)
     path = tmp_path / 'x.safetensors'
     save_file(source.state_dict(), path)
     mmengine_load(target, str(path))
     assert torch.equal(source.weight, target.weight)
+    with served(tmp_path) as address:
+        remote = nn.Linear(3, 2)
+        mmengine_load(remote, f'{address}/x.safetensors')
+    assert torch.equal(source.weight, remote.weight)
     content = read_checkpoint(str(path))
     assert torch.equal(content['state_dict']['bias'], source.bias)
     path.write_bytes(path.read_bytes()[:40])

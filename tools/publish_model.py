@@ -25,7 +25,9 @@ def parse_args() -> argparse.Namespace:
         '--format', choices=['pth', 'safetensors'], default='pth', help='default: %(default)s'
     )
     parser.add_argument(
-        '--metafile', type=Path, help='to record them in (default: metafile.yml beside the config)'
+        '--metafile',
+        type=Path,
+        help="to record them in (default: the zoo's that has the config, else metafile.yml beside it)",
     )
     parser.add_argument('--no-metafile', action='store_true', help='record nothing')
     parser.add_argument(
@@ -44,9 +46,11 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         from asvit_mm.runner import parse_options
-        from asvit_mm.zoo.publishing import evaluate, publish, record
+        from asvit_mm.zoo.publishing import evaluate, metafile_of, publish, read_metafile, record
 
         options = parse_options(args.cfg_options)
+        metafile = args.metafile or metafile_of(args.config)
+        read_metafile(metafile)  # it may be refused, which is better before than after the work
         weights = publish(
             args.config,
             args.checkpoint,
@@ -63,8 +67,8 @@ def main() -> None:
         if args.evaluate:
             folder = Path('work_dirs') / f'{Path(args.config).stem}_published'
             metrics = evaluate(args.config, weights, folder, args.cfg_options or [])
-        metafile = args.metafile or Path(args.config).with_name('metafile.yml')
-        record(metafile, args.config, weights, metrics, args.evaluate or '')
+        given = args.cfg_options or []
+        record(metafile, args.config, weights, metrics, args.evaluate or '', given)
         print(f'recorded: {metafile}; python tools/update_zoo.py counts and writes the tables')
 
 

@@ -16,14 +16,13 @@ from .index import ZooModel, fetch, find, index_folder, list_models, metafiles
 
 __all__ = ['ZooModel', 'fetch', 'find', 'list_models']
 
-# Detectors are no models of mmpretrain's.
-DETECTION = ('coco', 'scenes')
-
 
 def _open_doors() -> None:
     MODULE2PACKAGE.setdefault('asvit_mm', 'asvit_mm')
     for metafile in metafiles():
-        if metafile.parent.name not in DETECTION:
+        entries = [find(name) for name in list_models() if find(name).metafile == metafile]
+        # Detectors are no models of mmpretrain's. A module that is reloaded finds its models there.
+        if not any(entry.detects or ModelHub.has(entry.name) for entry in entries):
             ModelHub.register_model_index(metafile, config_prefix=index_folder())
 
 

@@ -61,6 +61,8 @@ def refreshed(
         text = page.read_text(encoding='utf-8')
 
         def table(block: re.Match[str], page: Path = page) -> str:
+            if block[2] not in contents:
+                raise InputError(f'{page}: model-index.yml imports no metafile of {block[2]}')
             return f'{block[1]}\n{_table(root, page.parent, contents[block[2]])}\n{block[3]}'
 
         texts[page] = BLOCK.sub(table, text)
@@ -78,10 +80,19 @@ def _model(
     config = root / entry['Config']
     cfg = load_config(config)
     metadata = dict(entry.get('Metadata') or {})
-    arch = as_architecture(cfg.model.backbone.arch)
+    metadata.pop('Training FLOPs (%)', None)
+    try:
+        arch = as_architecture(cfg.model.backbone.arch)
+    except InputError as error:
+        raise InputError(f'{entry["Name"]}: {error}') from None
     metadata['Architecture String'] = str(arch)
     size = cfg.model.backbone.img_size if 'img_size' in cfg.model.backbone else 224
-    if 'Image Size' in metadata:
+    if 'head' not in cfg.model:
+        if 'Image Size' not in metadata:
+            raise InputError(
+                f'{entry["Name"]} is a detector: say in its entry what size its costs are for, as '
+                'Metadata: {Image Size: 800x1344}'
+            )
         if recount or 'FLOPs' not in metadata:
             height, width = map(int, metadata['Image Size'].split('x'))
             metadata['Parameters'], metadata['FLOPs'] = count_detector(config, (height, width))

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
-from ..hosting import local_path
+from ..hosting import local_path, sha256
 from ..writing.shipped import shipped_config
 
 
@@ -20,6 +20,7 @@ class ZooModel:
     Attributes:
         name: of the model and of its config.
         config: path of the config.
+        metafile: that it is in.
         weights: address of the published weights; None: there are none.
         metadata: parameters, multiply-adds, architecture string, of the metafile.
         results: metrics, each with where they come from (``Source``).
@@ -27,9 +28,15 @@ class ZooModel:
 
     name: str
     config: Path
+    metafile: Path
     weights: str | None
     metadata: dict[str, Any]
     results: list[dict[str, Any]]
+
+    @property
+    def detects(self) -> bool:
+        """Whether it is a detector, whose costs are those of an image of a given size."""
+        return 'Image Size' in self.metadata
 
 
 def index_folder() -> Path:
@@ -57,7 +64,7 @@ def find(name: str) -> ZooModel:
     """
     models = _models()
     if name.lower() not in models:
-        near = get_close_matches(name.lower(), models, n=3, cutoff=0.3)
+        near = get_close_matches(name.lower(), models, n=3, cutoff=0.0)
         raise InputError(
             f'the zoo has no {name!r}: it has {", ".join(near)} and others (asvit_mm.zoo.list_models())'
         )
@@ -74,16 +81,22 @@ def fetch(name: str) -> tuple[str, str]:
     if model.weights is None:
         having = ', '.join(key for key, value in _models().items() if value.weights)
         raise InputError(f'{name} has no weights yet; these have: {having}')
-    return str(model.config), local_path(model.weights)
+    path = local_path(model.weights)
+    if sha256(path) != model.metadata['Weights SHA-256']:
+        raise InputError(
+            f'{path} is not what was published as {name}: remove it and fetch it again'
+        )
+    return str(model.config), path
 
 
 def _models() -> dict[str, ZooModel]:
     folder, found = index_folder(), {}
     for metafile in metafiles():
         for entry in yaml.safe_load(metafile.read_text(encoding='utf-8'))['Models']:
-            found[entry['Name']] = ZooModel(
+            found[entry['Name'].lower()] = ZooModel(
                 entry['Name'],
                 folder / entry['Config'],
+                metafile,
                 entry.get('Weights'),
                 entry.get('Metadata') or {},
                 entry.get('Results') or [],

@@ -1,9 +1,11 @@
 """Publishing: weights alone, named by their SHA-256, and their entry in the metafile."""
 
+import hashlib
 import io
 import os
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,21 +22,23 @@ from ..cli import run_tool
 from ..config import load_config, require
 from ..errors import InputError
 from ..files import atomic_write_bytes, atomic_write_text
-from ..hosting import WEIGHTS_URL, sha256
+from ..hosting import WEIGHTS_URL, local_path, sha256
 from ..jobs.flops import build_model
 from ..runner import check_codebase
 from ..writing.shipped import shipped_tools
 from .cards import dump
+from .index import find, list_models
 
 FORMATS = ('pth', 'safetensors')
 # What tools/test.py reports, by the names that metafiles of OpenMMLab have for it.
+# In per cent, all of them; COCO's are shares in a log.
 METRICS = {
-    'accuracy/top1': ('Image Classification', 'Top 1 Accuracy'),
-    'accuracy/top5': ('Image Classification', 'Top 5 Accuracy'),
-    'coco/bbox_mAP': ('Object Detection', 'box AP'),
-    'coco/bbox_mAP_50': ('Object Detection', 'box AP50'),
-    'coco/segm_mAP': ('Instance Segmentation', 'mask AP'),
-    'coco/segm_mAP_50': ('Instance Segmentation', 'mask AP50'),
+    'accuracy/top1': ('Image Classification', 'Top 1 Accuracy', 1),
+    'accuracy/top5': ('Image Classification', 'Top 5 Accuracy', 1),
+    'coco/bbox_mAP': ('Object Detection', 'box AP', 100),
+    'coco/bbox_mAP_50': ('Object Detection', 'box AP50', 100),
+    'coco/segm_mAP': ('Instance Segmentation', 'mask AP', 100),
+    'coco/segm_mAP_50': ('Instance Segmentation', 'mask AP50', 100),
 }
 
 
@@ -69,8 +73,10 @@ def publish(
     """
     if suffix not in FORMATS:
         raise InputError(f'{suffix!r} is no format of weights: {" or ".join(FORMATS)}')
+    checkpoint = local_path(checkpoint)
     content = read_checkpoint(checkpoint)
-    meta = content.get('meta') or {}
+    meta = content.get('meta')
+    meta = meta if isinstance(meta, dict) else {}
     weights = _weights(content, checkpoint, averaged)
     cfg = load_config(config, options)
     require(cfg, ['model'], 'publishing')
@@ -83,7 +89,8 @@ def publish(
         'asvit_mm_version': __version__,
         **{key: meta[key] for key in ('epoch', 'iter') if key in meta},
     }
-    if classes := (meta.get('dataset_meta') or {}).get('classes'):
+    classes = dict(meta.get('dataset_meta') or {}).get('classes')
+    if isinstance(classes, (list, tuple)):
         kept['dataset_meta'] = {'classes': list(classes)}
     if suffix == 'pth':
         buffer = io.BytesIO()
@@ -91,10 +98,14 @@ def publish(
         data = buffer.getvalue()
     else:
         data = save(weights, {'config': kept['config'], 'asvit_mm_version': __version__})
-    partial = Path(out_dir) / f'.{Path(config).stem}.{suffix}'
-    atomic_write_bytes(partial, data)
-    name = f'{Path(config).stem}_{_date(meta, checkpoint)}-{sha256(partial)[:8]}.{suffix}'
-    return partial.replace(partial.with_name(name))
+    digest = hashlib.sha256(data).hexdigest()
+    name = f'{Path(config).stem}_{_date(meta, checkpoint)}-{digest[:8]}.{suffix}'
+    try:
+        return atomic_write_bytes(Path(out_dir) / name, data)
+    except OSError as error:
+        raise InputError(
+            f'{str(out_dir)!r} cannot be written to ({error.strerror}): name another'
+        ) from None
 
 
 def evaluate(config: str, weights: Path, work_dir: Path, options: list[str]) -> dict[str, float]:
@@ -110,20 +121,32 @@ def evaluate(config: str, weights: Path, work_dir: Path, options: list[str]) -> 
     return dict(yaml.safe_load(out.read_text(encoding='utf-8')))
 
 
+def metafile_of(config: str) -> Path:
+    """The metafile of a config: the one that it has an entry in in the zoo, or else the one beside it."""
+    path = Path(config)
+    for name in list_models():
+        model = find(name)
+        if model.config.resolve() == path.resolve():
+            return model.metafile.resolve()
+    return path.with_name('metafile.yml')
+
+
 def record(
     metafile: Path,
     config: str,
     weights: Path,
     metrics: Mapping[str, float] | None,
     dataset: str = '',
+    options: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the address, the SHA-256 and, where measured, the metrics of weights into their metafile.
 
     The entry is that of the config's name; one is added where there is none, and the metafile where there is
-    none.
+    none. What was measured of other weights goes.
 
     Args:
         dataset: what the metrics were measured on.
+        options: that they were measured with, beside the config.
 
     Returns:
         the entry.
@@ -132,7 +155,7 @@ def record(
         InputError: a metafile that is not one.
     """
     name = Path(config).stem
-    content = _read_metafile(metafile)
+    content = read_metafile(metafile)
     entries = [entry for entry in content['Models'] if entry.get('Name') == name]
     if not entries:
         collection = content['Collections'][0]['Name'] if content['Collections'] else 'As-ViT'
@@ -141,31 +164,43 @@ def record(
     (entry,) = entries
     entry['Weights'] = f'{WEIGHTS_URL}/{weights.name}'
     entry.setdefault('Metadata', {})['Weights SHA-256'] = sha256(weights)
+    results = [r for r in entry.pop('Results', None) or () if r.get('Source') != 'measured here']
     if metrics is not None:
-        command = f'python tools/test.py {config} {weights.as_posix()}'
-        published = [r for r in entry.get('Results', ()) if r.get('Source') != 'measured here']
-        entry['Results'] = published + _results(metrics, dataset, command)
+        given = ['--cfg-options', *options] if options else []
+        command = shlex.join(['python', 'tools/test.py', config, weights.as_posix(), *given])
+        results += _results(metrics, dataset, command)
+    if results:
+        entry['Results'] = results
     atomic_write_text(metafile, dump(content))
     return dict(entry)
 
 
-def _read_metafile(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+def read_metafile(path: Path) -> dict[str, Any]:
+    """The content of a metafile; of one that is not there yet, what it begins with.
+
+    Raises:
+        InputError: it is no metafile.
+    """
+    if not path.exists():
         return {'Collections': [{'Name': 'As-ViT'}], 'Models': []}
     try:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
-        if isinstance(content['Models'], list) and isinstance(content['Collections'], list):
+        parts = (content['Models'], content['Collections'])
+        names = [entry['Name'] for part in parts for entry in part]
+        if all(isinstance(part, list) for part in parts) and len(set(names)) == len(names):
             return dict(content)
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
         pass
-    raise InputError(f'{path} is no metafile with Collections and Models: name another')
+    raise InputError(
+        f'{path} is no metafile with Collections and Models, each with a Name of its own: name another'
+    )
 
 
 def _results(metrics: Mapping[str, float], dataset: str, command: str) -> list[dict[str, Any]]:
     found: dict[str, dict[str, float]] = {}
-    for key, (task, name) in METRICS.items():
+    for key, (task, name, factor) in METRICS.items():
         if key in metrics:
-            found.setdefault(task, {})[name] = round(float(metrics[key]), 3)
+            found.setdefault(task, {})[name] = round(factor * float(metrics[key]), 3)
     return [
         {
             'Task': task,
@@ -187,9 +222,13 @@ def _weights(content: Mapping[str, Any], path: str, averaged: bool) -> dict[str,
             raise InputError(f'{path!r} is of a run without averaged weights: leave --trained out')
         given = {
             key.removeprefix('module.'): value
-            for key, value in content['ema_state_dict'].items()
+            for key, value in dict(content['ema_state_dict']).items()
             if key.startswith('module.')
         }
+    if not all(isinstance(value, Tensor) for value in given.values()):
+        raise InputError(
+            f'{path!r} has no state_dict of tensors: give a checkpoint that tools/train.py wrote'
+        )
     # Contiguous copies: what a tensor shares with others is not stored.
     return {
         re.sub(r'^module\.', '', key): value.detach().clone().contiguous()

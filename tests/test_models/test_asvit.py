@@ -322,7 +322,7 @@ def test_checkpointing_and_dropout_give_the_same_gradients():
 
 @pytest.mark.parametrize('with_cp', [False, True])
 def test_mixed_precision_at_detection_sizes_stays_near_single_precision(with_cp):
-    """Four maps of an odd size under autocast, windows masked at the border, and the gradients of all weights."""
+    """Four maps of an odd size under autocast, windows masked at the border, and all weights' gradients."""
     torch.manual_seed(0)
     model = AsViT(
         '5,2,2,2|3,2,3,1|2,1,2,1|3,1,2,1|16,32',

@@ -68,6 +68,31 @@ def test_a_wrong_figure_is_found_and_mended(copied, key, value):
     assert refreshed(copied, never)[copied / DIGITS] == (ROOT / DIGITS).read_text()
 
 
+def test_a_share_of_training_that_there_is_not_goes(copied):
+    name = 'configs/asvit/metafile.yml'
+    change(copied, lambda models: models[0]['Metadata'].update({'Training FLOPs (%)': 3.0}), name)
+    assert stale(copied) == [name]
+    assert refreshed(copied, never)[copied / name] == (ROOT / name).read_text()
+
+
+def test_entries_that_cannot_be_counted_are_named(copied):
+    scenes = 'configs/scenes/metafile.yml'
+    change(copied, lambda models: models[0]['Metadata'].pop('Image Size'), scenes)
+    with pytest.raises(InputError, match='mask-rcnn_asvit-seed_fpn_12e_scenes is a detector'):
+        stale(copied)
+    swin = {'Name': 'swin', 'Config': 'configs/scenes/swin-c40_b64_digits.py'}
+    change(copied, lambda models: models.append(swin))
+    with pytest.raises(InputError, match='swin: architecture dict'):
+        stale(copied)
+
+
+def test_a_table_of_a_folder_that_the_index_lacks(copied):
+    page = copied / 'docs/zoo.md'
+    page.write_text(page.read_text().replace('models: configs/coco', 'models: configs/nothing'))
+    with pytest.raises(InputError, match='no metafile of configs/nothing'):
+        stale(copied)
+
+
 def test_another_architecture_changes_tables_and_metafile(copied):
     config = copied / 'configs/digits/asvit-3.0m-10mf_b64-progressive_digits.py'
     config.write_text(config.read_text().replace('32,40', '32,48').replace('320', '384'))

@@ -27,7 +27,10 @@ def test_a_model_knows_its_config_cost_and_results():
     assert model.name == DETECTOR
     assert model.config.resolve() == ROOT / f'configs/scenes/{DETECTOR}.py'
     assert model.metadata['Parameters'] == 4050116
-    assert {'box AP', 'box AP50'} <= model.results[0]['Metrics'].keys()
+    assert model.results[0]['Metrics']['box AP50'] > 80
+    assert model.metafile.resolve() == ROOT / 'configs/scenes/metafile.yml'
+    assert model.detects
+    assert not find('asvit-small_8xb128_in1k').detects
 
 
 def test_fetching_gives_paths_of_files():
@@ -40,6 +43,9 @@ def test_fetching_gives_paths_of_files():
 def test_names_that_are_not_there_and_models_without_weights():
     with pytest.raises(InputError, match=r'asvit-smal_8xb128_in1k.*asvit-small_8xb128_in1k'):
         find('asvit-smal_8xb128_in1k')
+    for name in ('', '0'):
+        with pytest.raises(InputError, match=r'it has \S+, \S+, \S+ and others'):
+            find(name)
     with pytest.raises(InputError, match=f'no weights yet; these have: .*{DETECTOR}'):
         fetch('asvit-small_8xb128_in1k')
 

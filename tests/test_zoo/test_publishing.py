@@ -15,7 +15,7 @@ from torch import nn
 from asvit_mm.checkpoints import read_checkpoint
 from asvit_mm.errors import InputError
 from asvit_mm.hosting import PUBLISHED, WEIGHTS_URL, check_whole, sha256
-from asvit_mm.zoo.publishing import publish, record
+from asvit_mm.zoo.publishing import metafile_of, publish, read_metafile, record
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/digits/asvit-seed_b64-progressive_digits.py'
@@ -117,7 +117,12 @@ def test_what_cannot_be_published(checkpoint, model, tmp_path):
         {'state_dict': {k: v for k, v in weights.items() if k != first}}, tmp_path / 'part.pth'
     )
     refused(f'1 weights are missing.*{first}', str(CONFIG), str(tmp_path / 'part.pth'), out)
+    for content in ({'model': weights}, {'state_dict': {'a': 1}}):
+        torch.save(content, tmp_path / 'other.pth')
+        refused('no state_dict of tensors', str(CONFIG), str(tmp_path / 'other.pth'), out)
     assert not out.exists()
+    out.touch()
+    refused('cannot be written to', str(CONFIG), checkpoint, out)
 
 
 def test_an_entry_is_written_changed_and_its_published_results_kept(tmp_path):
@@ -148,6 +153,37 @@ def test_an_entry_is_written_changed_and_its_published_results_kept(tmp_path):
     assert measured['Metrics'] == {'Top 1 Accuracy': 62.512}
     assert measured['Source'] == 'measured here'
     assert measured['Command'] == f'python tools/test.py configs/a.py {weights}'
-    metafile.write_text('Models: 3')
+    metrics = {'coco/bbox_mAP': 0.527, 'coco/segm_mAP_50': 0.66}
+    entry = record(metafile, 'configs/a.py', weights, metrics, 'scenes', ['a.b=1', 'c=[1, 2]'])
+    boxes, masks = entry['Results'][1:]
+    assert boxes['Metrics'] == {'box AP': 52.7}
+    assert masks['Metrics'] == {'mask AP50': 66.0}
+    assert boxes['Command'].endswith(" --cfg-options a.b=1 'c=[1, 2]'")
+    # Other weights, not measured: what was measured was not of them.
+    assert record(metafile, 'configs/a.py', weights, None)['Results'] == [published]
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'Models: 3',
+        '[]',
+        'Models: [a]\nCollections: []',
+        'Models: [{Name: a}, {Name: a}]\nCollections: []',
+        'Models: []\nCollections: [{}]',
+        '{',
+    ],
+)
+def test_what_is_no_metafile(text, tmp_path):
+    metafile = tmp_path / 'metafile.yml'
+    metafile.write_text(text)
+    with pytest.raises(InputError, match='is no metafile') as error:
+        read_metafile(metafile)
+    assert '\n' not in str(error.value)
     with pytest.raises(InputError, match='is no metafile'):
-        record(metafile, 'configs/a.py', weights, None)
+        read_metafile(tmp_path)
+
+
+def test_the_metafile_of_a_config_is_the_zoos_or_the_one_beside_it(tmp_path):
+    assert metafile_of(ROOT / 'configs/asvit_coco.py') == ROOT / 'configs/coco/metafile.yml'
+    assert metafile_of(tmp_path / 'mine.py') == tmp_path / 'metafile.yml'
