@@ -12,18 +12,17 @@ their name. timm's door is :mod:`asvit_mm.timm`.
 from mmengine.config.utils import MODULE2PACKAGE
 from mmpretrain.apis import ModelHub
 
-from .index import ZooModel, fetch, find, index_folder, list_models, metafiles
+from .index import ZooModel, fetch, find, index_folder, list_models, models
 
 __all__ = ['ZooModel', 'fetch', 'find', 'list_models']
 
 
 def _open_doors() -> None:
     MODULE2PACKAGE.setdefault('asvit_mm', 'asvit_mm')
-    for metafile in metafiles():
-        entries = [find(name) for name in list_models() if find(name).metafile == metafile]
-        # Detectors are no models of mmpretrain's. A module that is reloaded finds its models there.
-        if not any(entry.detects or ModelHub.has(entry.name) for entry in entries):
-            ModelHub.register_model_index(metafile, config_prefix=index_folder())
+    # Detectors are no models of mmpretrain's. A module that is reloaded finds its models there.
+    missing = [m for m in models().values() if not (m.detects or ModelHub.has(m.name))]
+    for metafile in dict.fromkeys(model.metafile for model in missing):
+        ModelHub.register_model_index(metafile, config_prefix=index_folder())
 
 
 _open_doors()

@@ -51,45 +51,8 @@ def metafiles() -> list[Path]:
     return [folder / name for name in index['Import']]
 
 
-def list_models(pattern: str = '*') -> list[str]:
-    """Names of the zoo's models that match a wildcard pattern, sorted."""
-    return sorted(name for name in _models() if fnmatch(name, pattern))
-
-
-def find(name: str) -> ZooModel:
-    """The model of that name.
-
-    Raises:
-        InputError: there is none.
-    """
-    models = _models()
-    if name.lower() not in models:
-        near = get_close_matches(name.lower(), models, n=3, cutoff=0.0)
-        raise InputError(
-            f'the zoo has no {name!r}: it has {", ".join(near)} and others (asvit_mm.zoo.list_models())'
-        )
-    return models[name.lower()]
-
-
-def fetch(name: str) -> tuple[str, str]:
-    """Paths of the config and of the weights of a model, fetched and checked where need be.
-
-    Raises:
-        InputError: no such model, none with weights, or weights that cannot be fetched whole.
-    """
-    model = find(name)
-    if model.weights is None:
-        having = ', '.join(key for key, value in _models().items() if value.weights)
-        raise InputError(f'{name} has no weights yet; these have: {having}')
-    path = local_path(model.weights)
-    if sha256(path) != model.metadata['Weights SHA-256']:
-        raise InputError(
-            f'{path} is not what was published as {name}: remove it and fetch it again'
-        )
-    return str(model.config), path
-
-
-def _models() -> dict[str, ZooModel]:
+def models() -> dict[str, ZooModel]:
+    """All models of the zoo by their names in lower case."""
     folder, found = index_folder(), {}
     for metafile in metafiles():
         for entry in yaml.safe_load(metafile.read_text(encoding='utf-8'))['Models']:
@@ -102,3 +65,41 @@ def _models() -> dict[str, ZooModel]:
                 entry.get('Results') or [],
             )
     return found
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Names of the zoo's models that match a wildcard pattern, sorted."""
+    return sorted(name for name in models() if fnmatch(name, pattern))
+
+
+def find(name: str) -> ZooModel:
+    """The model of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = models()
+    if name.lower() not in known:
+        near = get_close_matches(name.lower(), known, n=3, cutoff=0.0)
+        raise InputError(
+            f'the zoo has no {name!r}: it has {", ".join(near)} and others (asvit_mm.zoo.list_models())'
+        )
+    return known[name.lower()]
+
+
+def fetch(name: str) -> tuple[str, str]:
+    """Paths of the config and of the weights of a model, fetched and checked where need be.
+
+    Raises:
+        InputError: no such model, none with weights, or weights that cannot be fetched whole.
+    """
+    model = find(name)
+    if model.weights is None:
+        having = ', '.join(key for key, value in models().items() if value.weights)
+        raise InputError(f'{name} has no weights yet; these have: {having}')
+    path = local_path(model.weights)
+    if sha256(path) != model.metadata['Weights SHA-256']:
+        raise InputError(
+            f'{path} is not what was published as {name}: remove it and fetch it again'
+        )
+    return str(model.config), path

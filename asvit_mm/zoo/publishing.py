@@ -27,7 +27,7 @@ from ..jobs.flops import build_model
 from ..runner import check_codebase
 from ..writing.shipped import shipped_tools
 from .cards import dump
-from .index import find, list_models
+from .index import models
 
 FORMATS = ('pth', 'safetensors')
 # What tools/test.py reports, by the names that metafiles of OpenMMLab have for it.
@@ -124,8 +124,7 @@ def evaluate(config: str, weights: Path, work_dir: Path, options: list[str]) -> 
 def metafile_of(config: str) -> Path:
     """The metafile of a config: the one that it has an entry in in the zoo, or else the one beside it."""
     path = Path(config)
-    for name in list_models():
-        model = find(name)
+    for model in models().values():
         if model.config.resolve() == path.resolve():
             return model.metafile.resolve()
     return path.with_name('metafile.yml')
