@@ -77,7 +77,9 @@ def windows_in_every_block() -> Iterator[None]:
     def forward(self: Any, x: Any) -> Any:
         x = self.merging(x)
         size = x.shape[1:3]
-        window = tuple(asvit.window_length(side, self.split, self.window_size) for side in size)
+        window = tuple(
+            layers.traced_window_length(side, self.split, self.window_size) for side in size
+        )
         for block in self.blocks:
             windows, mask = layers.partition_windows(block.norm1(x), window)
             x = x + layers.reverse_windows(block.attn(windows, mask), window, size)

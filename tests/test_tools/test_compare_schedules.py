@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import schedule_share
+from asvit_mm.image_sets import DIGITS, write_image_set
 from asvit_mm.jobs.schedules import SchedulesSettings, saved_percent, with_schedule
 from asvit_mm.study import training_config, with_validation
 from asvit_mm.study.schedules import schedules_report, summarise_schedules
@@ -65,7 +66,14 @@ def test_alone_resumed_and_in_two_processes(here):
     assert records(here.folder / 'two') == found
 
 
-def test_the_config_of_a_training():
+@pytest.fixture
+def digits(tmp_path, monkeypatch):
+    """The digits' folder, where configs expect it."""
+    monkeypatch.chdir(tmp_path)
+    write_image_set(DIGITS)
+
+
+def test_the_config_of_a_training(digits):
     data = describe_data('digits', 32)
     plain = with_validation(training_config(PRESETS['seed'], data, epochs=60, seed=3))
     full, phases = (with_schedule(plain, name) for name in ('full', '40-70'))
@@ -94,7 +102,7 @@ def test_images_are_as_large_as_a_configs_backbone_is_made_for(tmp_path):
         assert SchedulesSettings(work_dir='x', data=data, img_size=48).pixels == 48
 
 
-def test_strides_are_times_the_backbones_own():
+def test_strides_are_times_the_backbones_own(digits):
     plain = training_config(PRESETS['seed'], describe_data('digits', 32), epochs=60)
     plain.model.backbone = dict(
         type='asvit_mm.TokenizedVisionTransformer', arch='small', img_size=128, patch_size=16
