@@ -99,7 +99,9 @@ def test_wheel_holds_the_package_and_its_mim_folder(tmp_path: Path) -> None:
         }
         assert expected
         assert {name for name in names if name.startswith(f'{package}/.mim/{folder}/')} == expected
-    files = [*(source / 'asvit_mm').rglob('*.py'), *(source / 'asvit_mm/weights').iterdir()]
+    package = source / 'asvit_mm'
+    files = [*package.rglob('*.py'), *package.rglob('*.cpp'), *(package / 'weights').iterdir()]
+    assert package / 'models/attention.cpp' in files
     assert {
         name for name in names if name.startswith('asvit_mm/') and not name.startswith('asvit_mm/.')
     } == {path.relative_to(source).as_posix() for path in files} | {'asvit_mm/py.typed'}

@@ -38,20 +38,32 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
+def torch_attention() -> Iterator[None]:
+    """Attention through torch's own fused kernel, at the next multiple of 8 of a head's width."""
+    from asvit_mm.models import attention
+
+    with replaced(attention, 'library', lambda source: None):
+        yield
+
+
+@contextmanager
 def own_head_width() -> Iterator[None]:
-    """Attention at the head's own width instead of the next multiple of 8."""
+    """torch's kernel at the head's own width."""
     from asvit_mm.models import layers
 
-    with replaced(layers, 'fused_dim', lambda head_dim: head_dim):
+    with torch_attention(), replaced(layers, 'fused_dim', lambda head_dim: head_dim):
         yield
 
 
 @contextmanager
 def heads_of_16() -> Iterator[None]:
-    """Attention at the next multiple of 16."""
+    """torch's kernel at the next multiple of 16."""
     from asvit_mm.models import layers
 
-    with replaced(layers, 'fused_dim', lambda head_dim: -(-head_dim // 16) * 16):
+    with (
+        torch_attention(),
+        replaced(layers, 'fused_dim', lambda head_dim: -(-head_dim // 16) * 16),
+    ):
         yield
 
 
@@ -115,7 +127,7 @@ def chunked_attention() -> Iterator[None]:
             torch.bmm(scores.softmax(-1), values, out=result)
         return out
 
-    with replaced(F, 'scaled_dot_product_attention', attention):
+    with torch_attention(), replaced(F, 'scaled_dot_product_attention', attention):
         yield
 
 
@@ -130,7 +142,7 @@ def torch_linear() -> Iterator[None]:
 
 @contextmanager
 def heads_before_split() -> Iterator[None]:
-    """Heads moved before tokens and then q, k, v split, so that gradients are joined by columns."""
+    """torch's kernel, heads moved before tokens and then q, k, v split: gradients are joined by columns."""
     from torch.nn import functional as F
 
     from asvit_mm.models import layers
@@ -140,7 +152,7 @@ def heads_before_split() -> Iterator[None]:
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
         return self.proj_drop(self.proj(out.transpose(1, 2).unflatten(0, x.shape[:2])))
 
-    with replaced(layers.WindowAttention, 'forward', forward):
+    with torch_attention(), replaced(layers.WindowAttention, 'forward', forward):
         yield
 
 
@@ -184,15 +196,16 @@ def chunked_backward() -> Iterator[None]:
             raise ValueError('the variant knows no padding: choose a size whose windows tile')
         return Attention.apply(q, k, v, scale)
 
-    with replaced(F, 'scaled_dot_product_attention', attention):
+    with torch_attention(), replaced(F, 'scaled_dot_product_attention', attention):
         yield
 
 
 VARIANTS: dict[str, Callable[[], Any]] = {
     "linear layers through torch's own product": torch_linear,
     'windows cut in every block': windows_in_every_block,
-    "attention at the head's own width": own_head_width,
-    'attention at multiples of 16': heads_of_16,
+    "attention through torch's own kernel": torch_attention,
+    "torch's kernel at the head's own width": own_head_width,
+    "torch's kernel at multiples of 16": heads_of_16,
     'explicit attention': explicit_attention,
 }
 OF_INFERENCE: dict[str, Callable[[], Any]] = {
@@ -200,8 +213,8 @@ OF_INFERENCE: dict[str, Callable[[], Any]] = {
     'merging by unfolded patches': merging_of_patches,
 }
 OF_TRAINING: dict[str, Callable[[], Any]] = {
-    'heads moved before q, k, v are split': heads_before_split,
-    "attention's backward in cache-sized chunks": chunked_backward,
+    "torch's kernel, heads moved before q, k, v are split": heads_before_split,
+    "torch's kernel, its backward in cache-sized chunks": chunked_backward,
 }
 
 

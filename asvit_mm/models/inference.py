@@ -10,14 +10,13 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..errors import InputError
 from .asvit import AsViT, Stage
+from .attention import attend, fused_dim, takes_native
 from .layers import (
     Block,
     PatchMerging,
-    fused_dim,
     inverse_deviation,
     merging_filters,
     pad_for_merging,
@@ -91,7 +90,9 @@ class PackedBlock(nn.Module):
                 f'{feed_forward.act} cannot be fused: only GELU can; use the model as it is'
             )
         self.num_heads, self.scale = attention.qkv.num_heads, attention.scale
-        self.dim = fused_dim(attention.qkv.head_dim)
+        self.dim = attention.qkv.head_dim
+        if not takes_native(attention.qkv.weight):
+            self.dim = fused_dim(self.dim)
         padding = self.dim - attention.qkv.head_dim
         weight, bias = attention.qkv.padded(padding)
         self.norm1, self.norm2 = block.norm1, block.norm2
@@ -104,9 +105,8 @@ class PackedBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         qkv = self.qkv(self.norm1(x)).flatten(0, 1).unflatten(-1, (3, self.num_heads, self.dim))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
-        x = self.proj(out.transpose(1, 2).flatten(-2).unflatten(0, x.shape[:2]), x)
+        out = attend(qkv, self.scale, mask)
+        x = self.proj(out.flatten(-2).unflatten(0, x.shape[:2]), x)
         return self.fc2(self.fc1(self.norm2(x)), x)
 
 

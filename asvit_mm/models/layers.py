@@ -22,6 +22,7 @@ from ..tokens import (
     window_count,
     window_length,
 )
+from .attention import attend, fused_dim, takes_native
 from .linear import Linear, linear
 
 
@@ -155,7 +156,8 @@ def inverse_deviation(x: Tensor, kernel: int, eps: float) -> Tensor:
 class QKVProjection(Linear):
     """Linear layer to the queries, keys and values of every head: (..., C) to (..., 3, heads, dim).
 
-    ``dim`` is the head's width, rounded up by zeros where a fused kernel will run (:func:`fused_dim`).
+    ``dim`` is the head's width, rounded up by zeros where a kernel of torch's will run
+    (:func:`~asvit_mm.models.attention.fused_dim`).
     """
 
     def __init__(self, width: int, num_heads: int) -> None:
@@ -173,7 +175,7 @@ class QKVProjection(Linear):
         return weight, bias
 
     def forward(self, x: Tensor) -> Tensor:
-        dim = fused_dim(self.head_dim)
+        dim = self.head_dim if takes_native(x) else fused_dim(self.head_dim)
         weight, bias = self.padded(dim - self.head_dim)
         return linear(x, weight, bias).unflatten(-1, (3, self.num_heads, dim))
 
@@ -201,17 +203,6 @@ def pad_heads(weight: Tensor, num_heads: int, padding: int) -> Tensor:
     )
 
 
-def fused_dim(head_dim: int) -> int:
-    """Width at which attention over heads of ``head_dim`` is computed.
-
-    Fused kernels like multiples of 8: zeros beyond the head change neither scores nor outputs and
-    are cheaper than an odd width. The explicit form takes any width.
-    """
-    # What is compiled runs fused; the compiler does not follow the question that comes second.
-    fused = torch.compiler.is_compiling() or torch.backends.cuda.flash_sdp_enabled()
-    return -(-head_dim // 8) * 8 if fused else head_dim
-
-
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside each window: (B, windows, N, C) to the same.
 
@@ -227,11 +218,8 @@ class WindowAttention(nn.Module):
         self.proj_drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        # (B, windows, N, 3, heads, dim) to three of (B * windows, heads, N, dim), none of them copied; in
-        # this order the backward pass joins the three gradients by copying whole rows of heads.
-        q, k, v = (part.transpose(1, 2) for part in self.qkv(x).flatten(0, 1).unbind(2))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
-        return self.proj_drop(self.proj(out.transpose(1, 2).unflatten(0, x.shape[:2])))
+        out = attend(self.qkv(x).flatten(0, 1), self.scale, mask)
+        return self.proj_drop(self.proj(out.unflatten(0, x.shape[:2])))
 
 
 class FeedForward(nn.Module):

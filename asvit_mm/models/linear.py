@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 from torch.nn import functional as F
+
+from .plain import is_plain
 
 # Multiply-adds below which the calls cost more than the product gains.
 SMALLEST: float = 1 << 25
@@ -38,27 +39,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def onednn_takes(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether :func:`linear` uses oneDNN: plain float32 tensors on a CPU, and nobody looks.
+    """Whether :func:`linear` uses oneDNN: for plain tensors of shapes that fit, if it is worth it.
 
-    What is traced, compiled, transformed (torch.func, forward mode, autocast), counted or overridden
-    (modes, such as torch's FLOP counter, and tensor subclasses) sees the plain operation, which all of
-    these know. So do shapes that do not fit, which it refuses by name.
+    Shapes that do not fit are left to the plain operation, which refuses them by name.
     """
     tensors = (x, weight) if bias is None else (x, weight, bias)
     return (
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and all(type(t) in (Tensor, nn.Parameter) for t in tensors)
-        and all(t.dtype == torch.float32 and t.device.type == 'cpu' for t in tensors)
+        is_plain(*tensors)
         and x.ndim > 1
         and x.shape[-1:] == weight.shape[1:]
         and (bias is None or bias.shape == weight.shape[:1])
         and x.numel() * weight.shape[0] >= SMALLEST
-        and not torch.is_autocast_enabled('cpu')
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._len_torch_function_stack()
-        and forward_ad._current_level < 0
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
     )

@@ -1,0 +1,345 @@
+// Softmax attention of float32 heads on a CPU, forward and backward, for asvit_mm/models/attention.py.
+//
+// A block of queries lies side by side in vector registers and each of its scores in a lane of its own, so
+// that the softmax needs no sum across lanes and a head of any width wastes none. Scores exist for one block
+// of keys at a time, and are computed again in the backward pass (FlashAttention, arXiv 2205.14135).
+//
+// Arrays are contiguous: qkv and its gradient (batch, tokens, 3, heads, dim); out and its gradient (batch,
+// tokens, heads, dim); log_sums, the logarithm to base 2 of each softmax's denominator, (batch, heads, tokens);
+// seen, whether a key may be attended to, (batch, tokens), at least one of each row, or null: all of them.
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+
+namespace {
+
+template <int WIDTH> struct Vector { typedef float type __attribute__((vector_size(WIDTH * 4))); };
+template <int WIDTH> using Floats = typename Vector<WIDTH>::type;
+
+// Floats of a vector register, and how many registers a tile of ROWS rows may be wide so that its sums stay in
+// registers.
+#if defined(__AVX512F__)
+constexpr int WIDTH = 16, TILE = 4;
+#elif defined(__AVX__)
+constexpr int WIDTH = 8, TILE = 2;
+#elif defined(__aarch64__)
+constexpr int WIDTH = 4, TILE = 4;
+#else
+constexpr int WIDTH = 4, TILE = 2;
+#endif
+constexpr int ROWS = 6;
+constexpr int QUERIES = TILE * WIDTH;  // of a block
+constexpr int KEYS = 96;               // of a block, at most; its scores fit the first cache beside the queries
+constexpr int NARROW = std::min(WIDTH, 8);  // registers of gradients by rows of a head: fewer lanes idle
+
+typedef Floats<WIDTH> Lanes;
+
+template <int W> inline Floats<W> load(const float* from) {
+    Floats<W> x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+template <int W> inline void store(float* to, Floats<W> x) { std::memcpy(to, &x, sizeof x); }
+inline Lanes load(const float* from) { return load<WIDTH>(from); }
+inline void store(float* to, Lanes x) { store<WIDTH>(to, x); }
+inline Lanes all(float x) { return x - Lanes{}; }
+
+// 2^x of x < 127, to 2 units in the last place; no less than 2^-126. What is no number stays none.
+inline Lanes power_of_two(Lanes x) {
+    typedef int32_t Integers __attribute__((vector_size(WIDTH * 4)));
+    x = x < -126.0f ? all(-126.0f) : x;
+    const Lanes shifted = x + 12582912.0f;  // 1.5 * 2^23: its last bits are x rounded
+    const Lanes f = x - (shifted - 12582912.0f);
+    Lanes y = all(1.535336188319500e-4f);  // Taylor's series of 2^f, its rest spread over [-1/2, 1/2]
+    y = y * f + 1.339887440266574e-3f;
+    y = y * f + 9.618437357674640e-3f;
+    y = y * f + 5.550332471162809e-2f;
+    y = y * f + 2.402264791363012e-1f;
+    y = y * f + 6.931472028550421e-1f;
+    y = y * f + 1.0f;
+    Integers exponent, bits;
+    std::memcpy(&exponent, &shifted, sizeof exponent);
+    std::memcpy(&bits, &y, sizeof bits);
+    bits += exponent << 23;
+    std::memcpy(&y, &bits, sizeof y);
+    return x == x ? y : x;
+}
+
+// A matrix in memory, by the distance of its rows and of its columns.
+struct Matrix {
+    const float* data;
+    int64_t row, column;
+    Matrix below(int64_t rows) const { return {data + rows * row, row, column}; }
+    Matrix transposed() const { return {data, column, row}; }
+};
+
+// out (R x V registers) = a (R x depth) b (depth x V registers), or added to what is there.
+template <int W, int R, int V, bool ADD>
+inline void multiply_tile(Matrix a, const float* b, int64_t b_row, float* out, int64_t out_row, int64_t depth) {
+    Floats<W> sums[R][V];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++)
+            sums[r][v] = ADD ? load<W>(out + r * out_row + v * W) : Floats<W>{};
+    for (int64_t k = 0; k < depth; k++) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+            for (int v = 0; v < V; v++)
+                sums[r][v] += a.data[r * a.row + k * a.column] * load<W>(b + k * b_row + v * W);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) store<W>(out + r * out_row + v * W, sums[r][v]);
+}
+
+template <int W, int V, bool ADD, int R = ROWS>
+inline void multiply_rows(Matrix a, int64_t rows, const float* b, int64_t b_row, float* out, int64_t out_row,
+                          int64_t depth) {
+    for (; rows >= R; rows -= R, a = a.below(R), out += R * out_row)
+        multiply_tile<W, R, V, ADD>(a, b, b_row, out, out_row, depth);
+    if constexpr (R > 1)
+        if (rows) multiply_rows<W, V, ADD, R - 1>(a, rows, b, b_row, out, out_row, depth);
+}
+
+// out (rows x columns) = a (rows x depth) b (depth x columns), or added to it; columns a multiple of W.
+template <int W, bool ADD>
+void multiply(Matrix a, int64_t rows, const float* b, int64_t b_row, float* out, int64_t out_row, int64_t columns,
+              int64_t depth) {
+    for (; columns >= TILE * W; columns -= TILE * W, b += TILE * W, out += TILE * W)
+        multiply_rows<W, TILE, ADD>(a, rows, b, b_row, out, out_row, depth);
+    static_assert(TILE <= 4);
+    switch (columns / W) {
+        case 3: return multiply_rows<W, std::min(3, TILE), ADD>(a, rows, b, b_row, out, out_row, depth);
+        case 2: return multiply_rows<W, 2, ADD>(a, rows, b, b_row, out, out_row, depth);
+        case 1: return multiply_rows<W, 1, ADD>(a, rows, b, b_row, out, out_row, depth);
+    }
+}
+
+inline int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Memory of one thread, handed out in pieces that begin at a cache line; without any, it counts what is asked for.
+class Memory {
+    std::unique_ptr<float[]> floats;
+    float* base = nullptr;
+
+public:
+    int64_t used = 0;
+    Memory() = default;
+    explicit Memory(int64_t size) : floats(new float[size + 16]) {
+        base = reinterpret_cast<float*>(up(reinterpret_cast<intptr_t>(floats.get()), 64));
+    }
+    float* take(int64_t size) {
+        float* taken = base ? base + used : nullptr;
+        used += up(size, 16);
+        return taken;
+    }
+};
+
+// Rows to columns: out (dim, QUERIES) = factor times in (queries, dim) and zeros beyond.
+inline void transpose(Matrix in, int64_t queries, int64_t dim, float factor, float* out) {
+    for (int64_t j = 0; j < dim; j++) {
+        for (int64_t i = 0; i < queries; i++) out[j * QUERIES + i] = factor * in.data[i * in.row + j];
+        std::fill(out + j * QUERIES + queries, out + (j + 1) * QUERIES, 0.0f);
+    }
+}
+
+// Rows of a width that registers like: out (rows, width) = in (rows, dim) and zeros beyond.
+inline void widen(Matrix in, int64_t rows, int64_t dim, float* out, int64_t width) {
+    for (int64_t i = 0; i < rows; i++) {
+        std::copy_n(in.data + i * in.row, dim, out + i * width);
+        std::fill(out + i * width + dim, out + (i + 1) * width, 0.0f);
+    }
+}
+
+struct Shape {
+    int64_t batch, tokens, heads, dim;
+    float scale;
+    int64_t head(int64_t b, int64_t h) const { return b * tokens * heads * dim + h * dim; }
+    int64_t part(int64_t b, int64_t h, int64_t which) const { return 3 * head(b, 0) + (which * heads + h) * dim; }
+    Matrix rows(const float* out) const { return {out, heads * dim, 1}; }
+    Matrix parts(const float* qkv) const { return {qkv, 3 * heads * dim, 1}; }
+    bool sees(const bool* seen, int64_t b, int64_t key) const { return !seen || seen[b * tokens + key]; }
+    // Keys of a block: about equally many in each, whole tiles of rows.
+    int64_t keys() const {
+        const int64_t blocks = (tokens + KEYS - 1) / KEYS;
+        return up((tokens + blocks - 1) / blocks, ROWS);
+    }
+};
+
+constexpr float LOG2_E = 1.4426950408889634f;
+
+struct ForwardMemory {
+    float *queries_t, *scores, *sums_t, *largest, *total;
+    ForwardMemory(const Shape& shape, Memory& memory)
+        : queries_t(memory.take(shape.dim * QUERIES)),
+          scores(memory.take(KEYS * QUERIES)),
+          sums_t(memory.take(shape.dim * QUERIES)),
+          largest(memory.take(QUERIES)),
+          total(memory.take(QUERIES)) {}
+};
+
+void forward_block(const Shape& shape, const float* qkv, const bool* seen, int64_t b, int64_t h, int64_t start,
+                   const ForwardMemory& at, float* out, float* log_sums) {
+    const int64_t dim = shape.dim, queries = std::min<int64_t>(QUERIES, shape.tokens - start);
+    const int64_t columns = up(queries, WIDTH);
+    const Matrix q = shape.parts(qkv + shape.part(b, h, 0)).below(start);
+    const Matrix k = shape.parts(qkv + shape.part(b, h, 1)), v = shape.parts(qkv + shape.part(b, h, 2));
+    transpose(q, queries, dim, shape.scale * LOG2_E, at.queries_t);
+    std::fill_n(at.sums_t, dim * QUERIES, 0.0f);
+    // Finite, so that blocks of hidden keys alone have a difference of scores.
+    std::fill_n(at.largest, QUERIES, -FLT_MAX);
+    std::fill_n(at.total, QUERIES, 0.0f);
+    for (int64_t first = 0, keys; first < shape.tokens; first += keys) {
+        keys = std::min(shape.keys(), shape.tokens - first);
+        multiply<WIDTH, false>(k.below(first), keys, at.queries_t, QUERIES, at.scores, QUERIES, columns, dim);
+        for (int64_t j = 0; j < keys; j++)
+            if (!shape.sees(seen, b, first + j)) std::fill_n(at.scores + j * QUERIES, columns, -FLT_MAX);
+        for (int64_t c = 0; c < columns; c += WIDTH) {
+            const Lanes before = load(at.largest + c);
+            Lanes top = before;
+            for (int64_t j = 0; j < keys; j++) {
+                const Lanes score = load(at.scores + j * QUERIES + c);
+                top = score > top ? score : top;
+            }
+            const Lanes shrink = power_of_two(before - top);
+            Lanes sum = load(at.total + c) * shrink;
+            for (int64_t j = 0; j < keys; j++) {
+                Lanes weight = power_of_two(load(at.scores + j * QUERIES + c) - top);
+                if (!shape.sees(seen, b, first + j)) weight = Lanes{};
+                store(at.scores + j * QUERIES + c, weight);
+                sum += weight;
+            }
+            for (int64_t j = 0; j < dim; j++)
+                store(at.sums_t + j * QUERIES + c, load(at.sums_t + j * QUERIES + c) * shrink);
+            store(at.largest + c, top);
+            store(at.total + c, sum);
+        }
+        const Matrix values = v.below(first).transposed();
+        multiply<WIDTH, true>(values, dim, at.scores, QUERIES, at.sums_t, QUERIES, columns, keys);
+    }
+    float* rows = out + shape.head(b, h) + start * shape.heads * dim;
+    for (int64_t i = 0; i < queries; i++) {
+        const float inverse = 1.0f / at.total[i];
+        for (int64_t j = 0; j < dim; j++) rows[i * shape.heads * dim + j] = at.sums_t[j * QUERIES + i] * inverse;
+        log_sums[(b * shape.heads + h) * shape.tokens + start + i] = at.largest[i] + std::log2(at.total[i]);
+    }
+}
+
+struct BackwardMemory {
+    int64_t wide;  // floats from one row to the next of what is wide
+    float *queries_t, *grads_t, *queries_wide, *grads_wide, *weights, *of_scores, *of_queries_t, *sums, *offsets;
+    float *of_k, *of_v;
+    BackwardMemory(const Shape& shape, Memory& memory)
+        : wide(up(shape.dim, NARROW)),
+          queries_t(memory.take(shape.dim * QUERIES)),
+          grads_t(memory.take(shape.dim * QUERIES)),
+          queries_wide(memory.take(wide * QUERIES)),
+          grads_wide(memory.take(wide * QUERIES)),
+          weights(memory.take(KEYS * QUERIES)),
+          of_scores(memory.take(KEYS * QUERIES)),
+          of_queries_t(memory.take(shape.dim * QUERIES)),
+          sums(memory.take(QUERIES)),
+          offsets(memory.take(QUERIES)),
+          of_k(memory.take(shape.tokens * wide)),
+          of_v(memory.take(shape.tokens * wide)) {}
+};
+
+// With p = softmax(s), s = scale q k': gradients of v = p' g; of p = g v'; of s = p (of p - rows' sums of p (of
+// p)), these sums being those of out g; of q = scale (of s) k; of k = scale (of s)' q.
+void backward_head(const Shape& shape, const float* qkv, const float* out, const float* log_sums,
+                   const float* grad, const bool* seen, int64_t b, int64_t h, const BackwardMemory& at,
+                   float* of_qkv) {
+    const int64_t dim = shape.dim, wide = at.wide, tokens = shape.tokens, row = shape.heads * dim;
+    const Matrix q = shape.parts(qkv + shape.part(b, h, 0));
+    const Matrix k = shape.parts(qkv + shape.part(b, h, 1)), v = shape.parts(qkv + shape.part(b, h, 2));
+    const Matrix o = shape.rows(out + shape.head(b, h)), g = shape.rows(grad + shape.head(b, h));
+    std::fill_n(at.of_k, tokens * wide, 0.0f);
+    std::fill_n(at.of_v, tokens * wide, 0.0f);
+    for (int64_t start = 0; start < tokens; start += QUERIES) {
+        const int64_t queries = std::min<int64_t>(QUERIES, tokens - start), columns = up(queries, WIDTH);
+        transpose(q.below(start), queries, dim, shape.scale * LOG2_E, at.queries_t);
+        transpose(g.below(start), queries, dim, 1.0f, at.grads_t);
+        widen(q.below(start), queries, dim, at.queries_wide, wide);
+        widen(g.below(start), queries, dim, at.grads_wide, wide);
+        for (int64_t i = 0; i < QUERIES; i++) {
+            at.sums[i] = 0.0f;
+            // Lanes beyond the last query are left out of the sums below: any number does.
+            at.offsets[i] = i < queries ? log_sums[(b * shape.heads + h) * tokens + start + i] : 0.0f;
+            for (int64_t j = 0; i < queries && j < dim; j++)
+                at.sums[i] += o.data[(start + i) * row + j] * g.data[(start + i) * row + j];
+        }
+        std::fill_n(at.of_queries_t, dim * QUERIES, 0.0f);
+        for (int64_t first = 0, keys; first < tokens; first += keys) {
+            keys = std::min(shape.keys(), tokens - first);
+            multiply<WIDTH, false>(k.below(first), keys, at.queries_t, QUERIES, at.weights, QUERIES, columns, dim);
+            multiply<WIDTH, false>(v.below(first), keys, at.grads_t, QUERIES, at.of_scores, QUERIES, columns, dim);
+            for (int64_t j = 0; j < keys; j++)
+                for (int64_t c = 0; c < columns; c += WIDTH) {
+                    const int64_t i = j * QUERIES + c;
+                    Lanes weight = power_of_two(load(at.weights + i) - load(at.offsets + c));
+                    if (!shape.sees(seen, b, first + j)) weight = Lanes{};
+                    store(at.weights + i, weight);
+                    store(at.of_scores + i, weight * (load(at.of_scores + i) - load(at.sums + c)));
+                }
+            const Matrix p{at.weights, QUERIES, 1}, s{at.of_scores, QUERIES, 1};
+            float *of_k = at.of_k + first * wide, *of_v = at.of_v + first * wide;
+            multiply<NARROW, true>(p, keys, at.grads_wide, wide, of_v, wide, wide, queries);
+            multiply<NARROW, true>(s, keys, at.queries_wide, wide, of_k, wide, wide, queries);
+            multiply<WIDTH, true>(k.below(first).transposed(), dim, at.of_scores, QUERIES, at.of_queries_t, QUERIES,
+                                  columns, keys);
+        }
+        float* to = of_qkv + shape.part(b, h, 0) + start * 3 * row;
+        for (int64_t i = 0; i < queries; i++)
+            for (int64_t j = 0; j < dim; j++) to[i * 3 * row + j] = shape.scale * at.of_queries_t[j * QUERIES + i];
+    }
+    float *to_k = of_qkv + shape.part(b, h, 1), *to_v = of_qkv + shape.part(b, h, 2);
+    for (int64_t i = 0; i < tokens; i++)
+        for (int64_t j = 0; j < dim; j++) {
+            to_k[i * 3 * row + j] = shape.scale * at.of_k[i * wide + j];
+            to_v[i * 3 * row + j] = at.of_v[i * wide + j];
+        }
+}
+
+}  // namespace
+
+// Each head (and, forward, each block of queries) is one thread's, so results do not depend on their number.
+extern "C" void attention_forward(const float* qkv, const bool* seen, float* out, float* log_sums, int64_t batch,
+                                  int64_t tokens, int64_t heads, int64_t dim, float scale, int threads) {
+    const Shape shape{batch, tokens, heads, dim, scale};
+    const int64_t blocks = (tokens + QUERIES - 1) / QUERIES;
+    Memory counted;
+    ForwardMemory(shape, counted);
+#pragma omp parallel num_threads(threads)
+    {
+        Memory memory(counted.used);
+        const ForwardMemory at(shape, memory);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < batch * heads * blocks; i++) {
+            const int64_t head = i / blocks, start = i % blocks * QUERIES;
+            forward_block(shape, qkv, seen, head / heads, head % heads, start, at, out, log_sums);
+        }
+    }
+}
+
+extern "C" void attention_backward(const float* qkv, const bool* seen, const float* out, const float* log_sums,
+                                   const float* grad, float* of_qkv, int64_t batch, int64_t tokens, int64_t heads,
+                                   int64_t dim, float scale, int threads) {
+    const Shape shape{batch, tokens, heads, dim, scale};
+    Memory counted;
+    BackwardMemory(shape, counted);
+#pragma omp parallel num_threads(threads)
+    {
+        Memory memory(counted.used);
+        const BackwardMemory at(shape, memory);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < batch * heads; i++)
+            backward_head(shape, qkv, out, log_sums, grad, seen, i / heads, i % heads, at, of_qkv);
+    }
+}

@@ -1,0 +1,27 @@
+"""When the models' own ways to a result may take the place of torch's operations."""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether these are ordinary float32 tensors on a CPU, and nobody looks.
+
+    What is traced, compiled, transformed (torch.func, batched gradients, forward mode, autocast), counted
+    or overridden (modes, such as torch's FLOP counter, and tensor subclasses) is to see the plain
+    operations, which all of these know.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and all(type(t) in (Tensor, nn.Parameter) for t in tensors)
+        and all(t.dtype == torch.float32 and t.device.type == 'cpu' for t in tensors)
+        and all(torch._C._has_storage(t) and not t.is_neg() for t in tensors)
+        and not any(t._is_zerotensor() for t in tensors)
+        and not torch.is_autocast_enabled('cpu')
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._len_torch_function_stack()
+        and forward_ad._current_level < 0
+    )

@@ -1,0 +1,139 @@
+import ctypes
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from asvit_mm.models import attention, native
+
+ATTEND = """
+import warnings, torch
+from asvit_mm.models.attention import attend, takes_native
+x = torch.randn(1, 9, 3, 2, 4)
+attend(x, 0.5), attend(x, 0.5)
+print(takes_native(x))
+"""
+
+
+@pytest.fixture
+def library(monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    native.library.cache_clear()
+    yield native.library
+    native.library.cache_clear()
+
+
+@pytest.fixture
+def source(tmp_path):
+    file = tmp_path / 'answer.cpp'
+    file.write_text('extern "C" int answer() { return 42; }\n')
+    return file
+
+
+def test_compiled_once(library, source, tmp_path):
+    functions = library(source)
+    assert isinstance(functions, ctypes.CDLL)
+    assert functions.answer() == 42
+    (compiled,) = (tmp_path / 'asvit_mm').iterdir()
+    written = compiled.stat().st_mtime_ns
+    library.cache_clear()
+    assert library(source).answer() == 42
+    assert [f.stat().st_mtime_ns for f in (tmp_path / 'asvit_mm').iterdir()] == [written]
+
+
+def test_another_source_is_another_file(library, source, tmp_path):
+    assert library(source).answer() == 42
+    source.write_text('extern "C" int answer() { return 43; }\n')
+    library.cache_clear()
+    assert library(source).answer() == 43
+    assert len(list((tmp_path / 'asvit_mm').iterdir())) == 2
+
+
+def test_switched_off(library, source, monkeypatch):
+    monkeypatch.setenv(native.SWITCH, '0')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert library(source) is None
+
+
+@pytest.mark.parametrize(
+    ('compiler', 'reason'),
+    [
+        ('no-such-compiler', 'compiled by no-such-compiler .*No such file or directory'),
+        ('false', r'compiled by false \(.*non-zero exit status 1'),
+    ],
+)
+def test_no_compiler(library, source, monkeypatch, compiler, reason, tmp_path):
+    monkeypatch.setenv('CXX', compiler)
+    with pytest.warns(RuntimeWarning, match=f'answer runs through torch alone.*{reason}'):
+        assert library(source) is None
+    assert not list((tmp_path / 'asvit_mm').iterdir())
+
+
+def test_what_the_compiler_says_is_passed_on(library, source):
+    source.write_text('not C++\n')
+    with pytest.warns(RuntimeWarning, match=r'compiled by c\+\+ \(.+\); install'):
+        assert library(source) is None
+
+
+def test_a_compiler_with_arguments(library, source, monkeypatch):
+    source.write_text('extern "C" int answer() { return ANSWER; }\n')
+    monkeypatch.setenv('CXX', 'c++ -DANSWER=41')
+    assert library(source).answer() == 41
+
+
+def test_a_cache_that_cannot_be_written(library, source, monkeypatch, tmp_path):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    assert library(source).answer() == 42
+
+
+def test_nobody_has_a_home(library, source, monkeypatch):
+    def home():
+        raise RuntimeError('Could not determine home directory.')
+
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    monkeypatch.setattr(native.Path, 'home', home)
+    assert library(source).answer() == 42
+
+
+def test_what_cannot_be_loaded_is_made_anew(library, source, tmp_path):
+    assert library(source).answer() == 42
+    (compiled,) = (tmp_path / 'asvit_mm').iterdir()
+    compiled.unlink()  # the file in use stays as it is
+    compiled.write_text('no library')
+    library.cache_clear()
+    assert library(source).answer() == 42
+    assert [f.name for f in (tmp_path / 'asvit_mm').iterdir()] == [compiled.name]
+
+
+def test_attention_without_a_compiler(tmp_path):
+    """In a process of its own: one warning, and torch's kernel."""
+    done = subprocess.run(
+        [sys.executable, '-c', ATTEND],
+        env={**os.environ, 'CXX': 'no-such-compiler', 'XDG_CACHE_HOME': str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == 'False\n'
+    assert done.stderr.count('attention runs through torch alone') == 1
+
+
+def test_processes_that_compile_at_the_same_time(tmp_path):
+    environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, '-c', ATTEND], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    assert [process.communicate()[0] for process in processes] == ['True\n', 'True\n']
+    assert len(list((tmp_path / 'asvit_mm').iterdir())) == 1
+
+
+def test_where_torch_knows_no_instructions(library, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'SVE256')
+    assert library(attention.SOURCE) is not None
