@@ -149,15 +149,43 @@ def check_pretrained(
             "init_cfg of type Pretrained: give checkpoint='PATH', and a prefix such as 'backbone.' or none"
         )
     start = f'{prefix.rstrip(".")}.' if prefix else ''
-    content = read_checkpoint(path)
-    # As MMEngine takes them; what DistributedDataParallel adds to names it drops without a prefix only.
-    given: dict[str, Tensor] = {
-        key.removeprefix(start or 'module.'): value
-        for key, value in content.get('state_dict', content).items()
-        if key.startswith(start)
-    }
+    given = select_weights(read_checkpoint(path), start)
     if not given:
         raise InputError(f'{path!r} has no weights that begin with {start!r}: mind init_cfg.prefix')
+    check_fit(module, given, path, optional=optional, resampled=resampled)
+
+
+def select_weights(content: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
+    """The weights in a checkpoint's content whose names begin with ``prefix``, by what follows it.
+
+    As MMEngine takes them: what DistributedDataParallel adds to names is dropped where ``prefix`` is empty.
+    """
+    return {
+        key.removeprefix(prefix or 'module.'): value
+        for key, value in content.get('state_dict', content).items()
+        if key.startswith(prefix)
+    }
+
+
+def check_fit(
+    module: nn.Module,
+    given: Mapping[str, Tensor],
+    path: str,
+    *,
+    optional: Iterable[str],
+    resampled: str,
+) -> None:
+    """Log what of given weights a module takes; refuse what does not fit.
+
+    Args:
+        path: of the checkpoint that they are from.
+        optional: beginnings of names that either side may lack.
+        resampled: a weight that may have another height and width than the module's.
+
+    Raises:
+        InputError: they lack a weight of the module, have one that the module has not, or one of another
+            shape.
+    """
     own = module.state_dict()
     extra, missing = sorted(given.keys() - own.keys()), sorted(own.keys() - given.keys())
     shared = given.keys() & own.keys()

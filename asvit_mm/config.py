@@ -100,6 +100,11 @@ def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
             raise InputError(f'{name} has no {field!r}, which {purpose} needs')
 
 
+def is_detector(cfg: Config) -> bool:
+    """Whether it is a config of a detector, rather than of a classifier: of mmdet, that is."""
+    return cfg.get('default_scope') == 'mmdet'
+
+
 def check_classifier(cfg: Config, path: str | os.PathLike[str]) -> None:
     """Refuse a config of another code base than mmpretrain, whose images and labels are of another kind.
 

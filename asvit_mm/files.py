@@ -39,6 +39,20 @@ def atomic_write_json(path: str | os.PathLike[str], value: Any) -> Path:
 
 
 @contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path of the same name in a temporary folder; the file there becomes ``path`` on success.
+
+    For writers that want a path. Folders of ``path`` that are not there are created then.
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(dir=existing_folder(path), prefix=f'.{path.name}.') as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(temporary, path)
+
+
+@contextmanager
 def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` that becomes ``path`` when the block succeeds.
 
@@ -57,6 +71,11 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def existing_folder(path: Path) -> Path:
+    """The innermost of what lies above ``path`` and is there."""
+    return next(parent for parent in path.absolute().parents if parent.exists())
 
 
 def _umask() -> int:

@@ -20,7 +20,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from .checkpoints import read_checkpoint
-from .config import check_data, load_config, require
+from .config import check_data, is_detector, load_config, require
 from .distributed import check_launcher, start_processes
 from .errors import InputError
 from .files import atomic_write_json
@@ -296,7 +296,7 @@ def _out_item(args: argparse.Namespace) -> str | None:
 
 
 def _dump_results(cfg: Config, path: str) -> Any:
-    if cfg.get('default_scope') == 'mmdet':
+    if is_detector(cfg):
         from mmdet.evaluation import DumpDetResults
 
         return DumpDetResults(out_file_path=path)
@@ -312,7 +312,7 @@ def _enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
             f'--show and --show-dir: {args.config} has no default_hooks.visualization; add '
             "visualization=dict(type='VisualizationHook') or 'DetVisualizationHook' to its hooks"
         )
-    detection = cfg.get('default_scope') == 'mmdet'
+    detection = is_detector(cfg)
     hook['draw' if detection else 'enable'] = True
     hook['test_out_dir' if detection else 'out_dir'] = args.show_dir
     hook.show = args.show

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from asvit_mm.files import atomic_directory, atomic_write_json, atomic_write_text
+from asvit_mm.files import atomic_directory, atomic_file, atomic_write_json, atomic_write_text
 
 
 def test_writes_the_text_and_nothing_else(tmp_path):
@@ -26,6 +26,28 @@ def test_a_failure_leaves_the_old_file(tmp_path):
         atomic_write_text(path, '\ud800')
     assert json.loads(path.read_text()) == {'a': 1}
     assert os.listdir(tmp_path) == ['file.json']
+
+
+def test_what_a_writer_of_paths_writes_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'new' / 'file.bin'
+
+    def fail():
+        with atomic_file(path) as temporary:
+            temporary.write_text('half')
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert os.listdir(tmp_path) == []
+    with atomic_file(path) as temporary:
+        assert temporary.name == path.name
+        temporary.write_text('whole')
+        assert not path.parent.exists()
+    assert path.read_text() == 'whole'
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == 'whole'
+    assert os.listdir(path.parent) == ['file.bin']
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):

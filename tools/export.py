@@ -58,7 +58,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.export import run_export
+        from asvit_mm.jobs.export import run_export
         from asvit_mm.runner import parse_options
 
         size = args.size and (args.size * 2 if len(args.size) == 1 else args.size)

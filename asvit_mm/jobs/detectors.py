@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import nn
 
 from ..benchmark import device_name, median_and_spread, time_in_turn
+from ..config import is_detector
 from ..errors import InputError
 from ..files import atomic_write_json
 from ..tokens import as_pair
@@ -187,7 +188,7 @@ def load_detector(name: str) -> Config:
         InputError: no such config, or none of a detector.
     """
     cfg = load_model_config(name)
-    if cfg.get('default_scope') != 'mmdet':
+    if not is_detector(cfg):
         raise InputError(f"{name} is no detector's config: its default_scope is not mmdet")
     return cfg
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..benchmark import count_by_module
-from ..config import find_config, load_config, one_line, require
+from ..config import find_config, is_detector, load_config, one_line, require
 from ..errors import InputError
 from ..files import atomic_write_json
 from ..runner import check_codebase
@@ -53,7 +53,7 @@ def run_flops(
     if json is not None:
         check_writable(Path(json))
     cfg = load_model_config(config, options)
-    detects = cfg.get('default_scope') == 'mmdet'
+    detects = is_detector(cfg)
     model = build_model(cfg, config)
     # A detector's images have another size than those that its backbone was made for.
     size = shape or (

@@ -12,6 +12,7 @@ from ..arch import PRESETS
 from ..config import load_config
 from ..data import load_images
 from ..errors import InputError
+from ..files import existing_folder
 from ..searching import ComplexityMeasure
 from ..version import __version__
 from ..writing import DataSource, RunConfigs, describe_data
@@ -174,12 +175,12 @@ def relative(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is measured.
+def check_writable(path: Path, option: str = '--json') -> None:
+    """Refuse a file that cannot be written, before anything is measured; ``option`` names it.
 
     Raises:
         InputError: its folder cannot be written to.
     """
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InputError(f'--json {str(path)!r} cannot be written: give a file in another folder')
+    folder = existing_folder(path)
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f'{option} {str(path)!r} cannot be written: give a file in another folder')

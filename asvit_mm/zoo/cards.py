@@ -15,12 +15,13 @@ import yaml
 from mmengine.config import Config
 
 from ..arch import as_architecture
-from ..config import load_config
+from ..config import is_detector, load_config
 from ..cost import count_macs, count_params, schedule_share
 from ..errors import InputError
 from ..hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
 from ..tokens import as_pair
 from ..units import format_count
+from .index import IMAGE_SIZE
 
 BLOCK = re.compile(r'(<!-- models: (configs/\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
 PUBLISHED_METRIC = 'Published '
@@ -87,16 +88,17 @@ def _model(
         raise InputError(f'{entry["Name"]}: {error}') from None
     metadata['Architecture String'] = str(arch)
     size = cfg.model.backbone.img_size if 'img_size' in cfg.model.backbone else 224
-    if 'head' not in cfg.model:
-        if 'Image Size' not in metadata:
+    if is_detector(cfg):
+        if IMAGE_SIZE not in metadata:
             raise InputError(
                 f'{entry["Name"]} is a detector: say in its entry what size its costs are for, as '
-                'Metadata: {Image Size: 800x1344}'
+                f'Metadata: {{{IMAGE_SIZE}: 800x1344}}'
             )
         if recount or 'FLOPs' not in metadata:
-            height, width = map(int, metadata['Image Size'].split('x'))
+            height, width = map(int, metadata[IMAGE_SIZE].split('x'))
             metadata['Parameters'], metadata['FLOPs'] = count_detector(config, (height, width))
     else:
+        metadata.pop(IMAGE_SIZE, None)
         classes = cfg.model.head.num_classes
         metadata['FLOPs'] = count_macs(arch, size, classes)
         metadata['Parameters'] = count_params(arch, classes, img_size=size)
@@ -147,7 +149,7 @@ def _table(root: Path, folder: Path, content: Mapping[str, Any]) -> str:
     rows = [titles, ['---', '---', *['---:'] * (len(titles) - 2)]]
     for model in models:
         metadata = model['Metadata']
-        size = f' at {metadata["Image Size"]}' if 'Image Size' in metadata else ''
+        size = f' at {metadata[IMAGE_SIZE]}' if IMAGE_SIZE in metadata else ''
         row = [
             f'[{model["Name"]}]({_link(root / model["Config"], folder)})',
             f'`{metadata["Architecture String"]}`'.replace('|', r'\|'),

@@ -12,6 +12,10 @@ from ..errors import InputError
 from ..hosting import local_path, sha256
 from ..writing.shipped import shipped_config
 
+# What a detector's costs are for. Detectors alone have it in their metadata: :mod:`.cards` sees to it, by
+# their configs, which are not read here, since importing the zoo would wait for them.
+IMAGE_SIZE = 'Image Size'
+
 
 @dataclass(frozen=True)
 class ZooModel:
@@ -35,8 +39,8 @@ class ZooModel:
 
     @property
     def detects(self) -> bool:
-        """Whether it is a detector, whose costs are those of an image of a given size."""
-        return 'Image Size' in self.metadata
+        """Whether it is a detector."""
+        return IMAGE_SIZE in self.metadata
 
 
 def index_folder() -> Path:

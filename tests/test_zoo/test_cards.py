@@ -68,9 +68,11 @@ def test_a_wrong_figure_is_found_and_mended(copied, key, value):
     assert refreshed(copied, never)[copied / DIGITS] == (ROOT / DIGITS).read_text()
 
 
-def test_a_share_of_training_that_there_is_not_goes(copied):
+@pytest.mark.parametrize(('key', 'value'), [('Training FLOPs (%)', 3.0), ('Image Size', '224x224')])
+def test_what_an_entry_has_no_right_to_goes(copied, key, value):
+    """A share of training in phases that there are none of; the size of a detector's costs."""
     name = 'configs/asvit/metafile.yml'
-    change(copied, lambda models: models[0]['Metadata'].update({'Training FLOPs (%)': 3.0}), name)
+    change(copied, lambda models: models[0]['Metadata'].update({key: value}), name)
     assert stale(copied) == [name]
     assert refreshed(copied, never)[copied / name] == (ROOT / name).read_text()
 
