@@ -45,7 +45,8 @@ def read_schedule(schedule: Schedule, base_stride: int = BASE_STRIDE) -> tuple[P
             run's length, at 4, 2 and 1 times the base stride), or dicts with ``end`` (an integer: epochs or
             iterations from the start; a float: a share of the run, the last one 1.0), ``stride`` (pixels
             between two tokens) and, if not by the rule of the paper, ``dilation``; or the same in one word
-            for a command line, 'stride@end,...': '16@0.25,8@0.5,4@1.0'.
+            for a command line, 'stride@end,...' or 'stride/dilation@end,...': '16@0.25,8@0.5,4@1.0',
+            '16/1@8,8@14,4@30'.
         base_stride: pixels between two tokens of the full grid.
 
     Raises:
@@ -135,13 +136,15 @@ def _published(name: str, base_stride: int) -> tuple[Phase, ...]:
 def _written_out(word: str) -> list[dict[str, int | float]]:
     schedule = []
     for part in word.split(','):
-        stride, _, end = part.partition('@')
+        tokens, _, end = part.partition('@')
+        stride, given, dilation = tokens.partition('/')
         try:
-            schedule.append({'end': _number(end), 'stride': int(stride)})
+            fields = {'end': _number(end), 'stride': int(stride)}
+            schedule.append({**fields, 'dilation': int(dilation)} if given else fields)
         except ValueError:
             raise InputError(
-                f'{_WHAT}: {part!r} in {word!r} is not stride@end: write 16@0.25 (a share of the run) or '
-                '16@75 (epochs or iterations)'
+                f'{_WHAT}: {part!r} in {word!r} is neither stride@end nor stride/dilation@end: write '
+                '16@0.25 (a share of the run) or 16@75 (epochs or iterations)'
             ) from None
     return schedule
 

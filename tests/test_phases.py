@@ -55,6 +55,7 @@ def test_schedule_in_one_word():
         Phase(0.5, 12),
         Phase(1.0, 4),
     )
+    assert read_schedule('16/1@8,8@14,4@30') == (Phase(8, 16, 1), Phase(14, 8), Phase(30, 4))
 
 
 def test_shares_and_integers_are_not_mixed():
@@ -62,7 +63,10 @@ def test_shares_and_integers_are_not_mixed():
         read_schedule('16@0.5,4@1')
 
 
-@pytest.mark.parametrize('word', ['16@', '@60', '16@8,4', '8@half,4@1.0', '16@8@9', '16@nan,4@1.0'])
+@pytest.mark.parametrize(
+    'word',
+    ['16@', '@60', '16@8,4', '8@half,4@1.0', '16@8@9', '16@nan,4@1.0', '16/@8,4@9', '16/0@8,4@9'],
+)
 def test_malformed_word_is_refused(word):
     with pytest.raises(InputError, match='progressive tokenization: '):
         read_schedule(word)

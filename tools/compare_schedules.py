@@ -25,7 +25,8 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=['40-70', '80-140', '120-210'],
         help='published ones by name, or stride@end,... (epochs or shares of the run), such as '
-        '16@0.25,8@0.5,4@1.0; beside training without one (default: the published ones)',
+        '16@0.25,8@0.5,4@1.0, or with a dilation, 16/1@0.25,8@0.5,4@1.0; beside training without '
+        'one (default: the published ones)',
     )
     parser.add_argument(
         '--seeds', type=int, default=3, help=f'trainings with each, from --seed on {shown}'

@@ -37,7 +37,8 @@ class SchedulesSettings(StudySettings):
 
     Args:
         arch: the architecture that is trained: a preset, or a string.
-        schedules: names of published schedules or 'stride@end,...', beside training without one.
+        schedules: names of published ones, or 'stride@end,...' with or without '/dilation' behind a stride;
+            training without one comes beside them.
         seeds: trainings with each schedule, from ``seed`` on.
         epochs: of each; None: those of the data's recipe.
         workers: processes that load the images of one training.
@@ -183,7 +184,7 @@ def saved_percent(cfg: Config, schedule: str, epochs: int) -> float:
     phases = phases_of_run(read_schedule(schedule, backbone.base_token_stride), epochs)
     for phase in phases:
         try:
-            backbone.check_token_stride(phase.stride)
+            backbone.check_token_stride(phase.stride, phase.dilation)
         except InputError as error:
             raise InputError(f'schedule {schedule}: {error}: leave it out') from None
     base = backbone.base_token_stride

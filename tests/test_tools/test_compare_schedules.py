@@ -111,6 +111,13 @@ def test_strides_are_times_the_backbones_own(digits):
     assert 30 < saved_percent(plain, '80-140', 60) < 46.7
 
 
+def test_a_dilation_changes_no_cost_and_is_checked(digits):
+    plain = training_config(PRESETS['seed'], describe_data('digits', 64), epochs=30)
+    expected = saved_percent(plain, '80-140', 30)
+    assert saved_percent(plain, '16/1@8,8@14,4@30', 30) == pytest.approx(expected)
+    assert with_schedule(plain, '16/1@8,8@14,4@30').custom_hooks[-1].phases == '16/1@8,8@14,4@30'
+
+
 def test_summary():
     trainings = [
         record('full', 0, 90.0, 100.0, 0.0), record('80-140', 0, 89.0, 60.0, 40.0),
