@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Stands for a file of the user's: 'CONFIG.py'.
 PLACEHOLDER = re.compile(r"'[A-Z]+\.(py|pth)'")
+# A command that stands in a sentence: a tool and what it is given, not the tool's name alone.
+INLINE = re.compile(r'(\w+=\S+ )*((python|torchrun) .*(\btools/|-m )|(bash )?tools/\w+\.sh \w)')
 
 
 def blocks(page):
@@ -51,7 +53,7 @@ def prose(page):
 def inline_commands(page):
     """The commands that stand in a page's sentences."""
     spans = [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', prose(page))]
-    return [s for s in spans if re.match(r'(\w+=\S+ )*(python|torchrun) .*\b(tools/|-m )', s)]
+    return [s for s in spans if re.match(INLINE, s)]
 
 
 def check_command(command, monkeypatch):

@@ -1,5 +1,6 @@
 """Running a tool: as users do, in a process and a folder of its own, or here, which is quicker."""
 
+import multiprocessing
 import os
 import runpy
 import subprocess
@@ -8,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import DefaultScope
 from PIL import Image
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 TINY = ['--repeat', '1', '--img-size', '32', '--batch-size', '4', '--device', 'cpu']
+# Processes that begin with the libraries imported, which takes longer than what most of them do.
+PROCESSES = multiprocessing.get_context('forkserver')
+PROCESSES.set_forkserver_preload(['mmdet.apis', 'mmpretrain.apis', 'matplotlib.pyplot'])
 
 
 def tool(name, *args, cwd):
@@ -24,6 +29,32 @@ def tool(name, *args, cwd):
         text=True,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
     )
+
+
+def forked(words, folder):
+    """Run ``python WORDS`` in a folder, in a process with the libraries imported: status and output."""
+    process = PROCESSES.Process(target=_run, args=(words, folder))
+    process.start()
+    process.join(300)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    return process.exitcode, (folder / 'output.txt').read_text()
+
+
+def _run(words, folder):
+    os.chdir(folder)
+    os.environ['OMP_NUM_THREADS'] = '1'
+    torch.set_num_threads(1)
+    output = os.open('output.txt', os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    if words[0] == '-m':
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name='__main__', alter_sys=True)
+    else:
+        sys.argv = words
+        runpy.run_path(words[0], run_name='__main__')
 
 
 def torchrun(name, *args, cwd):
