@@ -32,8 +32,8 @@ constexpr int WIDTH = 4, TILE = 4;
 constexpr int WIDTH = 4, TILE = 2;
 #endif
 constexpr int ROWS = 6;
-constexpr int QUERIES = TILE * WIDTH;  // of a block
-constexpr int KEYS = 96;               // of a block, at most; its scores fit the first cache beside the queries
+constexpr int QUERIES = 64;  // of a block: a multiple of a tile's floats
+constexpr int KEYS = 96;     // of a block, at most; its scores fit the first cache beside the queries
 constexpr int NARROW = std::min(WIDTH, 8);  // registers of gradients by rows of a head: fewer lanes idle
 
 typedef Floats<WIDTH> Lanes;
@@ -51,9 +51,10 @@ inline Lanes all(float x) { return x - Lanes{}; }
 // 2^x of x < 127, to 2 units in the last place; no less than 2^-126. What is no number stays none.
 inline Lanes power_of_two(Lanes x) {
     typedef int32_t Integers __attribute__((vector_size(WIDTH * 4)));
-    x = x < -126.0f ? all(-126.0f) : x;
-    const Lanes shifted = x + 12582912.0f;  // 1.5 * 2^23: its last bits are x rounded
-    const Lanes f = x - (shifted - 12582912.0f);
+    const Lanes least = all(-126.0f);
+    x = least > x ? least : x;
+    const Lanes shifted = x + (12582912.0f + 127.0f);  // 1.5 * 2^23: its last bits are x rounded, and 127
+    const Lanes f = x - (shifted - (12582912.0f + 127.0f));
     Lanes y = all(1.535336188319500e-4f);  // Taylor's series of 2^f, its rest spread over [-1/2, 1/2]
     y = y * f + 1.339887440266574e-3f;
     y = y * f + 9.618437357674640e-3f;
@@ -61,12 +62,12 @@ inline Lanes power_of_two(Lanes x) {
     y = y * f + 2.402264791363012e-1f;
     y = y * f + 6.931472028550421e-1f;
     y = y * f + 1.0f;
-    Integers exponent, bits;
-    std::memcpy(&exponent, &shifted, sizeof exponent);
-    std::memcpy(&bits, &y, sizeof bits);
-    bits += exponent << 23;
-    std::memcpy(&y, &bits, sizeof y);
-    return x == x ? y : x;
+    Integers bits;
+    std::memcpy(&bits, &shifted, sizeof bits);
+    bits <<= 23;  // the exponent of a number
+    Lanes power;
+    std::memcpy(&power, &bits, sizeof power);
+    return y * power;
 }
 
 // A matrix in memory, by the distance of its rows and of its columns.
@@ -112,6 +113,8 @@ inline void multiply_rows(Matrix a, int64_t rows, const float* b, int64_t b_row,
 template <int W, bool ADD>
 void multiply(Matrix a, int64_t rows, const float* b, int64_t b_row, float* out, int64_t out_row, int64_t columns,
               int64_t depth) {
+    // Three registers at once, of fewer rows, rather than two and one: heads of 17 to 24 floats.
+    if (TILE == 2 && columns == 3 * W) return multiply_rows<W, 3, ADD, 4>(a, rows, b, b_row, out, out_row, depth);
     for (; columns >= TILE * W; columns -= TILE * W, b += TILE * W, out += TILE * W)
         multiply_rows<W, TILE, ADD>(a, rows, b, b_row, out, out_row, depth);
     static_assert(TILE <= 4);
@@ -153,7 +156,7 @@ inline void transpose(Matrix in, int64_t queries, int64_t dim, float factor, flo
 // Rows of a width that registers like: out (rows, width) = in (rows, dim) and zeros beyond.
 inline void widen(Matrix in, int64_t rows, int64_t dim, float* out, int64_t width) {
     for (int64_t i = 0; i < rows; i++) {
-        std::copy_n(in.data + i * in.row, dim, out + i * width);
+        for (int64_t j = 0; j < dim; j++) out[i * width + j] = in.data[i * in.row + j];
         std::fill(out + i * width + dim, out + (i + 1) * width, 0.0f);
     }
 }
@@ -175,10 +178,19 @@ struct Shape {
 
 constexpr float LOG2_E = 1.4426950408889634f;
 
+// Keys and values of a head side by side, each (tokens, dim): every block of queries reads all of them, and in qkv
+// they lie too far apart for the caches.
+inline void pack(const Shape& shape, const float* qkv, int64_t b, int64_t h, float* k, float* v) {
+    widen(shape.parts(qkv + shape.part(b, h, 1)), shape.tokens, shape.dim, k, shape.dim);
+    widen(shape.parts(qkv + shape.part(b, h, 2)), shape.tokens, shape.dim, v, shape.dim);
+}
+
 struct ForwardMemory {
-    float *queries_t, *scores, *sums_t, *largest, *total;
+    float *k, *v, *queries_t, *scores, *sums_t, *largest, *total;
     ForwardMemory(const Shape& shape, Memory& memory)
-        : queries_t(memory.take(shape.dim * QUERIES)),
+        : k(memory.take(shape.tokens * shape.dim)),
+          v(memory.take(shape.tokens * shape.dim)),
+          queries_t(memory.take(shape.dim * QUERIES)),
           scores(memory.take(KEYS * QUERIES)),
           sums_t(memory.take(shape.dim * QUERIES)),
           largest(memory.take(QUERIES)),
@@ -190,7 +202,7 @@ void forward_block(const Shape& shape, const float* qkv, const bool* seen, int64
     const int64_t dim = shape.dim, queries = std::min<int64_t>(QUERIES, shape.tokens - start);
     const int64_t columns = up(queries, WIDTH);
     const Matrix q = shape.parts(qkv + shape.part(b, h, 0)).below(start);
-    const Matrix k = shape.parts(qkv + shape.part(b, h, 1)), v = shape.parts(qkv + shape.part(b, h, 2));
+    const Matrix k{at.k, dim, 1}, v{at.v, dim, 1};
     transpose(q, queries, dim, shape.scale * LOG2_E, at.queries_t);
     std::fill_n(at.sums_t, dim * QUERIES, 0.0f);
     // Finite, so that blocks of hidden keys alone have a difference of scores.
@@ -235,7 +247,7 @@ void forward_block(const Shape& shape, const float* qkv, const bool* seen, int64
 struct BackwardMemory {
     int64_t wide;  // floats from one row to the next of what is wide
     float *queries_t, *grads_t, *queries_wide, *grads_wide, *weights, *of_scores, *of_queries_t, *sums, *offsets;
-    float *of_k, *of_v;
+    float *of_k, *of_v, *k, *v;
     BackwardMemory(const Shape& shape, Memory& memory)
         : wide(up(shape.dim, NARROW)),
           queries_t(memory.take(shape.dim * QUERIES)),
@@ -248,7 +260,9 @@ struct BackwardMemory {
           sums(memory.take(QUERIES)),
           offsets(memory.take(QUERIES)),
           of_k(memory.take(shape.tokens * wide)),
-          of_v(memory.take(shape.tokens * wide)) {}
+          of_v(memory.take(shape.tokens * wide)),
+          k(memory.take(shape.tokens * shape.dim)),
+          v(memory.take(shape.tokens * shape.dim)) {}
 };
 
 // With p = softmax(s), s = scale q k': gradients of v = p' g; of p = g v'; of s = p (of p - rows' sums of p (of
@@ -258,7 +272,8 @@ void backward_head(const Shape& shape, const float* qkv, const float* out, const
                    float* of_qkv) {
     const int64_t dim = shape.dim, wide = at.wide, tokens = shape.tokens, row = shape.heads * dim;
     const Matrix q = shape.parts(qkv + shape.part(b, h, 0));
-    const Matrix k = shape.parts(qkv + shape.part(b, h, 1)), v = shape.parts(qkv + shape.part(b, h, 2));
+    const Matrix k{at.k, dim, 1}, v{at.v, dim, 1};
+    pack(shape, qkv, b, h, at.k, at.v);
     const Matrix o = shape.rows(out + shape.head(b, h)), g = shape.rows(grad + shape.head(b, h));
     std::fill_n(at.of_k, tokens * wide, 0.0f);
     std::fill_n(at.of_v, tokens * wide, 0.0f);
@@ -320,9 +335,14 @@ extern "C" void attention_forward(const float* qkv, const bool* seen, float* out
     {
         Memory memory(counted.used);
         const ForwardMemory at(shape, memory);
+        int64_t packed = -1;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < batch * heads * blocks; i++) {
             const int64_t head = i / blocks, start = i % blocks * QUERIES;
+            if (head != packed) {
+                pack(shape, qkv, head / heads, head % heads, at.k, at.v);
+                packed = head;
+            }
             forward_block(shape, qkv, seen, head / heads, head % heads, start, at, out, log_sums);
         }
     }
