@@ -23,7 +23,19 @@ from ..tokens import (
     window_length,
 )
 from .attention import attend, fused_dim, takes_native
+from .chunked import feed_forward, merge
 from .linear import Linear, linear
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether hooks wait for a module to be called, or for its gradients."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or torch.nn.modules.module._has_any_global_hook()
+    )
 
 
 def build_norm(norm_cfg: dict[str, Any] | None, width: int) -> nn.Module:
@@ -100,6 +112,10 @@ class PatchMerging(nn.Module):
             filters, bias = merging_filters(norm, self.reduction.weight, self.kernel)
             products = F.conv2d(x.permute(0, 3, 1, 2), filters, stride=2).permute(0, 2, 3, 1)
             return products * inverse_deviation(x, self.kernel, norm.eps) + bias
+        if self.can_convolve:
+            norm = self.norm
+            assert isinstance(norm, nn.LayerNorm)
+            return merge(x, (norm.weight, norm.bias), self.reduction.weight, self.kernel, norm.eps)
         patches = x.unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)  # (B, h, w, C, K, K)
         return self.reduction(self.norm(patches.flatten(3)))
 
@@ -116,7 +132,7 @@ class PatchMerging(nn.Module):
             and norm.weight is not None
             and norm.bias is not None
             and type(reduction) is Linear
-            and not any(m._forward_hooks or m._forward_pre_hooks for m in (norm, reduction))
+            and not (is_watched(norm) or is_watched(reduction))
             and reduction.weight.dtype in (torch.float32, torch.float64)
         )
 
@@ -235,7 +251,29 @@ class FeedForward(nn.Module):
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.can_chunk:
+            return feed_forward(
+                x, (self.fc1.weight, self.fc1.bias), (self.fc2.weight, self.fc2.bias)
+            )
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+    @property
+    def can_chunk(self) -> bool:
+        """Whether the layers are the plain ones that :func:`~asvit_mm.models.chunked.feed_forward` knows.
+
+        Not where dropout stands between them, nor where something has taken a layer's place or watches it
+        (adapters, quantization, hooks).
+        """
+        return (
+            type(self.fc1) is type(self.fc2) is Linear
+            and self.fc1.bias is not None
+            and self.fc2.bias is not None
+            and type(self.act) is nn.GELU
+            and self.act.approximate == 'none'
+            and type(self.drop) is nn.Dropout
+            and not (self.drop.training and self.drop.p)
+            and not any(map(is_watched, self.children()))
+        )
 
 
 class Block(nn.Module):

@@ -14,8 +14,9 @@ from .plain import is_plain
 
 # Multiply-adds below which the calls cost more than the product gains.
 SMALLEST: float = 1 << 25
-# Rows of a batch up to which the weight's gradient is the faster of the two as well.
-FEW_ROWS = 2048
+# Rows of a batch up to which the weight's gradient is the faster of the two as well, though rows are laid out
+# anew for it: none where oneDNN has no wider instructions than the other library.
+FEW_ROWS = 2048 if torch.backends.cpu.get_cpu_capability() == 'AVX512' else 0
 
 
 class Linear(nn.Linear):
@@ -35,7 +36,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _OneDNNLinear.apply(x, weight, bias)
-    return _product(x, weight, bias)
+    return product(x, weight, bias)
 
 
 def onednn_takes(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
@@ -50,15 +51,27 @@ def onednn_takes(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
         and x.shape[-1:] == weight.shape[1:]
         and (bias is None or bias.shape == weight.shape[:1])
         and x.numel() * weight.shape[0] >= SMALLEST
-        and torch.backends.mkldnn.is_available()
-        and bool(torch.backends.mkldnn.enabled)
+        and onednn_is_on()
     )
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def onednn_is_on() -> bool:
+    """Whether torch has oneDNN, and the user has not switched it off."""
+    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """x W^T + b by oneDNN, through GELU or not, of tensors that :func:`onednn_takes`; no gradient."""
     # oneDNN reads a bias as if it were contiguous.
     bias = None if bias is None else bias.contiguous()
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
+    return torch.ops.mkldnn._linear_pointwise(
+        x, weight, bias, 'gelu' if gelu else 'none', [], 'none' if gelu else ''
+    )
+
+
+def weight_gradient(grad: Tensor, inputs: Tensor) -> Tensor:
+    """Gradient (out, in) of a linear layer's weight: rows (N, out) that arrive, (N, in) that went in."""
+    return linear(grad.t(), inputs.t()) if len(grad) <= FEW_ROWS else grad.t() @ inputs
 
 
 class _OneDNNLinear(torch.autograd.Function):
@@ -68,7 +81,7 @@ class _OneDNNLinear(torch.autograd.Function):
         ctx.save_for_backward(
             x if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None
         )
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -78,7 +91,5 @@ class _OneDNNLinear(torch.autograd.Function):
         of_x = linear(grad, weight.t()) if ctx.needs_input_grad[0] else None
         of_weight = None
         if ctx.needs_input_grad[1]:
-            inputs = x.reshape(-1, x.shape[-1])
-            few = len(rows) <= FEW_ROWS
-            of_weight = linear(rows.t(), inputs.t()) if few else rows.t() @ inputs
+            of_weight = weight_gradient(rows, x.reshape(-1, x.shape[-1]))
         return of_x, of_weight, rows.sum(0) if ctx.needs_input_grad[2] else None

@@ -1,0 +1,285 @@
+import copy
+from itertools import product
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from asvit_mm.models import AsViT, chunked
+from asvit_mm.models import linear as linear_module
+from asvit_mm.models.chunked import feed_forward, merge
+from asvit_mm.models.layers import FeedForward, PatchMerging
+
+GELU = dict(type='GELU')
+LN = dict(type='LN')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def small_layers_in_chunks():
+    """Of seven rows at least, and of layers that would be too small for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunked, 'ROWS', 7)
+        patch.setattr(chunked, 'SIZE', 1)
+        for module in (chunked, linear_module):
+            patch.setattr(module, 'SMALLEST', 1)
+        yield
+
+
+def drawn(*sizes, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    made = (torch.randn(size, generator=generator) for size in sizes)
+    return [one.to(dtype).requires_grad_() for one in made]
+
+
+def feed_forward_inputs(*lead, width=12, hidden=20, seed=0):
+    return drawn((*lead, width), (hidden, width), (hidden,), (width, hidden), (width,), seed=seed)
+
+
+def merging_inputs(batch, height, width, channels=5, kernel=4, out=6, seed=0):
+    size = channels * kernel**2
+    sizes = (batch, height, width, channels), (size,), (size,), (out, size)
+    return drawn(*sizes, seed=seed)
+
+
+def chunked_feed_forward(x, weight1, bias1, weight2, bias2):
+    return feed_forward(x, (weight1, bias1), (weight2, bias2))
+
+
+def plain_feed_forward(x, weight1, bias1, weight2, bias2):
+    return F.linear(F.gelu(F.linear(x, weight1, bias1)), weight2, bias2)
+
+
+def chunked_merge(kernel):
+    return lambda x, scale, shift, weight: merge(x, (scale, shift), weight, kernel, 1e-5)
+
+
+def plain_merge(kernel):
+    """By torch's own Unfold, as the published code merges."""
+
+    def merged(x, scale, shift, weight):
+        patches = F.unfold(x.permute(0, 3, 1, 2), kernel, stride=2).transpose(1, 2)
+        out = F.linear(F.layer_norm(patches, scale.shape, scale, shift, 1e-5), weight)
+        return out.unflatten(1, ((x.shape[1] - kernel) // 2 + 1, -1))
+
+    return merged
+
+
+def agree(function, twin, inputs):
+    """Outputs and gradients against the explicit layers in float64."""
+    out = function(*inputs)
+    assert 'Chunked' in type(out.grad_fn).__name__
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    found = torch.autograd.grad(out, inputs, grad)
+    doubled = [one.detach().double().requires_grad_() for one in inputs]
+    expected = twin(*doubled)
+    wanted = torch.autograd.grad(expected, doubled, grad.double())
+    for got, want in zip((out, *found), (expected, *wanted), strict=True):
+        torch.testing.assert_close(
+            got.double(), want, rtol=0, atol=1e-5 * want.abs().max().item() + 1e-6
+        )
+
+
+@pytest.mark.parametrize('lead', [(1,), (7,), (8,), (30,), (2, 3, 11)], ids=str)
+def test_feed_forward_of_the_plain_layers(lead):
+    agree(chunked_feed_forward, plain_feed_forward, feed_forward_inputs(*lead))
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 30), st.integers(0, 100))
+@settings(max_examples=30)
+def test_feed_forward_of_any_shape(rows, width, hidden, seed):
+    inputs = feed_forward_inputs(rows, width=width, hidden=hidden, seed=seed)
+    agree(chunked_feed_forward, plain_feed_forward, inputs)
+
+
+@pytest.mark.parametrize('kernel', [2, 3, 4])
+@pytest.mark.parametrize('images', [1, 3])
+def test_merging_of_the_plain_layers(kernel, images):
+    height, width = kernel + 2 * 3, kernel + 2 * 4
+    inputs = merging_inputs(images, height, width, kernel=kernel)
+    agree(chunked_merge(kernel), plain_merge(kernel), inputs)
+
+
+@given(
+    st.sampled_from([2, 3, 4]),
+    st.tuples(st.integers(2, 7), st.integers(0, 5), st.integers(0, 5)),
+    st.integers(1, 7),
+    st.integers(0, 1000),
+)
+@settings(max_examples=30)
+def test_merging_of_any_shape(kernel, patches, channels, seed):
+    images, rows, columns = patches[0], 1 + patches[1], 1 + patches[2]
+    # Few outputs, since it is for patches that outnumber them.
+    out = images * rows * columns // 2
+    size = kernel + 2 * (rows - 1), kernel + 2 * (columns - 1)
+    inputs = merging_inputs(images, *size, channels, kernel, out, seed)
+    agree(chunked_merge(kernel), plain_merge(kernel), inputs)
+
+
+def test_images_are_merged_some_at_a_time():
+    """Chunks do not begin at the first image only, and the last one may be smaller."""
+    x = merging_inputs(5, 6, 6)[0].detach()
+    chunks = [images for images, _ in chunked._patches(x, 4)]
+    assert chunks == [slice(0, 2), slice(2, 4), slice(4, 5)]
+
+
+CASES = {
+    'feed-forward': (chunked_feed_forward, plain_feed_forward, lambda: feed_forward_inputs(2, 15)),
+    'merging': (chunked_merge(4), plain_merge(4), lambda: merging_inputs(3, 8, 10)),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_any_part_may_be_frozen(case):
+    function, twin, make = CASES[case]
+    for needed in product([False, True], repeat=len(make())):
+        if not any(needed):
+            continue
+        inputs = [one.detach().requires_grad_(n) for one, n in zip(make(), needed, strict=True)]
+        wanted = [one for one in inputs if one.requires_grad]
+        for got, want in zip(
+            torch.autograd.grad(function(*inputs).sin().sum(), wanted),
+            torch.autograd.grad(twin(*inputs).sin().sum(), wanted),
+            strict=True,
+        ):
+            torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_gradients_of_gradients(case):
+    function, twin, make = CASES[case]
+    inputs = make()
+
+    def second(f):
+        first = torch.autograd.grad(f(*inputs).sin().sum(), inputs, create_graph=True)
+        return torch.autograd.grad(sum(one.sin().sum() for one in first), inputs)
+
+    for got, want in zip(second(function), second(twin), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_batched_gradients(case):
+    function, _, make = CASES[case]
+    inputs = make()
+    out = function(*inputs)
+    directions = torch.randn(3, *out.shape, generator=torch.Generator().manual_seed(2))
+    batched = torch.autograd.grad(out, inputs, directions, is_grads_batched=True, retain_graph=True)
+    for i, direction in enumerate(directions):
+        single = torch.autograd.grad(out, inputs, direction, retain_graph=True)
+        for got, want in zip(batched, single, strict=True):
+            torch.testing.assert_close(got[i], want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_who_looks_sees_the_plain_operations(case):
+    function, twin, make = CASES[case]
+    counts = []
+    for f in (function, twin):
+        with FlopCounterMode(display=False) as counter:
+            f(*make())
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_tensors_kept_elsewhere(case):
+    """Hooks that keep copies in another layout, as offloading may."""
+    function, twin, make = CASES[case]
+    inputs = make()
+
+    def pack(tensor):
+        return tensor.movedim(0, -1).contiguous()
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.movedim(-1, 0)):
+        found = torch.autograd.grad(function(*inputs).sin().sum(), inputs)
+    for got, want in zip(
+        found, torch.autograd.grad(twin(*inputs).sin().sum(), inputs), strict=True
+    ):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_kept_for_the_backward_pass():
+    """Neither patches nor what leaves the activation: tokens, the hidden layer once, and parameters."""
+    inputs = merging_inputs(3, 8, 10)
+    out = chunked_merge(4)(*inputs)
+    assert {t.data_ptr() for t in out.grad_fn.saved_tensors} == {t.data_ptr() for t in inputs}
+    inputs = feed_forward_inputs(30)
+    out = chunked_feed_forward(*inputs)
+    kept = out.grad_fn.saved_tensors
+    assert [t.data_ptr() for t in kept[:5]] == [t.data_ptr() for t in inputs]
+    assert torch.cat(kept[5:]).shape == (30, 20)
+
+
+def layer(**settings):
+    torch.manual_seed(0)
+    return FeedForward(12, 20, GELU, **settings)
+
+
+def test_layers_in_chunks_give_what_they_give_one_by_one():
+    ffn, merging = layer(), PatchMerging(5, 6, 4, LN)
+    for module, size in ((ffn, (2, 15, 12)), (merging, (3, 8, 9, 5))):
+        x = torch.randn(size, generator=torch.Generator().manual_seed(1))
+        assert 'Chunked' in type(module(x).grad_fn).__name__
+        with torch.no_grad():
+            expected = copy.deepcopy(module).double()(x.double()).float()
+            torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def hook(*given):
+    return None
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda ffn: ffn.fc1.register_forward_hook(hook),
+        lambda ffn: ffn.act.register_forward_pre_hook(hook),
+        lambda ffn: ffn.fc2.register_full_backward_hook(hook),
+        lambda ffn: ffn.fc2.register_full_backward_pre_hook(hook),
+        lambda ffn: setattr(ffn, 'fc2', nn.Linear(20, 12)),
+        lambda ffn: setattr(ffn, 'act', nn.ReLU()),
+        lambda ffn: setattr(ffn, 'act', nn.GELU('tanh')),
+        lambda ffn: ffn.drop.__init__(0.5),
+        lambda ffn: nn.utils.parametrizations.weight_norm(ffn.fc1),
+    ],
+)
+def test_layers_that_were_changed_are_called_one_by_one(change):
+    ffn, x = layer(), torch.randn(3, 15, 12)
+    change(ffn)
+    assert 'Chunked' not in type(ffn(x).grad_fn).__name__
+
+
+def test_hooks_are_called():
+    ffn, seen = layer(), []
+    for name in ('fc1', 'act', 'fc2', 'drop'):
+        getattr(ffn, name).register_forward_hook(lambda *_, name=name: seen.append(name))
+    ffn(torch.randn(3, 15, 12))
+    assert seen == ['fc1', 'act', 'drop', 'fc2', 'drop']
+
+
+def test_dropout_stands_between_in_training_only():
+    ffn, x = layer(drop_rate=0.5), torch.randn(3, 15, 12)
+    assert not ffn.can_chunk
+    assert ffn.eval().can_chunk
+    torch.testing.assert_close(ffn(x), layer()(x))
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_gradients_of_a_network(with_cp):
+    arch = '4,2,2,1|4,1,2,2|3,1,2,1|2,1,2,1|16,16'
+    torch.manual_seed(0)
+    model = AsViT(arch, 64, with_cp=with_cp)
+    images = torch.randn(2, 3, 64, 56, generator=torch.Generator().manual_seed(1))
+    twin = copy.deepcopy(model).double()
+    model(images)[0].sin().sum().backward()
+    twin(images.double())[0].sin().sum().backward()
+    for (name, got), want in zip(model.named_parameters(), twin.parameters(), strict=True):
+        size = want.grad.abs().max().item()
+        torch.testing.assert_close(
+            got.grad.double(), want.grad, rtol=0, atol=2e-5 * size + 1e-6, msg=name
+        )
