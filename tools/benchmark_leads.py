@@ -82,6 +82,27 @@ def merging_of_patches() -> Iterator[None]:
 
 
 @contextmanager
+def feed_forward_one_by_one() -> Iterator[None]:
+    """Feed-forward layers one after the other on all tokens."""
+    from asvit_mm.models import layers
+
+    with replaced(layers.FeedForward, 'can_chunk', False):
+        yield
+
+
+@contextmanager
+def merging_at_once() -> Iterator[None]:
+    """Patches of all images cut by unfolding, norm and linear layer one after the other, in training."""
+    from asvit_mm.models import chunked, layers
+
+    def merge(x: Any, norm: Any, weight: Any, kernel: int, eps: float) -> Any:
+        return chunked.merge_plainly(x, *norm, weight, kernel, eps)
+
+    with replaced(layers, 'merge', merge):
+        yield
+
+
+@contextmanager
 def windows_in_every_block() -> Iterator[None]:
     """Windows cut and put together in every block, as Swin and the published code do."""
     from asvit_mm.models import asvit, layers
@@ -202,6 +223,7 @@ def chunked_backward() -> Iterator[None]:
 
 VARIANTS: dict[str, Callable[[], Any]] = {
     "linear layers through torch's own product": torch_linear,
+    'feed-forward layers one by one on all tokens': feed_forward_one_by_one,
     'windows cut in every block': windows_in_every_block,
     "attention through torch's own kernel": torch_attention,
     "torch's kernel at the head's own width": own_head_width,
@@ -213,6 +235,7 @@ OF_INFERENCE: dict[str, Callable[[], Any]] = {
     'merging by unfolded patches': merging_of_patches,
 }
 OF_TRAINING: dict[str, Callable[[], Any]] = {
+    'merging by unfolded patches of all images': merging_at_once,
     "torch's kernel, heads moved before q, k, v are split": heads_before_split,
     "torch's kernel, its backward in cache-sized chunks": chunked_backward,
 }

@@ -68,6 +68,12 @@ def run_export(
             file whose outputs are not eager torch's; then nothing is written.
     """
     check_at_least('--batch-size', batch_size, 1)
+    for name, value, known in (
+        ('file_format', file_format, (*FORMATS,)),
+        ('output', output, ('logits', 'features', None)),
+    ):
+        if value not in known:
+            raise InputError(f'{name} {value!r} is none of {", ".join(map(repr, known))}')
     if not (math.isfinite(tolerance) and tolerance > 0):
         raise InputError(f'--tolerance {tolerance} is not a number above 0')
     if file_format == 'onnx':

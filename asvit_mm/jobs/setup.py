@@ -13,6 +13,8 @@ from ..config import load_config
 from ..data import load_images
 from ..errors import InputError
 from ..files import existing_folder
+from ..models.attention import SOURCE
+from ..models.native import library
 from ..searching import ComplexityMeasure
 from ..version import __version__
 from ..writing import DataSource, RunConfigs, describe_data
@@ -165,6 +167,8 @@ def versions(device: torch.device) -> dict[str, str]:
     found['device'] = (
         torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
     )
+    own = device.type == 'cpu' and library(SOURCE) is not None
+    found['attention'] = 'asvit_mm' if own else 'torch'
     return found
 
 

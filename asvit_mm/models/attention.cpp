@@ -14,6 +14,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
+
+#include <omp.h>
 
 namespace {
 
@@ -129,19 +132,30 @@ inline int64_t up(int64_t n, int64_t multiple) { return (n + multiple - 1) / mul
 
 // Memory of one thread, handed out in pieces that begin at a cache line; without any, it counts what is asked for.
 class Memory {
-    std::unique_ptr<float[]> floats;
-    float* base = nullptr;
+    float* base;
 
 public:
     int64_t used = 0;
-    Memory() = default;
-    explicit Memory(int64_t size) : floats(new float[size + 16]) {
-        base = reinterpret_cast<float*>(up(reinterpret_cast<intptr_t>(floats.get()), 64));
-    }
+    explicit Memory(float* base = nullptr) : base(base) {}
     float* take(int64_t size) {
         float* taken = base ? base + used : nullptr;
         used += up(size, 16);
         return taken;
+    }
+};
+
+// Of all threads; none where there is not enough.
+class Memories {
+    int64_t each;
+    std::unique_ptr<float[]> floats;
+
+public:
+    Memories(const Memory& counted, int threads)
+        : each(counted.used), floats(new (std::nothrow) float[each * threads + 16]) {}
+    explicit operator bool() const { return floats != nullptr; }
+    Memory of_this_thread() const {
+        float* first = reinterpret_cast<float*>(up(reinterpret_cast<intptr_t>(floats.get()), 64));
+        return Memory(first + each * omp_get_thread_num());
     }
 };
 
@@ -238,9 +252,10 @@ void forward_block(const Shape& shape, const float* qkv, const bool* seen, int64
     }
     float* rows = out + shape.head(b, h) + start * shape.heads * dim;
     for (int64_t i = 0; i < queries; i++) {
-        const float inverse = 1.0f / at.total[i];
+        // Where no score is above the least, there is nothing to weigh by.
+        const float inverse = at.largest[i] > -FLT_MAX ? 1.0f / at.total[i] : NAN;
         for (int64_t j = 0; j < dim; j++) rows[i * shape.heads * dim + j] = at.sums_t[j * QUERIES + i] * inverse;
-        log_sums[(b * shape.heads + h) * shape.tokens + start + i] = at.largest[i] + std::log2(at.total[i]);
+        log_sums[(b * shape.heads + h) * shape.tokens + start + i] = at.largest[i] - std::log2(inverse);
     }
 }
 
@@ -324,16 +339,19 @@ void backward_head(const Shape& shape, const float* qkv, const float* out, const
 
 }  // namespace
 
-// Each head (and, forward, each block of queries) is one thread's, so results do not depend on their number.
-extern "C" void attention_forward(const float* qkv, const bool* seen, float* out, float* log_sums, int64_t batch,
+// Each head (and, forward, each block of queries) is one thread's, so results do not depend on their number. Both
+// return whether there was memory enough.
+extern "C" bool attention_forward(const float* qkv, const bool* seen, float* out, float* log_sums, int64_t batch,
                                   int64_t tokens, int64_t heads, int64_t dim, float scale, int threads) {
     const Shape shape{batch, tokens, heads, dim, scale};
     const int64_t blocks = (tokens + QUERIES - 1) / QUERIES;
     Memory counted;
     ForwardMemory(shape, counted);
+    const Memories memories(counted, threads);
+    if (!memories) return false;
 #pragma omp parallel num_threads(threads)
     {
-        Memory memory(counted.used);
+        Memory memory = memories.of_this_thread();
         const ForwardMemory at(shape, memory);
         int64_t packed = -1;
 #pragma omp for schedule(static)
@@ -346,20 +364,24 @@ extern "C" void attention_forward(const float* qkv, const bool* seen, float* out
             forward_block(shape, qkv, seen, head / heads, head % heads, start, at, out, log_sums);
         }
     }
+    return true;
 }
 
-extern "C" void attention_backward(const float* qkv, const bool* seen, const float* out, const float* log_sums,
+extern "C" bool attention_backward(const float* qkv, const bool* seen, const float* out, const float* log_sums,
                                    const float* grad, float* of_qkv, int64_t batch, int64_t tokens, int64_t heads,
                                    int64_t dim, float scale, int threads) {
     const Shape shape{batch, tokens, heads, dim, scale};
     Memory counted;
     BackwardMemory(shape, counted);
+    const Memories memories(counted, threads);
+    if (!memories) return false;
 #pragma omp parallel num_threads(threads)
     {
-        Memory memory(counted.used);
+        Memory memory = memories.of_this_thread();
         const BackwardMemory at(shape, memory);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < batch * heads; i++)
             backward_head(shape, qkv, out, log_sums, grad, seen, i / heads, i % heads, at, of_qkv);
     }
+    return true;
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.profiler import record_function
 from torch.nn import functional as F
 
 from .native import library
@@ -47,7 +48,7 @@ def attend(qkv: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
 def takes_native(x: Tensor) -> bool:
     """Whether attention of what is made from ``x`` runs through this package's kernel.
 
-    Not where the user has chosen another by ``torch.nn.attention.sdpa_kernel``.
+    Not where the user has excluded fused kernels by ``torch.nn.attention.sdpa_kernel``.
     """
     return is_plain(x) and torch.backends.cuda.flash_sdp_enabled() and library(SOURCE) is not None
 
@@ -64,6 +65,9 @@ def fused_dim(head_dim: int) -> int:
 
 
 def _fits(qkv: Tensor, mask: Tensor | None) -> bool:
+    """Whether shapes are those that the kernel, which sees none, takes for granted."""
+    if qkv.ndim != 5 or qkv.shape[2] != 3:
+        return False
     return mask is None or (
         type(mask) is Tensor
         and mask.dtype == torch.bool
@@ -125,11 +129,16 @@ def _seen(mask: Tensor | None) -> Tensor | None:
 
 def _call(name: str, arrays: tuple[Tensor | None, ...], shape: torch.Size, scale: float) -> None:
     batch, tokens, _, heads, dim = shape
-    functions = library(SOURCE)
-    assert functions is not None
-    getattr(functions, name)(
-        *(ctypes.c_void_p(None if array is None else array.data_ptr()) for array in arrays),
-        *map(ctypes.c_int64, (batch, tokens, heads, dim)),
-        ctypes.c_float(scale),
-        ctypes.c_int(torch.get_num_threads()),
-    )
+    function = getattr(library(SOURCE), name)
+    function.restype = ctypes.c_bool
+    with record_function(
+        f'asvit_mm::{name}'
+    ):  # it is no operation of torch's, which a profile would name
+        enough = function(
+            *(ctypes.c_void_p(None if array is None else array.data_ptr()) for array in arrays),
+            *map(ctypes.c_int64, (batch, tokens, heads, dim)),
+            ctypes.c_float(scale),
+            ctypes.c_int(torch.get_num_threads()),
+        )
+    if not enough:
+        raise MemoryError(f'attention over {tokens} tokens of {dim} numbers: no memory to work in')

@@ -58,7 +58,7 @@ def merge(
     # The weights are laid out anew, which is worth it where patches outnumber them.
     fits = rows >= 2 * len(weight) and rows * weight.numel() >= SMALLEST
     if not (fits and is_plain(x, *norm, weight) and onednn_is_on()):
-        return _merge(x, *norm, weight, kernel, eps)
+        return merge_plainly(x, *norm, weight, kernel, eps)
     # Made contiguous here, where autograd sees it.
     out: Tensor = _ChunkedMerging.apply(x.contiguous(), *norm, weight, kernel, eps)
     return out
@@ -71,7 +71,7 @@ def _feed_forward(
     return linear(F.gelu(linear(x, weight1, bias1)), weight2, bias2)
 
 
-def _merge(
+def merge_plainly(
     x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, kernel: int, eps: float
 ) -> Tensor:
     """The layers one after the other."""
@@ -143,7 +143,7 @@ class _ChunkedMerging(torch.autograd.Function):
         if torch.is_grad_enabled() or not is_plain(grad):
 
             def merged(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor) -> Tensor:
-                return _merge(x, scale, shift, weight, kernel, eps)
+                return merge_plainly(x, scale, shift, weight, kernel, eps)
 
             return *_gradients(merged, ctx.saved_tensors, needs, grad), None, None
         # What hooks have kept may have another layout.

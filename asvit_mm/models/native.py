@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from ..files import atomic_write_bytes
+
 SWITCH = 'ASVIT_MM_NATIVE'
 # Instructions by what torch has found the CPU to know: a cache may be shared by several machines.
 INSTRUCTIONS = {
@@ -32,55 +34,82 @@ def library(source: Path) -> ctypes.CDLL | None:
 
     None, after a warning, where that fails, and without one where the environment says
     ``ASVIT_MM_NATIVE=0``. The cache is ``$XDG_CACHE_HOME/asvit_mm`` (``~/.cache/asvit_mm``); where it cannot
-    be written, every process compiles for itself.
+    be written, or others can write it too, every process compiles for itself.
     """
     if os.environ.get(SWITCH, '1') == '0':
         return None
-    command = [
-        *shlex.split(os.environ.get('CXX', 'c++')),
-        *OPTIONS,
-        *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()),
-        *LINKED,
-        str(source),
-    ]
+    compiler = os.environ.get('CXX') or 'c++'
     try:
-        cached = _cached(source, command)
-        if cached is not None:
-            return cached
-        with tempfile.TemporaryDirectory() as folder:
-            return ctypes.CDLL(str(_compile(command, Path(folder) / source.stem)))
-    except (OSError, subprocess.CalledProcessError) as error:
+        command = [
+            *shlex.split(compiler),
+            *OPTIONS,
+            *INSTRUCTIONS.get(torch.backends.cpu.get_cpu_capability(), ()),
+            *LINKED,
+            str(source),
+        ]
+        return _load(source, command)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         said = (getattr(error, 'stderr', None) or str(error)).strip().splitlines()
+        reason = next(
+            (line for line in said if 'error' in line), said[-1] if said else 'no message'
+        )
         warnings.warn(
             f'{source.stem} runs through torch alone, which is slower: {source.name} is not compiled by '
-            f'{command[0]} ({said[-1] if said else "no message"}); install GCC or Clang with OpenMP, or name '
-            f'one in CXX, or set {SWITCH}=0 to do without',
+            f'{compiler} ({reason}); install GCC or Clang with OpenMP, or name one in CXX, or set {SWITCH}=0 '
+            'to do without',
             RuntimeWarning,
             stacklevel=2,
         )
         return None
 
 
-def _cached(source: Path, command: list[str]) -> ctypes.CDLL | None:
-    """From the cache, or compiled into it; None where there can be none."""
+def _load(source: Path, command: list[str]) -> ctypes.CDLL:
+    """From the cache, or compiled, and then kept there if that can be."""
+    cached = _cache_file(source, command)
+    if cached is not None and _is_whole(cached):
+        try:
+            return ctypes.CDLL(str(cached))
+        except OSError:  # of a machine with other libraries: made anew
+            pass
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder) / source.stem
+        subprocess.run([*command, '-o', str(compiled)], check=True, capture_output=True, text=True)
+        if cached is not None:
+            content = compiled.read_bytes()
+            try:
+                # Processes that compile at the same time all write; the last one's file stays.
+                atomic_write_bytes(cached, content + hashlib.sha256(content).digest())
+                return ctypes.CDLL(str(cached))
+            except OSError:
+                pass
+        return ctypes.CDLL(str(compiled))
+
+
+def _cache_file(source: Path, command: list[str]) -> Path | None:
+    """Where what a command makes of a source is kept; None where there is no folder of the user's alone."""
     key = repr((platform.machine(), command[:-1], source.read_bytes())).encode()
     name = f'{source.stem}-{hashlib.sha256(key).hexdigest()[:16]}.so'
     try:
         folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'asvit_mm'
-        folder.mkdir(parents=True, exist_ok=True)
-        # Processes that compile at the same time each write a file of their own; the last rename stays.
-        scratch = tempfile.TemporaryDirectory(dir=folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
     except (OSError, RuntimeError):  # the latter where nobody has a home
         return None
-    with scratch:
-        if (folder / name).exists():
-            try:
-                return ctypes.CDLL(str(folder / name))
-            except OSError:  # cut off, or of a machine with other libraries: made anew
-                pass
-        return ctypes.CDLL(str(_compile(command, Path(scratch.name) / name).replace(folder / name)))
+    return folder / name if _is_own(status) and not status.st_mode & 0o022 else None
 
 
-def _compile(command: list[str], target: Path) -> Path:
-    subprocess.run([*command, '-o', str(target)], check=True, capture_output=True, text=True)
-    return target
+def _is_whole(path: Path) -> bool:
+    """Whether a file of the cache is the user's own and ends with the hash of what is before.
+
+    A library that was cut off would end the process that loads it; the loader ignores what comes behind it.
+    """
+    try:
+        content, status = path.read_bytes(), path.stat()
+    except OSError:
+        return False
+    size = hashlib.sha256().digest_size
+    return _is_own(status) and hashlib.sha256(content[:-size]).digest() == content[-size:]
+
+
+def _is_own(status: os.stat_result) -> bool:
+    return not hasattr(os, 'getuid') or status.st_uid == os.getuid()

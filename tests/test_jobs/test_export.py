@@ -240,6 +240,8 @@ def test_what_the_other_formats_need_is_named(folder, monkeypatch):
         ({'size': (32,)}, '--size'),
         ({'size': (0, 32)}, '--size'),
         ({'batch_size': 0}, '--batch-size'),
+        ({'file_format': 'pt2'}, "file_format 'pt2' is none of 'onnx', 'torch'"),
+        ({'output': 'maps'}, "output 'maps' is none of 'logits', 'features', None"),
         ({'tolerance': 0.0}, '--tolerance'),
         ({'tolerance': float('nan')}, '--tolerance'),
         ({'raw': True, 'options': {'data_preprocessor.mean': None}}, '--raw'),

@@ -8,6 +8,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import BaseTorchFunctionMode
+from torch.profiler import profile
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -80,7 +81,7 @@ def test_values_and_gradients_of_the_explicit_form(shape, masked):
 
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 220), st.integers(1, 3), st.integers(1, 70)),
-    st.floats(0.01, 2),
+    st.floats(0.01, 0.5),
     st.booleans(),
     st.integers(0, 1000),
 )
@@ -154,6 +155,36 @@ def test_an_infinite_score_leaves_no_number():
     qkv = heads(1, 100, 1, 8).detach().abs()
     qkv[0, 20, 1, :, 0] = math.inf
     assert attend(qkv, 0.3).isnan().all()
+
+
+def test_scores_without_an_end_leave_no_number():
+    """As the softmax of nothing but minus infinity."""
+    qkv = torch.ones(1, 4, 3, 1, 1)
+    qkv[:, :, 0], qkv[:, :, 1] = 1e30, -1e30
+    assert attend(qkv, 1.0).isnan().all()
+    qkv.requires_grad_()
+    (of_qkv,) = torch.autograd.grad(attend(qkv, 1.0).sum(), qkv)
+    assert of_qkv[:, :, 2].isnan().all()
+
+
+@pytest.mark.parametrize('parts', [2, 4])
+def test_other_than_three_parts_are_refused(parts):
+    with pytest.raises(ValueError, match='unpack'):
+        attend(torch.randn(2, 9, parts, 2, 4), 0.5)
+
+
+@pytest.mark.parametrize(('name', 'arrays'), [('attention_forward', 4), ('attention_backward', 6)])
+def test_too_little_memory(name, arrays):
+    """More than there are addresses; nothing is read or written then."""
+    one = torch.zeros(1)
+    with pytest.raises(MemoryError, match='no memory to work in'):
+        attention._call(name, (one,) * arrays, torch.Size((1, 1 << 45, 3, 1, 1)), 1.0)
+
+
+def test_a_profile_names_the_kernel():
+    with profile() as profiler, torch.no_grad():
+        attend(torch.randn(1, 9, 3, 2, 4), 0.5)
+    assert 'asvit_mm::attention_forward' in {event.key for event in profiler.key_averages()}
 
 
 def test_results_do_not_depend_on_the_threads():

@@ -1,4 +1,5 @@
 import ctypes
+import hashlib
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ print(takes_native(x))
 @pytest.fixture
 def library(monkeypatch, tmp_path):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    for name in ('CXX', native.SWITCH):
+        monkeypatch.delenv(name, raising=False)
     native.library.cache_clear()
     yield native.library
     native.library.cache_clear()
@@ -64,18 +67,19 @@ def test_switched_off(library, source, monkeypatch):
     [
         ('no-such-compiler', 'compiled by no-such-compiler .*No such file or directory'),
         ('false', r'compiled by false \(.*non-zero exit status 1'),
+        ("c++ -DX='1", 'No closing quotation'),
     ],
 )
 def test_no_compiler(library, source, monkeypatch, compiler, reason, tmp_path):
     monkeypatch.setenv('CXX', compiler)
     with pytest.warns(RuntimeWarning, match=f'answer runs through torch alone.*{reason}'):
         assert library(source) is None
-    assert not list((tmp_path / 'asvit_mm').iterdir())
+    assert not list(tmp_path.glob('asvit_mm/*'))
 
 
 def test_what_the_compiler_says_is_passed_on(library, source):
     source.write_text('not C++\n')
-    with pytest.warns(RuntimeWarning, match=r'compiled by c\+\+ \(.+\); install'):
+    with pytest.warns(RuntimeWarning, match=r'compiled by c\+\+ \(.*error: .*not.*\); install'):
         assert library(source) is None
 
 
@@ -100,21 +104,61 @@ def test_nobody_has_a_home(library, source, monkeypatch):
     assert library(source).answer() == 42
 
 
+def test_a_library_that_was_cut_off_is_made_anew(library, source, tmp_path):
+    """Loading it would end the process, depending on where it ends."""
+    assert library(source).answer() == 42
+    (compiled,) = (tmp_path / 'asvit_mm').iterdir()
+    content = compiled.read_bytes()
+    for size in (0, 20, len(content) // 10, len(content) // 2, len(content) - 1):
+        compiled.unlink()  # the file in use stays as it is
+        compiled.write_bytes(content[:size])
+        library.cache_clear()
+        assert library(source).answer() == 42
+        assert compiled.read_bytes() == content
+
+
 def test_what_cannot_be_loaded_is_made_anew(library, source, tmp_path):
     assert library(source).answer() == 42
     (compiled,) = (tmp_path / 'asvit_mm').iterdir()
-    compiled.unlink()  # the file in use stays as it is
-    compiled.write_text('no library')
+    compiled.unlink()
+    other = b'of a machine with other libraries'
+    compiled.write_bytes(other + hashlib.sha256(other).digest())
     library.cache_clear()
     assert library(source).answer() == 42
     assert [f.name for f in (tmp_path / 'asvit_mm').iterdir()] == [compiled.name]
+
+
+def test_nothing_is_loaded_from_a_folder_that_others_can_write(library, source, tmp_path):
+    folder = tmp_path / 'asvit_mm'
+    folder.mkdir()
+    folder.chmod(0o777)
+    assert library(source).answer() == 42
+    assert not list(folder.iterdir())
+
+
+def test_the_cache_is_the_users_alone(library, source, tmp_path):
+    assert library(source).answer() == 42
+    assert (tmp_path / 'asvit_mm').stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_of_somebody_elses_is_not_loaded(library, source, tmp_path, monkeypatch):
+    assert library(source).answer() == 42
+    (compiled,) = (tmp_path / 'asvit_mm').iterdir()
+    assert native._is_whole(compiled)
+    monkeypatch.setattr(os, 'getuid', lambda: compiled.stat().st_uid + 1)
+    assert not native._is_whole(compiled)
+
+
+def environment(cache, **settings):
+    kept = {k: v for k, v in os.environ.items() if k not in ('CXX', native.SWITCH)}
+    return {**kept, 'XDG_CACHE_HOME': str(cache), **settings}
 
 
 def test_attention_without_a_compiler(tmp_path):
     """In a process of its own: one warning, and torch's kernel."""
     done = subprocess.run(
         [sys.executable, '-c', ATTEND],
-        env={**os.environ, 'CXX': 'no-such-compiler', 'XDG_CACHE_HOME': str(tmp_path)},
+        env=environment(tmp_path, CXX='no-such-compiler'),
         capture_output=True,
         text=True,
     )
@@ -123,10 +167,12 @@ def test_attention_without_a_compiler(tmp_path):
 
 
 def test_processes_that_compile_at_the_same_time(tmp_path):
-    environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path)}
     processes = [
         subprocess.Popen(
-            [sys.executable, '-c', ATTEND], env=environment, stdout=subprocess.PIPE, text=True
+            [sys.executable, '-c', ATTEND],
+            env=environment(tmp_path),
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
