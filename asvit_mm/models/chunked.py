@@ -37,7 +37,7 @@ def feed_forward(x: Tensor, fc1: tuple[Tensor, Tensor], fc2: tuple[Tensor, Tenso
         return out
     parts = [
         product(product(part, *fc1, gelu=True), *fc2)
-        for part in _chunks(x.flatten(0, -2), len(fc1[0]))
+        for part in chunks(x.flatten(0, -2), len(fc1[0]))
     ]
     return _joined(parts).view(*x.shape[:-1], -1)
 
@@ -85,7 +85,7 @@ class _ChunkedFeedForward(torch.autograd.Function):
         ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
     ) -> Tensor:
         hidden, outs = [], []
-        for part in _chunks(x.flatten(0, -2), len(weight1)):
+        for part in chunks(x.flatten(0, -2), len(weight1)):
             hidden.append(product(part, weight1, bias1))
             outs.append(product(F.gelu(hidden[-1]), weight2, bias2))
         ctx.save_for_backward(x, weight1, bias1, weight2, bias2, *hidden)
@@ -100,8 +100,8 @@ class _ChunkedFeedForward(torch.autograd.Function):
             return _gradients(_feed_forward, (x, weight1, bias1, weight2, bias2), needs, grad)
         rows, of_x, sums = grad.flatten(0, -2), [], _Sums()
         for part, of_out, before in zip(
-            _chunks(x.flatten(0, -2), len(weight1)),
-            _chunks(rows, len(weight1)),
+            chunks(x.flatten(0, -2), len(weight1)),
+            chunks(rows, len(weight1)),
             hidden,
             strict=True,
         ):
@@ -192,8 +192,8 @@ class _Sums(dict[int, Tensor]):
             self[name] = value
 
 
-def _chunks(rows: Tensor, width: int) -> Sequence[Tensor]:
-    """(N, C) in about equally many rows each, contiguous, for layers of which one is ``width`` wide."""
+def chunks(rows: Tensor, width: int) -> Sequence[Tensor]:
+    """Rows (N, C) in contiguous views of about equally many, for layers of which one is ``width`` wide."""
     count = max(1, round(len(rows) / _rows(width)))
     return rows.contiguous().split(-(-len(rows) // count))
 

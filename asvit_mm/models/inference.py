@@ -1,19 +1,21 @@
 """As-ViT for inference on a CPU: the same network with its layers laid out and fused once.
 
-oneDNN keeps a linear layer's weights in its own layout and adds bias, GELU and the residual while a result is
-still in registers. torch's plain layers lay the weights out at every call and make a pass over memory
-for each of the three. Everything that depends on weights only is computed here, once: the result is
-a copy that never follows a later change of the original's weights, and cannot be trained.
+oneDNN keeps a linear layer's weights in its own layout and adds bias and GELU while a result is still in
+registers; torch's plain layers lay the weights out at every call. Everything that depends on weights only is
+computed here, once: the result is a copy that never follows a later change of the original's weights, and
+cannot be trained.
 """
 
 import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import InputError
 from .asvit import AsViT, Stage
 from .attention import attend, fused_dim, takes_native
+from .chunked import chunks
 from .layers import (
     Block,
     PatchMerging,
@@ -22,6 +24,7 @@ from .layers import (
     pad_for_merging,
     pad_heads,
 )
+from .linear import product
 
 
 def optimize_for_inference(model: nn.Module) -> nn.Module:
@@ -64,7 +67,7 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
 
 
 class PackedLinear(nn.Module):
-    """A linear layer in oneDNN's layout, with an optional GELU or residual: (..., in) to (..., out)."""
+    """A linear layer in oneDNN's layout, with an optional GELU: (..., in) to (..., out)."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, gelu: bool = False) -> None:
         super().__init__()
@@ -72,15 +75,15 @@ class PackedLinear(nn.Module):
         self.bias = bias
         self.gelu = gelu
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        if residual is not None:
-            return torch.ops.mkldnn._linear_pointwise(x, residual, self.packed, self.bias, 'add')
-        attribute = 'gelu' if self.gelu else 'none'
-        return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, attribute, [], 'none')
+    def forward(self, x: Tensor) -> Tensor:
+        return product(x, self.packed, self.bias, gelu=self.gelu)
 
 
 class PackedBlock(nn.Module):
-    """A :class:`Block` for inference: four packed linear layers, GELU and residuals inside them."""
+    """A :class:`Block` for inference: four packed linear layers, feed-forward layers in chunks of tokens.
+
+    Residuals are added in place: oneDNN's product that adds them itself is several times slower on AVX2.
+    """
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -90,6 +93,7 @@ class PackedBlock(nn.Module):
                 f'{feed_forward.act} cannot be fused: only GELU can; use the model as it is'
             )
         self.num_heads, self.scale = attention.qkv.num_heads, attention.scale
+        self.hidden = feed_forward.fc1.out_features
         self.dim = attention.qkv.head_dim
         if not takes_native(attention.qkv.weight):
             self.dim = fused_dim(self.dim)
@@ -106,25 +110,25 @@ class PackedBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         qkv = self.qkv(self.norm1(x)).flatten(0, 1).unflatten(-1, (3, self.num_heads, self.dim))
         out = attend(qkv, self.scale, mask)
-        x = self.proj(out.flatten(-2).unflatten(0, x.shape[:2]), x)
-        return self.fc2(self.fc1(self.norm2(x)), x)
+        x = self.proj(out.flatten(-2).unflatten(0, x.shape[:2])).add_(x)
+        for tokens in chunks(x.flatten(0, -2), self.hidden):
+            tokens.add_(self.fc2(self.fc1(self.norm2(tokens))))
+        return x
 
 
 class PackedMerging(nn.Module):
-    """A :class:`PatchMerging` for inference: one packed convolution and the patches' deviations."""
+    """A :class:`PatchMerging` for inference: one convolution, filters made once, and patches' deviations."""
 
     def __init__(self, merging: PatchMerging) -> None:
         super().__init__()
         assert isinstance(merging.norm, nn.LayerNorm)
         self.kernel, self.eps = merging.kernel, merging.norm.eps
         self.rounding = merging.rounding
-        filters, self.bias = merging_filters(merging.norm, merging.reduction.weight, merging.kernel)
-        filters = filters.contiguous()
-        self.packed = torch.ops.mkldnn._reorder_convolution_weight(filters, stride=[2, 2])
+        self.filters, self.bias = merging_filters(
+            merging.norm, merging.reduction.weight, merging.kernel
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = pad_for_merging(x, self.kernel, self.rounding)
-        products = torch.ops.mkldnn._convolution_pointwise(
-            x.permute(0, 3, 1, 2), self.packed, None, [0, 0], [2, 2], [1, 1], 1, 'none', [], ''
-        ).permute(0, 2, 3, 1)
+        products = F.conv2d(x.permute(0, 3, 1, 2), self.filters, stride=2).permute(0, 2, 3, 1)
         return (products * inverse_deviation(x, self.kernel, self.eps)).add_(self.bias)
