@@ -2,10 +2,10 @@
 
 On a CPU what a training step spends beside its matrix products goes to memory: patches of kernel 4 are four
 times the tokens that they are cut from, a hidden layer E times, and each is asked from the system, written
-and read again by every operation between two products. In chunks neither is ever there as a whole: merging
-keeps its tokens for the backward pass and cuts them again, a feed-forward layer keeps what goes into its
-activation. Values differ from those of the layers one after the other by rounding only. Figures:
-docs/performance.md.
+and read again by every operation between two products. In chunks neither patches nor what leaves the
+activation are ever there as a whole: for the backward pass merging keeps its tokens and cuts them again, a
+feed-forward layer keeps what goes into its activation. Values differ from those of the layers one after the
+other by rounding only. Figures: docs/performance.md.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,9 +30,10 @@ def feed_forward(x: Tensor, fc1: tuple[Tensor, Tensor], fc2: tuple[Tensor, Tenso
         fc1: weight (hidden, C) and bias (hidden,).
         fc2: weight (C, hidden) and bias (C,).
     """
-    if not (onednn_takes(x, *fc1) and is_plain(*fc2)):
+    fits = fc2[0].shape == (len(fc2[1]), len(fc1[0]))
+    if not (fits and onednn_takes(x, *fc1) and is_plain(*fc2)):
         return _feed_forward(x, *fc1, *fc2)
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and any(one.requires_grad for one in (x, *fc1, *fc2)):
         out: Tensor = _ChunkedFeedForward.apply(x, *fc1, *fc2)
         return out
     parts = [
@@ -56,8 +57,9 @@ def merge(
     """
     rows = x.shape[0] * ((x.shape[1] - kernel) // 2 + 1) * ((x.shape[2] - kernel) // 2 + 1)
     # The weights are laid out anew, which is worth it where patches outnumber them.
-    fits = rows >= 2 * len(weight) and rows * weight.numel() >= SMALLEST
-    if not (fits and is_plain(x, *norm, weight) and onednn_is_on()):
+    pays = rows >= 2 * len(weight) and rows * weight.numel() >= SMALLEST
+    fits = weight.shape[1:] == norm[0].shape == norm[1].shape == (kernel**2 * x.shape[-1],)
+    if not (pays and fits and is_plain(x, *norm, weight) and onednn_is_on()):
         return merge_plainly(x, *norm, weight, kernel, eps)
     # Made contiguous here, where autograd sees it.
     out: Tensor = _ChunkedMerging.apply(x.contiguous(), *norm, weight, kernel, eps)
@@ -86,8 +88,10 @@ class _ChunkedFeedForward(torch.autograd.Function):
     ) -> Tensor:
         hidden, outs = [], []
         for part in chunks(x.flatten(0, -2), len(weight1)):
-            hidden.append(product(part, weight1, bias1))
-            outs.append(product(F.gelu(hidden[-1]), weight2, bias2))
+            before = product(part, weight1, bias1)
+            outs.append(product(F.gelu(before), weight2, bias2))
+            if any(ctx.needs_input_grad[:4]):
+                hidden.append(before)
         ctx.save_for_backward(x, weight1, bias1, weight2, bias2, *hidden)
         return _joined(outs).view(*x.shape[:-1], -1)
 
@@ -99,14 +103,13 @@ class _ChunkedFeedForward(torch.autograd.Function):
         if torch.is_grad_enabled() or not is_plain(grad):
             return _gradients(_feed_forward, (x, weight1, bias1, weight2, bias2), needs, grad)
         rows, of_x, sums = grad.flatten(0, -2), [], _Sums()
-        for part, of_out, before in zip(
-            chunks(x.flatten(0, -2), len(weight1)),
-            chunks(rows, len(weight1)),
-            hidden,
-            strict=True,
-        ):
+        parts = zip(chunks(x.flatten(0, -2), len(weight1)), chunks(rows, len(weight1)), strict=True)
+        # Of the bias of fc2 alone nothing is kept.
+        for (part, of_out), before in zip(parts, hidden, strict=bool(hidden)):
             if needs[3]:
                 sums.add(3, weight_gradient(of_out, F.gelu(before)))
+            if not any(needs[:3]):
+                continue
             of_hidden = product(of_out, weight2.t())
             torch.ops.aten.gelu_backward.grad_input(of_hidden, before, grad_input=of_hidden)
             if needs[1]:
@@ -153,7 +156,7 @@ class _ChunkedMerging(torch.autograd.Function):
         for images, patches in _patches(x, kernel):
             normalised, mean, inverse = _normalised(patches, eps)
             of_out = grad[images].flatten(0, 2)
-            if any(needs[1:4]):
+            if needs[1] or needs[3]:
                 sums.add(0, weight_gradient(of_out, normalised))
             if of_x is not None:
                 of_normalised = product(of_out, scaled.t())
@@ -168,15 +171,16 @@ class _ChunkedMerging(torch.autograd.Function):
                     [True, False, False],
                 )[0]
                 _add_patches(of_x[images], of_patches.view_as(patches))
-        if not any(needs[1:4]):
-            return of_x, None, None, None, None, None
         # Of the product of weight and scale, which the patches see, and of the bias that shift makes.
-        of_scaled, of_bias = _by_channel(sums[0], kernel), grad.flatten(0, 2).sum(0)
+        of_bias = grad.flatten(0, 2).sum(0)
+        of_scaled = _by_channel(sums[0], kernel) if 0 in sums else None
         return (
             of_x,
-            (of_scaled * weight).sum(0) if needs[1] else None,
+            (of_scaled * weight).sum(0) if of_scaled is not None and needs[1] else None,
             of_bias @ weight if needs[2] else None,
-            of_scaled * scale + of_bias[:, None] * shift if needs[3] else None,
+            of_scaled * scale + of_bias[:, None] * shift
+            if of_scaled is not None and needs[3]
+            else None,
             None,
             None,
         )
@@ -250,8 +254,10 @@ def _gradients(
     function: Callable[..., Tensor], inputs: Sequence[Tensor], needs: Sequence[bool], grad: Tensor
 ) -> tuple[Tensor | None, ...]:
     """Gradients of a function of plain operations, which can be differentiated and batched."""
-    wanted = [one for one, needed in zip(inputs, needs, strict=False) if needed]
     with torch.enable_grad():
-        out = function(*inputs)
+        # Nodes of their own, so that no path leads from one input to another and no hook is called here.
+        own = [one.view_as(one) for one in inputs]
+        out = function(*own)
+    wanted = [one for one, needed in zip(own, needs, strict=False) if needed]
     found = iter(torch.autograd.grad(out, wanted, grad, create_graph=torch.is_grad_enabled()))
     return tuple(next(found) if needed else None for needed in needs[: len(inputs)])

@@ -30,8 +30,8 @@ from .linear import product
 def optimize_for_inference(model: nn.Module) -> nn.Module:
     """A copy of ``model`` for float32 inference on a CPU, its As-ViT backbones packed.
 
-    Outputs agree with the model's to float32 rounding (1e-5 of the largest). The copy holds the
-    weights of its fused layers once, in oneDNN's layout: it has no gradients and no state dict worth saving,
+    Outputs agree with the model's to float32 rounding (1e-5 of the largest). The copy holds the weights of
+    its layers once, linear ones in oneDNN's layout: it has no gradients and no state dict worth saving,
     cannot be copied, pickled or compiled, and does not run under autocast.
 
     Args:
@@ -107,6 +107,7 @@ class PackedBlock(nn.Module):
         self.fc1 = PackedLinear(feed_forward.fc1.weight, feed_forward.fc1.bias, gelu=True)
         self.fc2 = PackedLinear(feed_forward.fc2.weight, feed_forward.fc2.bias)
 
+    @torch.no_grad()
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         qkv = self.qkv(self.norm1(x)).flatten(0, 1).unflatten(-1, (3, self.num_heads, self.dim))
         out = attend(qkv, self.scale, mask)

@@ -28,9 +28,10 @@ from .linear import Linear, linear
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Whether hooks wait for a module to be called, or for its gradients."""
+    """Whether hooks wait for a module's calls or gradients, or it was given another ``forward``."""
     return bool(
-        module._forward_hooks
+        'forward' in module.__dict__
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks

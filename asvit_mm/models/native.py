@@ -78,7 +78,7 @@ def _load(source: Path, command: list[str]) -> ctypes.CDLL:
             content = compiled.read_bytes()
             try:
                 # Processes that compile at the same time all write; the last one's file stays.
-                atomic_write_bytes(cached, content + hashlib.sha256(content).digest())
+                atomic_write_bytes(cached, content + hashlib.sha256(content).digest()).chmod(0o600)
                 return ctypes.CDLL(str(cached))
             except OSError:
                 pass
@@ -95,7 +95,7 @@ def _cache_file(source: Path, command: list[str]) -> Path | None:
         status = folder.stat()
     except (OSError, RuntimeError):  # the latter where nobody has a home
         return None
-    return folder / name if _is_own(status) and not status.st_mode & 0o022 else None
+    return folder / name if _is_own(status) else None
 
 
 def _is_whole(path: Path) -> bool:
@@ -112,4 +112,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _is_own(status: os.stat_result) -> bool:
-    return not hasattr(os, 'getuid') or status.st_uid == os.getuid()
+    """Whether it is the user's, and nobody else can write it."""
+    return not hasattr(os, 'getuid') or (
+        status.st_uid == os.getuid() and not status.st_mode & 0o022
+    )

@@ -1,5 +1,6 @@
 import copy
 from itertools import product
+from types import MethodType
 
 import pytest
 import torch
@@ -161,10 +162,77 @@ def test_gradients_of_gradients(case):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3 * want.abs().max().item())
 
 
-@pytest.mark.parametrize('case', CASES)
-def test_batched_gradients(case):
-    function, _, make = CASES[case]
+def twice(function, pad=0):
+    """A layer that is called again on what it gave."""
+
+    def called(x, *weights):
+        return function(F.pad(function(x, *weights), (0, 0, pad, pad, pad, pad)), *weights)
+
+    return called
+
+
+SHARED = {
+    'feed-forward': (
+        twice(chunked_feed_forward),
+        twice(plain_feed_forward),
+        CASES['feed-forward'][2],
+    ),
+    'merging': (
+        twice(chunked_merge(2), 2),
+        twice(plain_merge(2), 2),
+        lambda: merging_inputs(3, 8, 10, channels=5, kernel=2, out=5),
+    ),
+    'tied': (
+        lambda x, w, b1, b2: chunked_feed_forward(x, w, b1, w.t(), b2),
+        lambda x, w, b1, b2: plain_feed_forward(x, w, b1, w.t(), b2),
+        lambda: [one for i, one in enumerate(feed_forward_inputs(2, 15)) if i != 3],
+    ),
+    'one weight for both': (
+        lambda x, w, b1, b2: chunked_feed_forward(x, w, b1, w, b2),
+        lambda x, w, b1, b2: plain_feed_forward(x, w, b1, w, b2),
+        lambda: [
+            one for i, one in enumerate(feed_forward_inputs(2, 15, width=12, hidden=12)) if i != 3
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize('create_graph', [False, True])
+@pytest.mark.parametrize('case', SHARED)
+def test_weights_that_are_used_twice(case, create_graph):
+    function, twin, make = SHARED[case]
     inputs = make()
+    found, wanted = (
+        torch.autograd.grad(f(*inputs).sin().sum(), inputs, create_graph=create_graph)
+        for f in (function, twin)
+    )
+    for got, want in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4 * want.abs().max().item())
+
+
+@pytest.mark.parametrize('create_graph', [False, True])
+@pytest.mark.parametrize('case', CASES)
+def test_hooks_of_tensors_are_called_once(case, create_graph):
+    function, twin, make = CASES[case]
+    results = []
+    for f in (function, twin):
+        inputs = make()
+        doubled = [one * 1 for one in inputs]
+        for one in doubled:
+            one.register_hook(lambda grad: 2 * grad)
+        out = f(*doubled).sin().sum()
+        results.append(torch.autograd.grad(out, inputs, create_graph=create_graph))
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4 * want.abs().max().item())
+
+
+@pytest.mark.parametrize('cases', [CASES, SHARED], ids=['once', 'twice'])
+def test_batched_gradients(cases):
+    for function, _, make in cases.values():
+        agree_batched(function, make())
+
+
+def agree_batched(function, inputs):
     out = function(*inputs)
     directions = torch.randn(3, *out.shape, generator=torch.Generator().manual_seed(2))
     batched = torch.autograd.grad(out, inputs, directions, is_grads_batched=True, retain_graph=True)
@@ -214,6 +282,27 @@ def test_what_is_kept_for_the_backward_pass():
     assert torch.cat(kept[5:]).shape == (30, 20)
 
 
+def test_what_is_frozen_keeps_nothing():
+    inputs = [one.detach() for one in feed_forward_inputs(30)]
+    assert chunked_feed_forward(*inputs).grad_fn is None
+    inputs[-1].requires_grad_()
+    out = chunked_feed_forward(*inputs)
+    assert len(out.grad_fn.saved_tensors) == len(inputs)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_shapes_that_do_not_fit_are_refused_by_torch(case):
+    function, twin, make = CASES[case]
+    for i in range(1, len(make())):
+        inputs = make()
+        inputs[i] = inputs[i][..., :-1].detach()
+        with pytest.raises(RuntimeError) as expected:
+            twin(*inputs)
+        with pytest.raises(RuntimeError) as found:
+            function(*inputs)
+        assert str(found.value).split(',')[0] == str(expected.value).split(',')[0]
+
+
 def layer(**settings):
     torch.manual_seed(0)
     return FeedForward(12, 20, GELU, **settings)
@@ -246,6 +335,7 @@ def hook(*given):
         lambda ffn: setattr(ffn, 'act', nn.GELU('tanh')),
         lambda ffn: ffn.drop.__init__(0.5),
         lambda ffn: nn.utils.parametrizations.weight_norm(ffn.fc1),
+        lambda ffn: setattr(ffn.fc1, 'forward', MethodType(nn.Linear.forward, ffn.fc1)),
     ],
 )
 def test_layers_that_were_changed_are_called_one_by_one(change):

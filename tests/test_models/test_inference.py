@@ -4,7 +4,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from asvit_mm.benchmark import build_model
 from asvit_mm.errors import InputError
-from asvit_mm.models import AsViT
+from asvit_mm.models import AsViT, chunked
 from asvit_mm.models.inference import optimize_for_inference
 from asvit_mm.models.layers import PatchMerging, QKVProjection
 from tests.test_models.test_asvit import LN, TINY, images
@@ -126,6 +126,18 @@ def test_packed_agrees_with_the_plain_model(arch, size, kwargs):
         exact = model.double()(x.double())
         for fast, slow in zip(packed(x), exact, strict=True):
             assert (fast - slow).abs().max() < 1e-5 * slow.abs().max()
+
+
+def test_packed_in_several_chunks(monkeypatch):
+    """Stages with more tokens than a chunk takes; an input that needs a gradient gets none."""
+    for name, value in (('ROWS', 7), ('SIZE', 1)):
+        monkeypatch.setattr(chunked, name, value)
+    torch.manual_seed(0)
+    model = changed(AsViT(TINY, img_size=64, out_indices=(0, 1, 2, 3)))
+    x = images(2, 3, 60, 52)
+    found = optimize_for_inference(model)(x.clone().requires_grad_())
+    for fast, slow in zip(found, model.double()(x.double()), strict=True):
+        assert (fast - slow).abs().max() < 1e-5 * slow.abs().max()
 
 
 def test_packed_classifier_and_the_original_is_left_alone():

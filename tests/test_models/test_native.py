@@ -145,6 +145,10 @@ def test_a_file_of_somebody_elses_is_not_loaded(library, source, tmp_path, monke
     assert library(source).answer() == 42
     (compiled,) = (tmp_path / 'asvit_mm').iterdir()
     assert native._is_whole(compiled)
+    compiled.chmod(0o620)
+    assert not native._is_whole(compiled)
+    compiled.chmod(0o600)
+    assert native._is_whole(compiled)
     monkeypatch.setattr(os, 'getuid', lambda: compiled.stat().st_uid + 1)
     assert not native._is_whole(compiled)
 
