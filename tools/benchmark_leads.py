@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from asvit_mm.errors import one_line_errors
+from asvit_mm.errors import InputError, one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,6 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--img-size', type=int, default=224)
     parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        metavar='WORD',
+        help='variants whose titles have one of these words (default: all)',
+    )
     return parser.parse_args()
 
 
@@ -221,6 +227,7 @@ def chunked_backward() -> Iterator[None]:
         yield
 
 
+SHIPPED = 'as shipped'
 VARIANTS: dict[str, Callable[[], Any]] = {
     "linear layers through torch's own product": torch_linear,
     'feed-forward layers one by one on all tokens': feed_forward_one_by_one,
@@ -262,7 +269,7 @@ def inference_calls(model: Any, images: Any) -> dict[str, Callable[[], Any]]:
             return torch.cat([packed(image) for image in images.split(1)])
 
     return {
-        'as shipped': variant(nullcontext),
+        SHIPPED: variant(nullcontext),
         **{title: variant(context) for title, context in {**VARIANTS, **OF_INFERENCE}.items()},
         'packed (optimize_for_inference)': variant(nullcontext, packed),
         'packed, image by image': one_by_one,
@@ -288,7 +295,7 @@ def training_calls(model: Any, images: Any) -> dict[str, Callable[[], Any]]:
 
         return call
 
-    contexts = {'as shipped': nullcontext, **VARIANTS, **OF_TRAINING}
+    contexts = {SHIPPED: nullcontext, **VARIANTS, **OF_TRAINING}
     return {title: variant(context) for title, context in contexts.items()}
 
 
@@ -311,8 +318,16 @@ def main() -> None:
             model = benchmark.build_model(name)
             macs = benchmark.count_multiply_adds(model, images[:1]) * args.batch_size
             product, product_macs = benchmark.matrix_product(setting)
-            calls = calls_of(model, images)
-            shipped = calls['as shipped']()
+            calls = {
+                title: call
+                for title, call in calls_of(model, images).items()
+                if title == SHIPPED or not args.only or any(word in title for word in args.only)
+            }
+            if len(calls) == 1:
+                raise InputError(
+                    f'--only {" ".join(args.only)}: no variant has such a word in its title'
+                )
+            shipped = calls[SHIPPED]()
             for title, call in calls.items():
                 error = (call() - shipped).abs().max() / shipped.abs().max()
                 if error > 1e-4:
