@@ -36,7 +36,9 @@ constexpr int WIDTH = 4, TILE = 2;
 #endif
 constexpr int ROWS = 6;
 constexpr int QUERIES = 64;  // of a block: a multiple of a tile's floats
-constexpr int KEYS = 96;     // of a block, at most; its scores fit the first cache beside the queries
+// Keys of a block, at most: its scores by a tile's queries (forward) or by all of a block's (backward) fit the
+// first cache.
+constexpr int FORWARD_KEYS = TILE * WIDTH > 16 ? 96 : 192, BACKWARD_KEYS = 96;
 constexpr int NARROW = std::min(WIDTH, 8);  // registers of gradients by rows of a head: fewer lanes idle
 
 typedef Floats<WIDTH> Lanes;
@@ -81,9 +83,11 @@ struct Matrix {
     Matrix transposed() const { return {data, column, row}; }
 };
 
-// out (R x V registers) = a (R x depth) b (depth x V registers), or added to what is there.
+// out (R x V registers) = a (R x depth) b (depth x V registers), or added to what is there; largest, unless it is
+// null, becomes the larger of itself and its column of out. Inlined, the sums would not stay in registers.
 template <int W, int R, int V, bool ADD>
-inline void multiply_tile(Matrix a, const float* b, int64_t b_row, float* out, int64_t out_row, int64_t depth) {
+__attribute__((noinline)) void multiply_tile(Matrix a, const float* b, int64_t b_row, float* out, int64_t out_row, int64_t depth,
+                          Floats<W>* largest = nullptr) {
     Floats<W> sums[R][V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++)
@@ -101,15 +105,20 @@ inline void multiply_tile(Matrix a, const float* b, int64_t b_row, float* out, i
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
         for (int v = 0; v < V; v++) store<W>(out + r * out_row + v * W, sums[r][v]);
+    if (largest)
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+            for (int v = 0; v < V; v++) largest[v] = sums[r][v] > largest[v] ? sums[r][v] : largest[v];
 }
 
 template <int W, int V, bool ADD, int R = ROWS>
 inline void multiply_rows(Matrix a, int64_t rows, const float* b, int64_t b_row, float* out, int64_t out_row,
-                          int64_t depth) {
+                          int64_t depth, Floats<W>* largest = nullptr) {
     for (; rows >= R; rows -= R, a = a.below(R), out += R * out_row)
-        multiply_tile<W, R, V, ADD>(a, b, b_row, out, out_row, depth);
+        multiply_tile<W, R, V, ADD>(a, b, b_row, out, out_row, depth, largest);
     if constexpr (R > 1)
-        if (rows) multiply_rows<W, V, ADD, R - 1>(a, rows, b, b_row, out, out_row, depth);
+        if (rows) multiply_rows<W, V, ADD, R - 1>(a, rows, b, b_row, out, out_row, depth, largest);
 }
 
 // out (rows x columns) = a (rows x depth) b (depth x columns), or added to it; columns a multiple of W.
@@ -167,12 +176,27 @@ inline void transpose(Matrix in, int64_t queries, int64_t dim, float factor, flo
     }
 }
 
+inline void copy(const float* from, int64_t size, float* to) {
+    if (size < NARROW) return void(std::copy_n(from, size, to));
+    for (int64_t j = 0; j < size - NARROW; j += NARROW) store<NARROW>(to + j, load<NARROW>(from + j));
+    store<NARROW>(to + size - NARROW, load<NARROW>(from + size - NARROW));  // over some of the one before
+}
+
 // Rows of a width that registers like: out (rows, width) = in (rows, dim) and zeros beyond.
 inline void widen(Matrix in, int64_t rows, int64_t dim, float* out, int64_t width) {
     for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < dim; j++) out[i * width + j] = in.data[i * in.row + j];
+        copy(in.data + i * in.row, dim, out + i * width);
         std::fill(out + i * width + dim, out + (i + 1) * width, 0.0f);
     }
+}
+
+// Of rows whose length is a multiple of a register.
+inline float dot(const float* a, const float* b, int64_t size) {
+    Floats<NARROW> sums{};
+    for (int64_t j = 0; j < size; j += NARROW) sums += load<NARROW>(a + j) * load<NARROW>(b + j);
+    float sum = 0.0f;
+    for (int i = 0; i < NARROW; i++) sum += sums[i];
+    return sum;
 }
 
 struct Shape {
@@ -183,72 +207,91 @@ struct Shape {
     Matrix rows(const float* out) const { return {out, heads * dim, 1}; }
     Matrix parts(const float* qkv) const { return {qkv, 3 * heads * dim, 1}; }
     bool sees(const bool* seen, int64_t b, int64_t key) const { return !seen || seen[b * tokens + key]; }
-    // Keys of a block: about equally many in each, whole tiles of rows.
-    int64_t keys() const {
-        const int64_t blocks = (tokens + KEYS - 1) / KEYS;
-        return up((tokens + blocks - 1) / blocks, ROWS);
-    }
 };
 
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// Keys and values of a head side by side, each (tokens, dim): every block of queries reads all of them, and in qkv
-// they lie too far apart for the caches.
-inline void pack(const Shape& shape, const float* qkv, int64_t b, int64_t h, float* k, float* v) {
-    widen(shape.parts(qkv + shape.part(b, h, 1)), shape.tokens, shape.dim, k, shape.dim);
-    widen(shape.parts(qkv + shape.part(b, h, 2)), shape.tokens, shape.dim, v, shape.dim);
-}
+// Keys and values of a head that may be attended to, side by side, each (count, dim): every block of queries reads
+// all of them, and in qkv they lie too far apart for the caches.
+struct Keys {
+    float *k, *v;
+    int64_t count = 0;
+    Keys(const Shape& shape, Memory& memory)
+        : k(memory.take(shape.tokens * shape.dim)), v(memory.take(shape.tokens * shape.dim)) {}
+    void pack(const Shape& shape, const float* qkv, const bool* seen, int64_t b, int64_t h) {
+        const Matrix from_k = shape.parts(qkv + shape.part(b, h, 1)), from_v = shape.parts(qkv + shape.part(b, h, 2));
+        count = 0;
+        for (int64_t t = 0; t < shape.tokens; t++) {
+            if (!shape.sees(seen, b, t)) continue;
+            copy(from_k.below(t).data, shape.dim, k + count * shape.dim);
+            copy(from_v.below(t).data, shape.dim, v + count * shape.dim);
+            count++;
+        }
+    }
+    // Of a block of ``most``, at most: about equally many in each, whole tiles of rows.
+    int64_t block(int64_t most) const {
+        const int64_t blocks = (count + most - 1) / most;
+        return blocks ? up((count + blocks - 1) / blocks, ROWS) : 0;
+    }
+};
 
 struct ForwardMemory {
-    float *k, *v, *queries_t, *scores, *sums_t, *largest, *total;
+    Keys keys;
+    float *queries_t, *scores, *sums_t, *largest, *total;
     ForwardMemory(const Shape& shape, Memory& memory)
-        : k(memory.take(shape.tokens * shape.dim)),
-          v(memory.take(shape.tokens * shape.dim)),
+        : keys(shape, memory),
           queries_t(memory.take(shape.dim * QUERIES)),
-          scores(memory.take(KEYS * QUERIES)),
+          scores(memory.take(FORWARD_KEYS * TILE * WIDTH)),
           sums_t(memory.take(shape.dim * QUERIES)),
           largest(memory.take(QUERIES)),
           total(memory.take(QUERIES)) {}
 };
 
-void forward_block(const Shape& shape, const float* qkv, const bool* seen, int64_t b, int64_t h, int64_t start,
-                   const ForwardMemory& at, float* out, float* log_sums) {
-    const int64_t dim = shape.dim, queries = std::min<int64_t>(QUERIES, shape.tokens - start);
-    const int64_t columns = up(queries, WIDTH);
-    const Matrix q = shape.parts(qkv + shape.part(b, h, 0)).below(start);
-    const Matrix k{at.k, dim, 1}, v{at.v, dim, 1};
-    transpose(q, queries, dim, shape.scale * LOG2_E, at.queries_t);
-    std::fill_n(at.sums_t, dim * QUERIES, 0.0f);
-    // Finite, so that blocks of hidden keys alone have a difference of scores.
-    std::fill_n(at.largest, QUERIES, -FLT_MAX);
-    std::fill_n(at.total, QUERIES, 0.0f);
-    for (int64_t first = 0, keys; first < shape.tokens; first += keys) {
-        keys = std::min(shape.keys(), shape.tokens - first);
-        multiply<WIDTH, false>(k.below(first), keys, at.queries_t, QUERIES, at.scores, QUERIES, columns, dim);
-        for (int64_t j = 0; j < keys; j++)
-            if (!shape.sees(seen, b, first + j)) std::fill_n(at.scores + j * QUERIES, columns, -FLT_MAX);
-        for (int64_t c = 0; c < columns; c += WIDTH) {
-            const Lanes before = load(at.largest + c);
-            Lanes top = before;
-            for (int64_t j = 0; j < keys; j++) {
-                const Lanes score = load(at.scores + j * QUERIES + c);
-                top = score > top ? score : top;
-            }
-            const Lanes shrink = power_of_two(before - top);
-            Lanes sum = load(at.total + c) * shrink;
-            for (int64_t j = 0; j < keys; j++) {
-                Lanes weight = power_of_two(load(at.scores + j * QUERIES + c) - top);
-                if (!shape.sees(seen, b, first + j)) weight = Lanes{};
-                store(at.scores + j * QUERIES + c, weight);
-                sum += weight;
-            }
-            for (int64_t j = 0; j < dim; j++)
-                store(at.sums_t + j * QUERIES + c, load(at.sums_t + j * QUERIES + c) * shrink);
-            store(at.largest + c, top);
-            store(at.total + c, sum);
+// A block of keys for the queries from c on, in strips of V registers, whose scores stay in the first cache: weights
+// are relative to the largest score so far, and so are their total and the sums of values by them.
+template <int V = TILE>
+void forward_strips(const ForwardMemory& at, int64_t dim, int64_t first, int64_t keys, int64_t c, int64_t columns) {
+    const Matrix k{at.keys.k + first * dim, dim, 1}, values{at.keys.v + first * dim, 1, dim};
+    for (; columns - c >= V * WIDTH; c += V * WIDTH) {
+        Lanes top[V], sum[V];
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) top[v] = load(at.largest + c + v * WIDTH);
+        multiply_rows<WIDTH, V, false>(k, keys, at.queries_t + c, QUERIES, at.scores, V * WIDTH, dim, top);
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) {
+            const Lanes shrink = power_of_two(load(at.largest + c + v * WIDTH) - top[v]);
+            sum[v] = load(at.total + c + v * WIDTH) * shrink;
+            for (float* row = at.sums_t + c + v * WIDTH; row < at.sums_t + dim * QUERIES; row += QUERIES)
+                store(row, load(row) * shrink);
         }
-        const Matrix values = v.below(first).transposed();
-        multiply<WIDTH, true>(values, dim, at.scores, QUERIES, at.sums_t, QUERIES, columns, keys);
+        for (float* row = at.scores; row < at.scores + keys * V * WIDTH; row += V * WIDTH)
+#pragma GCC unroll 8
+            for (int v = 0; v < V; v++) {
+                const Lanes weight = power_of_two(load(row + v * WIDTH) - top[v]);
+                store(row + v * WIDTH, weight);
+                sum[v] += weight;
+            }
+#pragma GCC unroll 8
+        for (int v = 0; v < V; v++) {
+            store(at.largest + c + v * WIDTH, top[v]);
+            store(at.total + c + v * WIDTH, sum[v]);
+        }
+        multiply_rows<WIDTH, V, true>(values, dim, at.scores, V * WIDTH, at.sums_t + c, QUERIES, keys);
+    }
+    if constexpr (V > 1)
+        if (c < columns) forward_strips<V - 1>(at, dim, first, keys, c, columns);
+}
+
+void forward_block(const Shape& shape, const float* qkv, int64_t b, int64_t h, int64_t start, const ForwardMemory& at,
+                   float* out, float* log_sums) {
+    const int64_t dim = shape.dim, queries = std::min<int64_t>(QUERIES, shape.tokens - start);
+    transpose(shape.parts(qkv + shape.part(b, h, 0)).below(start), queries, dim, shape.scale * LOG2_E, at.queries_t);
+    std::fill_n(at.sums_t, dim * QUERIES, 0.0f);
+    std::fill_n(at.largest, QUERIES, -FLT_MAX);  // finite: it is taken from scores
+    std::fill_n(at.total, QUERIES, 0.0f);
+    for (int64_t first = 0, keys; first < at.keys.count; first += keys) {
+        keys = std::min(at.keys.block(FORWARD_KEYS), at.keys.count - first);
+        forward_strips(at, dim, first, keys, 0, up(queries, WIDTH));
     }
     float* rows = out + shape.head(b, h) + start * shape.heads * dim;
     for (int64_t i = 0; i < queries; i++) {
@@ -260,35 +303,36 @@ void forward_block(const Shape& shape, const float* qkv, const bool* seen, int64
 }
 
 struct BackwardMemory {
+    Keys keys;
     int64_t wide;  // floats from one row to the next of what is wide
-    float *queries_t, *grads_t, *queries_wide, *grads_wide, *weights, *of_scores, *of_queries_t, *sums, *offsets;
-    float *of_k, *of_v, *k, *v;
+    float *queries_t, *grads_t, *queries_wide, *grads_wide, *outs_wide, *weights, *of_scores, *of_queries_t;
+    float *sums, *offsets, *of_k, *of_v;
     BackwardMemory(const Shape& shape, Memory& memory)
-        : wide(up(shape.dim, NARROW)),
+        : keys(shape, memory),
+          wide(up(shape.dim, NARROW)),
           queries_t(memory.take(shape.dim * QUERIES)),
           grads_t(memory.take(shape.dim * QUERIES)),
           queries_wide(memory.take(wide * QUERIES)),
           grads_wide(memory.take(wide * QUERIES)),
-          weights(memory.take(KEYS * QUERIES)),
-          of_scores(memory.take(KEYS * QUERIES)),
+          outs_wide(memory.take(wide * QUERIES)),
+          weights(memory.take(BACKWARD_KEYS * QUERIES)),
+          of_scores(memory.take(BACKWARD_KEYS * QUERIES)),
           of_queries_t(memory.take(shape.dim * QUERIES)),
           sums(memory.take(QUERIES)),
           offsets(memory.take(QUERIES)),
           of_k(memory.take(shape.tokens * wide)),
-          of_v(memory.take(shape.tokens * wide)),
-          k(memory.take(shape.tokens * shape.dim)),
-          v(memory.take(shape.tokens * shape.dim)) {}
+          of_v(memory.take(shape.tokens * wide)) {}
 };
 
 // With p = softmax(s), s = scale q k': gradients of v = p' g; of p = g v'; of s = p (of p - rows' sums of p (of
 // p)), these sums being those of out g; of q = scale (of s) k; of k = scale (of s)' q.
 void backward_head(const Shape& shape, const float* qkv, const float* out, const float* log_sums,
-                   const float* grad, const bool* seen, int64_t b, int64_t h, const BackwardMemory& at,
+                   const float* grad, const bool* seen, int64_t b, int64_t h, BackwardMemory& at,
                    float* of_qkv) {
     const int64_t dim = shape.dim, wide = at.wide, tokens = shape.tokens, row = shape.heads * dim;
     const Matrix q = shape.parts(qkv + shape.part(b, h, 0));
-    const Matrix k{at.k, dim, 1}, v{at.v, dim, 1};
-    pack(shape, qkv, b, h, at.k, at.v);
+    at.keys.pack(shape, qkv, seen, b, h);
+    const Matrix k{at.keys.k, dim, 1}, v{at.keys.v, dim, 1};
     const Matrix o = shape.rows(out + shape.head(b, h)), g = shape.rows(grad + shape.head(b, h));
     std::fill_n(at.of_k, tokens * wide, 0.0f);
     std::fill_n(at.of_v, tokens * wide, 0.0f);
@@ -298,23 +342,23 @@ void backward_head(const Shape& shape, const float* qkv, const float* out, const
         transpose(g.below(start), queries, dim, 1.0f, at.grads_t);
         widen(q.below(start), queries, dim, at.queries_wide, wide);
         widen(g.below(start), queries, dim, at.grads_wide, wide);
-        for (int64_t i = 0; i < QUERIES; i++) {
-            at.sums[i] = 0.0f;
-            // Lanes beyond the last query are left out of the sums below: any number does.
-            at.offsets[i] = i < queries ? log_sums[(b * shape.heads + h) * tokens + start + i] : 0.0f;
-            for (int64_t j = 0; i < queries && j < dim; j++)
-                at.sums[i] += o.data[(start + i) * row + j] * g.data[(start + i) * row + j];
+        widen(o.below(start), queries, dim, at.outs_wide, wide);
+        // Lanes beyond the last query are left out of the sums below: any number does.
+        std::fill_n(at.sums, QUERIES, 0.0f);
+        std::fill_n(at.offsets, QUERIES, 0.0f);
+        for (int64_t i = 0; i < queries; i++) {
+            at.sums[i] = dot(at.outs_wide + i * wide, at.grads_wide + i * wide, wide);
+            at.offsets[i] = log_sums[(b * shape.heads + h) * tokens + start + i];
         }
         std::fill_n(at.of_queries_t, dim * QUERIES, 0.0f);
-        for (int64_t first = 0, keys; first < tokens; first += keys) {
-            keys = std::min(shape.keys(), tokens - first);
+        for (int64_t first = 0, keys; first < at.keys.count; first += keys) {
+            keys = std::min(at.keys.block(BACKWARD_KEYS), at.keys.count - first);
             multiply<WIDTH, false>(k.below(first), keys, at.queries_t, QUERIES, at.weights, QUERIES, columns, dim);
             multiply<WIDTH, false>(v.below(first), keys, at.grads_t, QUERIES, at.of_scores, QUERIES, columns, dim);
             for (int64_t j = 0; j < keys; j++)
                 for (int64_t c = 0; c < columns; c += WIDTH) {
                     const int64_t i = j * QUERIES + c;
-                    Lanes weight = power_of_two(load(at.weights + i) - load(at.offsets + c));
-                    if (!shape.sees(seen, b, first + j)) weight = Lanes{};
+                    const Lanes weight = power_of_two(load(at.weights + i) - load(at.offsets + c));
                     store(at.weights + i, weight);
                     store(at.of_scores + i, weight * (load(at.of_scores + i) - load(at.sums + c)));
                 }
@@ -330,11 +374,14 @@ void backward_head(const Shape& shape, const float* qkv, const float* out, const
             for (int64_t j = 0; j < dim; j++) to[i * 3 * row + j] = shape.scale * at.of_queries_t[j * QUERIES + i];
     }
     float *to_k = of_qkv + shape.part(b, h, 1), *to_v = of_qkv + shape.part(b, h, 2);
-    for (int64_t i = 0; i < tokens; i++)
+    for (int64_t t = 0, i = 0; t < tokens; t++) {
+        const bool sees = shape.sees(seen, b, t);
         for (int64_t j = 0; j < dim; j++) {
-            to_k[i * 3 * row + j] = shape.scale * at.of_k[i * wide + j];
-            to_v[i * 3 * row + j] = at.of_v[i * wide + j];
+            to_k[t * 3 * row + j] = sees ? shape.scale * at.of_k[i * wide + j] : 0.0f;
+            to_v[t * 3 * row + j] = sees ? at.of_v[i * wide + j] : 0.0f;
         }
+        i += sees;
+    }
 }
 
 }  // namespace
@@ -352,16 +399,16 @@ extern "C" bool attention_forward(const float* qkv, const bool* seen, float* out
 #pragma omp parallel num_threads(threads)
     {
         Memory memory = memories.of_this_thread();
-        const ForwardMemory at(shape, memory);
+        ForwardMemory at(shape, memory);
         int64_t packed = -1;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < batch * heads * blocks; i++) {
             const int64_t head = i / blocks, start = i % blocks * QUERIES;
             if (head != packed) {
-                pack(shape, qkv, head / heads, head % heads, at.k, at.v);
+                at.keys.pack(shape, qkv, seen, head / heads, head % heads);
                 packed = head;
             }
-            forward_block(shape, qkv, seen, head / heads, head % heads, start, at, out, log_sums);
+            forward_block(shape, qkv, head / heads, head % heads, start, at, out, log_sums);
         }
     }
     return true;
@@ -378,7 +425,7 @@ extern "C" bool attention_backward(const float* qkv, const bool* seen, const flo
 #pragma omp parallel num_threads(threads)
     {
         Memory memory = memories.of_this_thread();
-        const BackwardMemory at(shape, memory);
+        BackwardMemory at(shape, memory);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < batch * heads; i++)
             backward_head(shape, qkv, out, log_sums, grad, seen, i / heads, i % heads, at, of_qkv);
