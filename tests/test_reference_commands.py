@@ -66,7 +66,7 @@ NOT_RUN = {
     'python -m pytest tests/test_cost.py tests/test_models tests/test_complexity': 'runs tests',
     'python -m http.server --bind 127.0.0.1 --directory asvit_mm/weights': 'does not end',
     'source .venv/bin/activate': 'of the shell that it is typed in',
-    "pip install '.[mminstall]'": 'installs',
+    "pip install '.[mminstall]'": 'run in tests/test_setup.py',
 }
 # Commands that their page says are refused, and words of the line.
 REFUSED = {

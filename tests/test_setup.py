@@ -2,9 +2,13 @@
 
 import os
 import re
+import shlex
+import site
 import subprocess
 import sys
+import venv
 import zipfile
+from importlib import metadata
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import asvit_mm
+
+from .pages import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / 'requirements'
@@ -132,6 +138,37 @@ def test_editable_install_links_the_mim_folder(tmp_path: Path) -> None:
             link = source / 'asvit_mm/.mim' / name
             assert link.is_symlink()
             assert link.resolve() == source / name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', ['README.md', 'docs/get_started.md'])
+def test_documented_pip_command_installs_what_works(page: str, tmp_path: Path) -> None:
+    """In an environment of its own that sees, beside itself, what this one has: nothing is downloaded."""
+    (command,) = (line for line in commands(ROOT / page) if line.startswith('pip install'))
+    source, environment = tmp_path / 'source', tmp_path / 'environment'
+    copy_source(source)
+    venv.create(environment, with_pip=False)
+    python = environment / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
+    packages = next(environment.rglob('site-packages'))
+    (packages / 'dependencies.pth').write_text('\n'.join(site.getsitepackages()) + '\n')
+    # OpenCV is here as its twin without a screen, of the same modules (tools/install.py).
+    opencv = metadata.version('opencv-python-headless')
+    twin = packages / f'opencv_python-{opencv}.dist-info'
+    twin.mkdir()
+    (twin / 'METADATA').write_text(
+        f'Metadata-Version: 2.1\nName: opencv-python\nVersion: {opencv}\n'
+    )
+    pip, *arguments = shlex.split(command)
+    offline = ['--no-index', '--no-build-isolation']
+    run([sys.executable, '-m', pip, '--python', str(python), *arguments, *offline], cwd=source)
+    code = (
+        'import asvit_mm, asvit_mm.models; from mmpretrain.registry import MODELS; '
+        'MODELS.build(dict(type="asvit_mm.AsViT", arch="seed")); print(asvit_mm.__file__)'
+    )
+    shown = subprocess.run(
+        [str(python), '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert Path(shown.stdout.splitlines()[-1]).is_relative_to(packages)
 
 
 def copy_source(target: Path) -> None:
