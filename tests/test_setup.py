@@ -106,7 +106,12 @@ def test_wheel_holds_the_package_and_its_mim_folder(tmp_path: Path) -> None:
         assert expected
         assert {name for name in names if name.startswith(f'{package}/.mim/{folder}/')} == expected
     package = source / 'asvit_mm'
-    files = [*package.rglob('*.py'), *package.rglob('*.cpp'), *(package / 'weights').iterdir()]
+    files = [
+        *package.rglob('*.py'),
+        *package.rglob('*.cpp'),
+        *package.rglob('*.h'),
+        *(package / 'weights').iterdir(),
+    ]
     assert package / 'models/attention.cpp' in files
     assert {
         name for name in names if name.startswith('asvit_mm/') and not name.startswith('asvit_mm/.')

@@ -5,16 +5,14 @@ somebody looks (:func:`~asvit_mm.models.plain.is_plain`), torch's ``scaled_dot_p
 differ by rounding only. Figures: docs/performance.md.
 """
 
-import ctypes
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.profiler import record_function
 from torch.nn import functional as F
 
-from .native import library
+from .native import call, library
 from .plain import is_plain
 
 SOURCE = Path(__file__).with_name('attention.cpp')
@@ -129,16 +127,5 @@ def _seen(mask: Tensor | None) -> Tensor | None:
 
 def _call(name: str, arrays: tuple[Tensor | None, ...], shape: torch.Size, scale: float) -> None:
     batch, tokens, _, heads, dim = shape
-    function = getattr(library(SOURCE), name)
-    function.restype = ctypes.c_bool
-    with record_function(
-        f'asvit_mm::{name}'
-    ):  # it is no operation of torch's, which a profile would name
-        enough = function(
-            *(ctypes.c_void_p(None if array is None else array.data_ptr()) for array in arrays),
-            *map(ctypes.c_int64, (batch, tokens, heads, dim)),
-            ctypes.c_float(scale),
-            ctypes.c_int(torch.get_num_threads()),
-        )
-    if not enough:
+    if not call(SOURCE, name, *arrays, batch, tokens, heads, dim, float(scale)):
         raise MemoryError(f'attention over {tokens} tokens of {dim} numbers: no memory to work in')

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .gelu import gelu, gelu_backward_
 from .linear import SMALLEST, linear, onednn_is_on, onednn_takes, product, weight_gradient
 from .plain import is_plain
 
@@ -89,7 +90,7 @@ class _ChunkedFeedForward(torch.autograd.Function):
         hidden, outs = [], []
         for part in chunks(x.flatten(0, -2), len(weight1)):
             before = product(part, weight1, bias1)
-            outs.append(product(F.gelu(before), weight2, bias2))
+            outs.append(product(gelu(before), weight2, bias2))
             if any(ctx.needs_input_grad[:4]):
                 hidden.append(before)
         ctx.save_for_backward(x, weight1, bias1, weight2, bias2, *hidden)
@@ -106,12 +107,14 @@ class _ChunkedFeedForward(torch.autograd.Function):
         parts = zip(chunks(x.flatten(0, -2), len(weight1)), chunks(rows, len(weight1)), strict=True)
         # Of the bias of fc2 alone nothing is kept.
         for (part, of_out), before in zip(parts, hidden, strict=bool(hidden)):
-            if needs[3]:
-                sums.add(3, weight_gradient(of_out, F.gelu(before)))
+            before = before.contiguous()  # hooks may have kept it in another layout
             if not any(needs[:3]):
+                sums.add(3, weight_gradient(of_out, gelu(before)))
                 continue
             of_hidden = product(of_out, weight2.t())
-            torch.ops.aten.gelu_backward.grad_input(of_hidden, before, grad_input=of_hidden)
+            after = gelu_backward_(before, of_hidden)
+            if needs[3]:
+                sums.add(3, weight_gradient(of_out, after))
             if needs[1]:
                 sums.add(1, weight_gradient(of_hidden, part))
             if needs[2]:

@@ -15,6 +15,8 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.autograd.profiler import record_function
 
 from ..files import atomic_write_bytes
 
@@ -63,6 +65,30 @@ def library(source: Path) -> ctypes.CDLL | None:
         return None
 
 
+def call(source: Path, name: str, *arguments: Tensor | float | None) -> bool:
+    """Call a function of :func:`library` as an operation that profiles name, ``asvit_mm::NAME``.
+
+    Args:
+        source: of the library, which has to be there.
+        name: of the function.
+        arguments: contiguous tensors and None as pointers, integers (int64_t), floats (float); the number
+            of torch's threads (int) is added.
+
+    Returns:
+        What the function returns, if that is a bool.
+    """
+    function = getattr(library(source), name)
+    function.restype = ctypes.c_bool
+    with record_function(f'asvit_mm::{name}'):
+        return bool(function(*map(_as_c, arguments), ctypes.c_int(torch.get_num_threads())))
+
+
+def _as_c(argument: Tensor | float | None) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float:
+    if argument is None or isinstance(argument, Tensor):
+        return ctypes.c_void_p(None if argument is None else argument.data_ptr())
+    return ctypes.c_int64(argument) if isinstance(argument, int) else ctypes.c_float(argument)
+
+
 def _load(source: Path, command: list[str]) -> ctypes.CDLL:
     """From the cache, or compiled, and then kept there if that can be."""
     cached = _cache_file(source, command)
@@ -87,7 +113,8 @@ def _load(source: Path, command: list[str]) -> ctypes.CDLL:
 
 def _cache_file(source: Path, command: list[str]) -> Path | None:
     """Where what a command makes of a source is kept; None where there is no folder of the user's alone."""
-    key = repr((platform.machine(), command[:-1], source.read_bytes())).encode()
+    texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob('*.h')))]
+    key = repr((platform.machine(), command[:-1], texts)).encode()
     name = f'{source.stem}-{hashlib.sha256(key).hexdigest()[:16]}.so'
     try:
         folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'asvit_mm'

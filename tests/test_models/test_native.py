@@ -55,6 +55,16 @@ def test_another_source_is_another_file(library, source, tmp_path):
     assert len(list((tmp_path / 'asvit_mm').iterdir())) == 2
 
 
+def test_another_header_is_another_file(library, source, tmp_path):
+    header = tmp_path / 'answer.h'
+    source.write_text('#include "answer.h"\nextern "C" int answer() { return ANSWER; }\n')
+    for i, answer in enumerate((42, 43), start=1):
+        header.write_text(f'#define ANSWER {answer}\n')
+        library.cache_clear()
+        assert library(source).answer() == answer
+        assert len(list((tmp_path / 'asvit_mm').iterdir())) == i
+
+
 def test_switched_off(library, source, monkeypatch):
     monkeypatch.setenv(native.SWITCH, '0')
     with warnings.catch_warnings():
