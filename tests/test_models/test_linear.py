@@ -17,9 +17,9 @@ def small_products_too(monkeypatch):
     monkeypatch.setattr(module, 'SMALLEST', 1 << 16)
 
 
-def tensors(*lead, dtype=torch.float32, bias=True):
+def tensors(*lead, dtype=torch.float32, bias=True, widths=WIDTHS):
     generator = torch.Generator().manual_seed(0)
-    size = [(*lead, WIDTHS[0]), WIDTHS[::-1], WIDTHS[1:]]
+    size = [(*lead, widths[0]), widths[::-1], widths[1:]]
     made = [torch.randn(s, generator=generator, dtype=dtype).requires_grad_() for s in size]
     return made if bias else made[:2]
 
@@ -27,10 +27,11 @@ def tensors(*lead, dtype=torch.float32, bias=True):
 @pytest.mark.parametrize('lead', [(8, 100), (2049,), (2, 3, 300)])
 @pytest.mark.parametrize('bias', [True, False])
 @pytest.mark.parametrize('few_rows', [0, 1 << 20])
-def test_values_and_gradients_of_the_plain_layer(lead, bias, few_rows, monkeypatch):
+@pytest.mark.parametrize('widths', [WIDTHS, WIDTHS[::-1]])
+def test_values_and_gradients_of_the_plain_layer(lead, bias, few_rows, widths, monkeypatch):
     """Whichever library is the faster of the two for the weight's gradient on this machine."""
     monkeypatch.setattr(module, 'FEW_ROWS', few_rows)
-    inputs = tensors(*lead, bias=bias)
+    inputs = tensors(*lead, bias=bias, widths=widths)
     assert onednn_takes(*inputs[:2])
     out, expected = linear(*inputs), F.linear(*inputs)
     assert type(out.grad_fn).__name__ == '_OneDNNLinearBackward'
