@@ -13,8 +13,7 @@ from ..config import load_config
 from ..data import load_images
 from ..errors import InputError
 from ..files import existing_folder
-from ..models.attention import SOURCE
-from ..models.native import library
+from ..models import attention, gelu
 from ..searching import ComplexityMeasure
 from ..version import __version__
 from ..writing import DataSource, RunConfigs, describe_data
@@ -167,8 +166,8 @@ def versions(device: torch.device) -> dict[str, str]:
     found['device'] = (
         torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
     )
-    own = device.type == 'cpu' and library(SOURCE) is not None
-    found['attention'] = 'asvit_mm' if own else 'torch'
+    for name, own in (('attention', attention.has_kernel), ('gelu', gelu.has_kernel)):
+        found[name] = 'asvit_mm' if device.type == 'cpu' and own() else 'torch'
     return found
 
 

@@ -25,7 +25,8 @@ def attend(qkv: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
         qkv: queries, keys and values, (B, N, 3, heads, dim).
         scale: of the scores.
         mask: (B, 1, 1, N), true where a token may be attended to, one of each row at least; None:
-            everywhere.
+            everywhere. Through this package's kernel other tokens leave no trace, infinite or not numbers as
+            they may be.
 
     Returns:
         (B, N, heads, dim).
@@ -48,7 +49,12 @@ def takes_native(x: Tensor) -> bool:
 
     Not where the user has excluded fused kernels by ``torch.nn.attention.sdpa_kernel``.
     """
-    return is_plain(x) and torch.backends.cuda.flash_sdp_enabled() and library(SOURCE) is not None
+    return is_plain(x) and torch.backends.cuda.flash_sdp_enabled() and has_kernel()
+
+
+def has_kernel() -> bool:
+    """Whether this package's kernel is at hand: there is a compiler, or it was compiled before."""
+    return library(SOURCE) is not None
 
 
 def fused_dim(head_dim: int) -> int:
@@ -86,7 +92,8 @@ class _NativeAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         qkv, out, log_sums, mask = ctx.saved_tensors
         # Only a gradient that is to be differentiated itself is computed with gradients enabled.
-        if torch.is_grad_enabled() or not is_plain(qkv, out, log_sums, grad):
+        fits = is_plain(qkv, out, log_sums, grad) and _fits(qkv, mask)
+        if torch.is_grad_enabled() or not fits:
             return gradient(qkv, ctx.scale, mask, grad), None, None
         # What hooks have kept may have another layout.
         qkv, out, log_sums, grad = (t.contiguous() for t in (qkv, out, log_sums, grad))
@@ -98,7 +105,7 @@ def gradient(qkv: Tensor, scale: float, mask: Tensor | None, grad: Tensor) -> Te
     q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
     scores = scale * q @ k.mT
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores = scores.masked_fill(mask.logical_not(), -torch.inf)
     weights, of_out = scores.softmax(-1), grad.transpose(1, 2)
     of_weights = of_out @ v.mT
     of_scores = weights * (of_weights - (weights * of_weights).sum(-1, keepdim=True))

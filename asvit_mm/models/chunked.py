@@ -98,23 +98,26 @@ class _ChunkedFeedForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight1, bias1, weight2, bias2, *hidden = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        x, weight1, bias1, weight2, bias2, *hidden = saved
         needs = ctx.needs_input_grad
-        # Only a gradient that is to be differentiated itself is computed with gradients enabled.
-        if torch.is_grad_enabled() or not is_plain(grad):
+        # Only a gradient that is to be differentiated itself is computed with gradients enabled; hooks may
+        # have kept what is saved in another type or place.
+        if torch.is_grad_enabled() or not is_plain(grad, *saved):
             return _gradients(_feed_forward, (x, weight1, bias1, weight2, bias2), needs, grad)
         rows, of_x, sums = grad.flatten(0, -2), [], _Sums()
         parts = zip(chunks(x.flatten(0, -2), len(weight1)), chunks(rows, len(weight1)), strict=True)
         # Of the bias of fc2 alone nothing is kept.
         for (part, of_out), before in zip(parts, hidden, strict=bool(hidden)):
-            before = before.contiguous()  # hooks may have kept it in another layout
+            before = before.contiguous()  # which hooks may have changed as well
             if not any(needs[:3]):
                 sums.add(3, weight_gradient(of_out, gelu(before)))
                 continue
             of_hidden = product(of_out, weight2.t())
-            after = gelu_backward_(before, of_hidden)
             if needs[3]:
-                sums.add(3, weight_gradient(of_out, after))
+                sums.add(3, weight_gradient(of_out, gelu_backward_(before, of_hidden)))
+            else:
+                torch.ops.aten.gelu_backward.grad_input(of_hidden, before, grad_input=of_hidden)
             if needs[1]:
                 sums.add(1, weight_gradient(of_hidden, part))
             if needs[2]:
@@ -144,14 +147,15 @@ class _ChunkedMerging(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale, shift, weight = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        x, scale, shift, weight = saved
         kernel, eps, needs = ctx.kernel, ctx.eps, ctx.needs_input_grad
-        if torch.is_grad_enabled() or not is_plain(grad):
+        if torch.is_grad_enabled() or not is_plain(grad, *saved):
 
             def merged(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor) -> Tensor:
                 return merge_plainly(x, scale, shift, weight, kernel, eps)
 
-            return *_gradients(merged, ctx.saved_tensors, needs, grad), None, None
+            return *_gradients(merged, saved, needs, grad), None, None
         # What hooks have kept may have another layout.
         x, grad, scaled = x.contiguous(), grad.contiguous(), _by_token(weight * scale, kernel)
         of_x = torch.zeros_like(x) if needs[0] else None

@@ -3,8 +3,6 @@
 // GELU(x) = x P(x) and its derivative is P(x) + x p(x), for the probability P and the density p of the standard
 // normal distribution (arXiv 1606.08415).
 
-#include <algorithm>
-
 #include "vectors.h"
 
 namespace {
@@ -21,14 +19,18 @@ inline void store_some(float* to, Lanes x, int64_t count) {
     std::memcpy(to, &x, count * sizeof(float));
 }
 
-// P(x) = (1 + erf(x / sqrt(2))) / 2. For |x| <= MOST, erf(x / sqrt(2)) = x N(x^2) / D(x^2) to 2e-8 of it: a
-// quotient of polynomials fitted by least squares, weights raised where the error was largest. Beyond, P is 0 or 1
-// in float32.
+// x, or the end of [-most, most] that is nearer. What is no number stays none.
+inline Lanes bounded(Lanes x, float most) {
+    x = x > most ? all(most) : x;
+    return x < -most ? all(-most) : x;
+}
+
+// P(x) = (1 + erf(x / sqrt(2))) / 2, in [0, 1]. For |x| <= MOST, erf(x / sqrt(2)) = x N(x^2) / D(x^2) to 5e-8 of it,
+// rounding apart: a quotient of polynomials fitted by least squares, weights raised where the error was largest.
+// Beyond, P is within 2e-8 of 0 or 1, which are taken for it.
 inline Lanes probability(Lanes x) {
     constexpr float MOST = 5.5154f;
-    Lanes inside = x > MOST ? all(MOST) : x;
-    inside = inside < -MOST ? all(-MOST) : inside;
-    const Lanes square = inside * inside;
+    const Lanes inside = bounded(x, MOST), square = inside * inside;
     Lanes n = all(4.566342723970647e-8f);
     n = n * square + 1.2597884548095586e-5f;
     n = n * square + 3.3041184059220854e-4f;
@@ -41,32 +43,35 @@ inline Lanes probability(Lanes x) {
     d = d * square + 2.845435906027347e-2f;
     d = d * square + 2.507086969655114e-1f;
     d = d * square + 1.0f;
-    const Lanes p = 0.5f * inside * (n / d) + 0.5f;
+    const Lanes p = 0.5f * bounded(inside * (n / d), 1.0f) + 0.5f;
     return x < -MOST ? Lanes{} : p;
 }
 
-// p(x) = exp(-x^2 / 2) / sqrt(2 pi).
-inline Lanes density(Lanes x) {
-    return 3.989422804014327e-1f * power_of_two(-7.213475204444817e-1f * x * x);
+// x p(x) = x exp(-x^2 / 2) / sqrt(2 pi). From 14 on it is less than float32 can tell from 0.
+inline Lanes times_density(Lanes x) {
+    x = bounded(x, 14.0f);
+    return 3.989422804014327e-1f * x * power_of_two(-7.213475204444817e-1f * x * x);
 }
 
 }  // namespace
 
-// out = GELU(x).
-extern "C" void gelu(const float* x, float* out, int64_t count, int threads) {
+// out = GELU(x). Both return true: there is nothing that they could run out of.
+extern "C" bool gelu(const float* x, float* out, int64_t count, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < count; i += WIDTH) {
         const Lanes at = load_some(x + i, count - i);
         store_some(out + i, at * probability(at), count - i);
     }
+    return true;
 }
 
 // out = GELU(x), and grad, that of out, becomes that of x.
-extern "C" void gelu_backward(const float* x, float* grad, float* out, int64_t count, int threads) {
+extern "C" bool gelu_backward(const float* x, float* grad, float* out, int64_t count, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < count; i += WIDTH) {
         const Lanes at = load_some(x + i, count - i), p = probability(at);
         store_some(out + i, at * p, count - i);
-        store_some(grad + i, load_some(grad + i, count - i) * (p + at * density(at)), count - i);
+        store_some(grad + i, load_some(grad + i, count - i) * (p + times_density(at)), count - i);
     }
+    return true;
 }

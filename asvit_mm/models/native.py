@@ -75,7 +75,7 @@ def call(source: Path, name: str, *arguments: Tensor | float | None) -> bool:
             of torch's threads (int) is added.
 
     Returns:
-        What the function returns, if that is a bool.
+        What the function returns, a bool: whether there was memory enough.
     """
     function = getattr(library(source), name)
     function.restype = ctypes.c_bool

@@ -122,12 +122,25 @@ def test_what_may_not_be_attended_to_has_no_gradient():
     assert not of_qkv[:, :, 1:][~mask[:, 0, 0]].any()
 
 
-@pytest.mark.parametrize('seen', [(110, 120), (0, 10), (290, 300), (200, 210)])
-def test_whole_blocks_of_hidden_keys(seen):
-    tokens = 300 if seen[1] > 120 else 120
-    mask = torch.zeros(1, 1, 1, tokens, dtype=torch.bool)
+@pytest.mark.parametrize('seen', [(110, 111), (0, 96), (100, 197), (3, 195), (10, 203), (0, 289)])
+def test_blocks_of_the_keys_that_are_seen(seen):
+    mask = torch.zeros(1, 1, 1, 300, dtype=torch.bool)
     mask[..., slice(*seen)] = True
-    agree(heads(1, tokens, 2, 8), 0.3, mask)
+    agree(heads(1, 300, 2, 8), 0.3, mask)
+
+
+@pytest.mark.parametrize('value', [math.nan, math.inf])
+def test_what_is_hidden_leaves_no_trace(value):
+    qkv, mask = heads(1, 120, 2, 8).detach(), some_mask(1, 120)
+    expected = attend(qkv, 0.3, mask)
+    hidden = mask[0, 0, 0].logical_not()
+    qkv[:, hidden, 1:] = value
+    qkv.requires_grad_()
+    out = attend(qkv, 0.3, mask)
+    assert torch.equal(out, expected)
+    (of_qkv,) = torch.autograd.grad(out.sum(), qkv)
+    assert of_qkv.isfinite().all()
+    assert not of_qkv[:, hidden, 1:].any()
 
 
 # Of the numbers that are none, one carries a payload in the bits that an exponent is made of.

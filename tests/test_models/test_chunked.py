@@ -270,6 +270,26 @@ def test_tensors_kept_elsewhere(case):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('frozen', [False, True])
+def test_a_hidden_layer_kept_in_another_type(frozen):
+    """By hooks: the plain operations compute it again."""
+    inputs = feed_forward_inputs(30)
+    inputs[3].requires_grad_(not frozen)
+    wanted = [one for one in inputs if one.requires_grad]
+    own = {one.data_ptr() for one in inputs}
+
+    def unpack(tensor):
+        return tensor if tensor.data_ptr() in own else tensor.bfloat16()
+
+    grad = torch.randn(30, 12, generator=torch.Generator().manual_seed(1))
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
+        out = chunked_feed_forward(*inputs)
+    found = torch.autograd.grad(out, wanted, grad)
+    expected = torch.autograd.grad(plain_feed_forward(*inputs), wanted, grad)
+    for got, want in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
 def test_what_is_kept_for_the_backward_pass():
     """Neither patches nor what leaves the activation: tokens, the hidden layer once, and parameters."""
     inputs = merging_inputs(3, 8, 10)
