@@ -71,10 +71,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool
 
 def weight_gradient(grad: Tensor, inputs: Tensor) -> Tensor:
     """Gradient (out, in) of a linear layer's weight: rows (N, out) that arrive, (N, in) that went in."""
-    if len(grad) <= FEW_ROWS:
-        return linear(grad.t(), inputs.t())
-    # The other library is slower at a matrix that is wider than tall: 5 to 25 % (docs/performance.md).
-    return grad.t() @ inputs if grad.shape[1] >= inputs.shape[1] else (inputs.t() @ grad).t()
+    return linear(grad.t(), inputs.t()) if len(grad) <= FEW_ROWS else grad.t() @ inputs
 
 
 class _OneDNNLinear(torch.autograd.Function):
