@@ -97,6 +97,15 @@ def feed_forward_one_by_one() -> Iterator[None]:
 
 
 @contextmanager
+def torch_gelu() -> Iterator[None]:
+    """GELU, and its derivative after it, through torch's own operations."""
+    from asvit_mm.models import gelu
+
+    with replaced(gelu, 'has_kernel', lambda: False):
+        yield
+
+
+@contextmanager
 def merging_at_once() -> Iterator[None]:
     """Patches of all images cut by unfolding, norm and linear layer one after the other, in training."""
     from asvit_mm.models import chunked, layers
@@ -242,6 +251,7 @@ OF_INFERENCE: dict[str, Callable[[], Any]] = {
     'merging by unfolded patches': merging_of_patches,
 }
 OF_TRAINING: dict[str, Callable[[], Any]] = {
+    "GELU through torch's own operations": torch_gelu,
     'merging by unfolded patches of all images': merging_at_once,
     "torch's kernel, heads moved before q, k, v are split": heads_before_split,
     "torch's kernel, its backward in cache-sized chunks": chunked_backward,
