@@ -97,6 +97,15 @@ def feed_forward_one_by_one() -> Iterator[None]:
 
 
 @contextmanager
+def attention_one_by_one() -> Iterator[None]:
+    """Norm, queries, keys and values, attention and projection one after the other on all windows."""
+    from asvit_mm.models import layers
+
+    with replaced(layers.WindowAttention, 'can_chunk', False):
+        yield
+
+
+@contextmanager
 def torch_gelu() -> Iterator[None]:
     """GELU, and its derivative after it, through torch's own operations."""
     from asvit_mm.models import gelu
@@ -131,7 +140,7 @@ def windows_in_every_block() -> Iterator[None]:
         for block in self.blocks:
             windows, mask = layers.partition_windows(block.norm1(x), window)
             x = x + layers.reverse_windows(block.attn(windows, mask), window, size)
-            x = x + block.ffn(block.norm2(x))
+            x = x + block.ffn.after(block.norm2, x)
         return x
 
     with replaced(asvit.Stage, 'forward', forward):
@@ -188,7 +197,11 @@ def heads_before_split() -> Iterator[None]:
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
         return self.proj_drop(self.proj(out.transpose(1, 2).unflatten(0, x.shape[:2])))
 
-    with torch_attention(), replaced(layers.WindowAttention, 'forward', forward):
+    with (
+        torch_attention(),
+        attention_one_by_one(),
+        replaced(layers.WindowAttention, 'forward', forward),
+    ):
         yield
 
 
@@ -251,6 +264,7 @@ OF_INFERENCE: dict[str, Callable[[], Any]] = {
     'merging by unfolded patches': merging_of_patches,
 }
 OF_TRAINING: dict[str, Callable[[], Any]] = {
+    'attention and its layers one by one on all windows': attention_one_by_one,
     "GELU through torch's own operations": torch_gelu,
     'merging by unfolded patches of all images': merging_at_once,
     "torch's kernel, heads moved before q, k, v are split": heads_before_split,

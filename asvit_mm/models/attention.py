@@ -36,7 +36,7 @@ def attend(qkv: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
             # Made contiguous here, where autograd sees it.
             out: Tensor = _NativeAttention.apply(qkv.contiguous(), scale, mask)
             return out
-        return _forward(qkv.contiguous(), scale, mask)[0]
+        return attention_forward(qkv.contiguous(), scale, mask)[0]
     # (B, N, 3, heads, dim) to three of (B, heads, N, dim), none of them copied; in this order the backward
     # pass joins the three gradients by copying whole rows of heads.
     q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
@@ -70,20 +70,25 @@ def fused_dim(head_dim: int) -> int:
 
 def _fits(qkv: Tensor, mask: Tensor | None) -> bool:
     """Whether shapes are those that the kernel, which sees none, takes for granted."""
-    if qkv.ndim != 5 or qkv.shape[2] != 3:
-        return False
+    return (
+        qkv.ndim == 5 and qkv.shape[2] == 3 and mask_fits(mask, len(qkv), qkv.shape[1], qkv.device)
+    )
+
+
+def mask_fits(mask: Tensor | None, windows: int, tokens: int, device: torch.device) -> bool:
+    """Whether it is none or as :func:`attend` wants it."""
     return mask is None or (
         type(mask) is Tensor
         and mask.dtype == torch.bool
-        and mask.device == qkv.device
-        and mask.shape == (len(qkv), 1, 1, qkv.shape[1])
+        and mask.device == device
+        and mask.shape == (windows, 1, 1, tokens)
     )
 
 
 class _NativeAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-        out, log_sums = _forward(qkv, scale, mask)
+        out, log_sums = attention_forward(qkv, scale, mask)
         ctx.save_for_backward(qkv, out, log_sums, mask)
         ctx.scale = scale
         return out
@@ -97,7 +102,7 @@ class _NativeAttention(torch.autograd.Function):
             return gradient(qkv, ctx.scale, mask, grad), None, None
         # What hooks have kept may have another layout.
         qkv, out, log_sums, grad = (t.contiguous() for t in (qkv, out, log_sums, grad))
-        return _backward(qkv, out, log_sums, grad, ctx.scale, mask), None, None
+        return attention_backward(qkv, out, log_sums, grad, ctx.scale, mask), None, None
 
 
 def gradient(qkv: Tensor, scale: float, mask: Tensor | None, grad: Tensor) -> Tensor:
@@ -113,16 +118,22 @@ def gradient(qkv: Tensor, scale: float, mask: Tensor | None, grad: Tensor) -> Te
     return torch.stack([part.transpose(1, 2) for part in parts], 2)
 
 
-def _forward(qkv: Tensor, scale: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def attention_forward(qkv: Tensor, scale: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """:func:`attend` of contiguous numbers that it runs through this package's kernel; no gradient.
+
+    Returns:
+        (B, N, heads, dim), and the logarithms to base 2 of the softmax's denominators, (B, heads, N).
+    """
     batch, tokens, _, heads, dim = qkv.shape
     out, log_sums = qkv.new_empty(batch, tokens, heads, dim), qkv.new_empty(batch, heads, tokens)
     _call('attention_forward', (qkv, _seen(mask), out, log_sums), qkv.shape, scale)
     return out, log_sums
 
 
-def _backward(
+def attention_backward(
     qkv: Tensor, out: Tensor, log_sums: Tensor, grad: Tensor, scale: float, mask: Tensor | None
 ) -> Tensor:
+    """Gradient by ``qkv`` of what :func:`attention_forward` gave; ``grad``: (B, N, heads, dim)."""
     of_qkv = torch.empty_like(qkv)
     _call('attention_backward', (qkv, _seen(mask), out, log_sums, grad, of_qkv), qkv.shape, scale)
     return of_qkv

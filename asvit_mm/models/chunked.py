@@ -1,47 +1,134 @@
-"""Patch merging and feed-forward layers on some tokens at a time, so that what lies between stays in caches.
+"""Attention, feed-forward layers and patch merging on some tokens at a time, within the caches.
 
-On a CPU what a training step spends beside its matrix products goes to memory: patches of kernel 4 are four
-times the tokens that they are cut from, a hidden layer E times, and each is asked from the system, written
-and read again by every operation between two products. In chunks neither patches nor what leaves the
-activation are ever there as a whole: for the backward pass merging keeps its tokens and cuts them again, a
-feed-forward layer keeps what goes into its activation. Values differ from those of the layers one after the
-other by rounding only. Figures: docs/performance.md.
+On a CPU what a training step spends beside its matrix products goes to memory: queries, keys and values are
+three times the tokens that they are made of, a hidden layer E times, patches of kernel 4 four times, and each
+is asked from the system, written and read again by every operation between two products. In chunks none of
+them is ever there as a whole, nor what leaves a norm or an activation. For the backward pass attention keeps
+its tokens and what the heads give, and computes the norm, queries, keys and values again; feed-forward layers
+keep their tokens and what goes into the activation; merging keeps its tokens and cuts them again. Values
+differ from those of the layers one after the other by rounding only. Figures: docs/performance.md.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .attention import attend, attention_backward, attention_forward, mask_fits, takes_native
 from .gelu import gelu, gelu_backward_
 from .linear import SMALLEST, linear, onednn_is_on, onednn_takes, product, weight_gradient
 from .plain import is_plain
 
 # Numbers of what is widest in a chunk, and rows of it, at least, for a matrix product at full speed.
 SIZE, ROWS = 1 << 19, 512
+# Heads in a chunk, at least, for as many threads: in its backward pass each is one thread's.
+HEADS = 16
+
+# Weight and bias of a LayerNorm; none where there is no norm.
+Norm = tuple[Tensor | None, Tensor | None]
 
 
-def feed_forward(x: Tensor, fc1: tuple[Tensor, Tensor], fc2: tuple[Tensor, Tensor]) -> Tensor:
-    """fc2(GELU(fc1 x)): (..., C) to (..., C); differentiable any number of times.
+class Heads(NamedTuple):
+    """What attention has beside its tensors."""
+
+    number: int
+    scale: float  # of the scores
+    eps: float  # of the norm before it
+
+    def split(self, rows: Tensor, tokens: int) -> Tensor:
+        """Rows (N, 3 * heads * dim) to windows (N / tokens, tokens, 3, heads, dim)."""
+        return rows.view(-1, tokens, 3, self.number, rows.shape[-1] // (3 * self.number))
+
+
+def attention(
+    x: Tensor,
+    norm: Norm,
+    qkv: tuple[Tensor, Tensor],
+    proj: tuple[Tensor, Tensor],
+    heads: Heads,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """proj(attention(qkv(norm(x)))) of what :func:`takes_attention`; differentiable any number of times.
 
     Args:
-        x: tokens.
+        x: tokens of windows, (B, windows, N, C).
+        norm: weight and bias of a LayerNorm, (C,), or two None.
+        qkv: weight (3 * heads * dim, C) and bias of the layer that makes queries, keys and values.
+        proj: weight (C, heads * dim) and bias (C,) of the one from all heads.
+        heads: their number, the scores' scale and the norm's eps.
+        mask: (B * windows, 1, 1, N), true where a token may be attended to; None: everywhere.
+
+    Returns:
+        (B, windows, N, C).
+    """
+    out: Tensor = _ChunkedAttention.apply(x, *norm, *qkv, *proj, heads, mask)
+    return out
+
+
+def takes_attention(
+    x: Tensor,
+    norm: Norm,
+    qkv: tuple[Tensor, Tensor],
+    proj: tuple[Tensor, Tensor],
+    heads: Heads,
+    mask: Tensor | None = None,
+) -> bool:
+    """Whether :func:`attention` is for these: plain tensors that fit, enough of them, and a gradient wanted.
+
+    Without a gradient the layers one after the other are as fast.
+    """
+    width = len(qkv[0]) // 3
+    return (
+        _wants_gradient(x, *norm, *qkv, *proj)
+        and takes_native(x)
+        and x.ndim == 4
+        and width % heads.number == 0
+        and len(qkv[0]) == 3 * width
+        and proj[0].shape == (len(proj[1]), width)
+        and _norm_fits(norm, x)
+        and mask_fits(mask, x.shape[0] * x.shape[1], x.shape[2], x.device)
+        and is_plain(*proj)
+        and onednn_takes(x, *qkv)
+    )
+
+
+def feed_forward(
+    x: Tensor, norm: Norm, fc1: tuple[Tensor, Tensor], fc2: tuple[Tensor, Tensor], eps: float
+) -> Tensor:
+    """fc2(GELU(fc1(norm(x)))) of what :func:`takes_feed_forward`; differentiable any number of times.
+
+    Args:
+        x: tokens, (..., C).
+        norm: weight and bias of a LayerNorm, (C,), or two None.
         fc1: weight (hidden, C) and bias (hidden,).
         fc2: weight (C, hidden) and bias (C,).
+        eps: of the LayerNorm.
+
+    Returns:
+        (..., C).
     """
-    fits = fc2[0].shape == (len(fc2[1]), len(fc1[0]))
-    if not (fits and onednn_takes(x, *fc1) and is_plain(*fc2)):
-        return _feed_forward(x, *fc1, *fc2)
-    if torch.is_grad_enabled() and any(one.requires_grad for one in (x, *fc1, *fc2)):
-        out: Tensor = _ChunkedFeedForward.apply(x, *fc1, *fc2)
+    if _wants_gradient(x, *norm, *fc1, *fc2):
+        out: Tensor = _ChunkedFeedForward.apply(x, *norm, *fc1, *fc2, eps)
         return out
     parts = [
-        product(product(part, *fc1, gelu=True), *fc2)
+        product(product(_norm(part, *norm, eps)[0], *fc1, gelu=True), *fc2)
         for part in chunks(x.flatten(0, -2), len(fc1[0]))
     ]
     return _joined(parts).view(*x.shape[:-1], -1)
+
+
+def takes_feed_forward(
+    x: Tensor, norm: Norm, fc1: tuple[Tensor, Tensor], fc2: tuple[Tensor, Tensor]
+) -> bool:
+    """Whether :func:`feed_forward` is for these: plain tensors that fit, and enough of them."""
+    return (
+        fc2[0].shape == (len(fc2[1]), len(fc1[0]))
+        and _norm_fits(norm, x)
+        and is_plain(*fc2)
+        and onednn_takes(x, *fc1)
+    )
 
 
 def merge(
@@ -67,11 +154,26 @@ def merge(
     return out
 
 
-def _feed_forward(
-    x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+def attention_plainly(
+    tensors: tuple[Tensor, ...], heads: Heads, mask: Tensor | None = None
 ) -> Tensor:
-    """The layers one after the other."""
-    return linear(F.gelu(linear(x, weight1, bias1)), weight2, bias2)
+    """The layers of :func:`attention`, ``tensors`` being all of its, one after the other."""
+    x, scale, shift, weight1, bias1, weight2, bias2 = tensors
+    rows = linear(_norm_plainly(x, scale, shift, heads.eps), weight1, bias1).flatten(0, 2)
+    out = attend(heads.split(rows, x.shape[2]), heads.scale, mask)
+    return linear(out.flatten(2), weight2, bias2).view(*x.shape[:-1], -1)
+
+
+def feed_forward_plainly(tensors: tuple[Tensor, ...], eps: float) -> Tensor:
+    """The layers of :func:`feed_forward`, ``tensors`` being all of its, one after the other."""
+    x, scale, shift, weight1, bias1, weight2, bias2 = tensors
+    return linear(
+        F.gelu(linear(_norm_plainly(x, scale, shift, eps), weight1, bias1)), weight2, bias2
+    )
+
+
+def _norm_plainly(x: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> Tensor:
+    return x if scale is None else F.layer_norm(x, scale.shape, scale, shift, eps)
 
 
 def merge_plainly(
@@ -82,51 +184,137 @@ def merge_plainly(
     return linear(F.layer_norm(patches, scale.shape, scale, shift, eps), weight)
 
 
-class _ChunkedFeedForward(torch.autograd.Function):
+class _ChunkedAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
+        heads: Heads,
+        mask: Tensor | None,
     ) -> Tensor:
-        hidden, outs = [], []
-        for part in chunks(x.flatten(0, -2), len(weight1)):
-            before = product(part, weight1, bias1)
-            outs.append(product(gelu(before), weight2, bias2))
-            if any(ctx.needs_input_grad[:4]):
-                hidden.append(before)
-        ctx.save_for_backward(x, weight1, bias1, weight2, bias2, *hidden)
+        kept, outs = [], []
+        for windows, part in _windows(x, len(weight1), heads):
+            rows = product(_norm(part, scale, shift, heads.eps)[0], weight1, bias1)
+            qkv = heads.split(rows, x.shape[2])
+            out, log_sums = attention_forward(qkv, heads.scale, _of(mask, windows))
+            outs.append(product(out.flatten(2).flatten(0, 1), weight2, bias2))
+            if any(ctx.needs_input_grad[:6]):
+                kept += [out, log_sums]
+        ctx.save_for_backward(x, scale, shift, weight1, bias1, weight2, bias2, mask, *kept)
+        ctx.heads = heads
         return _joined(outs).view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        x, weight1, bias1, weight2, bias2, *hidden = saved
-        needs = ctx.needs_input_grad
+        x, scale, shift, weight1, bias1, weight2, _, mask, *kept = saved
+        heads, needs = ctx.heads, ctx.needs_input_grad
         # Only a gradient that is to be differentiated itself is computed with gradients enabled; hooks may
         # have kept what is saved in another type or place.
-        if torch.is_grad_enabled() or not is_plain(grad, *saved):
-            return _gradients(_feed_forward, (x, weight1, bias1, weight2, bias2), needs, grad)
+        if torch.is_grad_enabled() or not _all_plain(grad, *saved[:7], *kept):
+
+            def attended(*inputs: Any) -> Tensor:
+                return attention_plainly(inputs, heads, mask)
+
+            return *_gradients(attended, saved[:7], needs, grad), None, None
+        grads, of_x, sums = grad.contiguous().flatten(0, 1), [], _Sums()
+        for i, (windows, part) in enumerate(_windows(x, len(weight1), heads)):
+            of_out = grads[windows].flatten(0, 1)
+            if needs[6]:
+                sums.add(6, of_out.sum(0))
+            if not kept:  # the gradient of the last bias alone is wanted
+                continue
+            out, log_sums = (one.contiguous() for one in kept[2 * i : 2 * i + 2])
+            if needs[5]:
+                sums.add(5, weight_gradient(of_out, out.flatten(2).flatten(0, 1)))
+            if not any(needs[:5]):
+                continue
+            of_heads = product(of_out, weight2.t()).view_as(out)
+            normed, mean, inverse = _norm(part, scale, shift, heads.eps)
+            qkv = heads.split(product(normed, weight1, bias1), x.shape[2])
+            of_qkv = attention_backward(
+                qkv, out, log_sums, of_heads, heads.scale, _of(mask, windows)
+            )
+            of_rows = of_qkv.view(len(of_out), -1)
+            if needs[3]:
+                sums.add(3, weight_gradient(of_rows, normed))
+            if needs[4]:
+                sums.add(4, of_rows.sum(0))
+            if any(needs[:3]):
+                of_normed = product(of_rows, weight1.t())
+                of_x.append(sums.add_norm(of_normed, part, mean, inverse, scale, shift, needs[:3]))
+        return (
+            _joined(of_x).view_as(x) if needs[0] else None,
+            *map(sums.get, range(1, 7)),
+            None,
+            None,
+        )
+
+
+class _ChunkedFeedForward(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
+        eps: float,
+    ) -> Tensor:
+        hidden, outs = [], []
+        for part in chunks(x.flatten(0, -2), len(weight1)):
+            before = product(_norm(part, scale, shift, eps)[0], weight1, bias1)
+            outs.append(product(gelu(before), weight2, bias2))
+            if any(ctx.needs_input_grad[:6]):
+                hidden.append(before)
+        ctx.save_for_backward(x, scale, shift, weight1, bias1, weight2, bias2, *hidden)
+        ctx.eps = eps
+        return _joined(outs).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        x, scale, shift, weight1, _, weight2, _, *hidden = saved
+        eps, needs = ctx.eps, ctx.needs_input_grad
+        if torch.is_grad_enabled() or not _all_plain(grad, *saved):
+
+            def fed(*inputs: Any) -> Tensor:
+                return feed_forward_plainly(inputs, eps)
+
+            return *_gradients(fed, saved[:7], needs, grad), None
         rows, of_x, sums = grad.flatten(0, -2), [], _Sums()
         parts = zip(chunks(x.flatten(0, -2), len(weight1)), chunks(rows, len(weight1)), strict=True)
         # Of the bias of fc2 alone nothing is kept.
         for (part, of_out), before in zip(parts, hidden, strict=bool(hidden)):
             before = before.contiguous()  # which hooks may have changed as well
-            if not any(needs[:3]):
-                sums.add(3, weight_gradient(of_out, gelu(before)))
+            if not any(needs[:5]):
+                sums.add(5, weight_gradient(of_out, gelu(before)))
                 continue
             of_hidden = product(of_out, weight2.t())
-            if needs[3]:
-                sums.add(3, weight_gradient(of_out, gelu_backward_(before, of_hidden)))
+            if needs[5]:
+                sums.add(5, weight_gradient(of_out, gelu_backward_(before, of_hidden)))
             else:
                 torch.ops.aten.gelu_backward.grad_input(of_hidden, before, grad_input=of_hidden)
-            if needs[1]:
-                sums.add(1, weight_gradient(of_hidden, part))
-            if needs[2]:
-                sums.add(2, of_hidden.sum(0))
-            if needs[0]:
-                of_x.append(product(of_hidden, weight1.t()))
-        if needs[4]:
-            sums.add(4, rows.sum(0))
-        return _joined(of_x).view_as(x) if needs[0] else None, *map(sums.get, range(1, 5))
+            normed, mean, inverse = _norm(part, scale, shift, eps)
+            if needs[3]:
+                sums.add(3, weight_gradient(of_hidden, normed))
+            if needs[4]:
+                sums.add(4, of_hidden.sum(0))
+            if any(needs[:3]):
+                of_normed = product(of_hidden, weight1.t())
+                of_x.append(sums.add_norm(of_normed, part, mean, inverse, scale, shift, needs[:3]))
+        if needs[6]:
+            sums.add(6, rows.sum(0))
+        return _joined(of_x).view_as(x) if needs[0] else None, *map(sums.get, range(1, 7)), None
 
 
 class _ChunkedMerging(torch.autograd.Function):
@@ -202,6 +390,27 @@ class _Sums(dict[int, Tensor]):
         else:
             self[name] = value
 
+    def add_norm(
+        self,
+        grad: Tensor,
+        rows: Tensor,
+        mean: Tensor | None,
+        inverse: Tensor | None,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        needs: Sequence[bool],
+    ) -> Tensor:
+        """Gradient of what went into a norm; of its weight and bias, the second and third, the sums grow."""
+        if scale is None:
+            return grad
+        of_rows, *of_norm = torch.ops.aten.native_layer_norm_backward(
+            grad, rows, scale.shape, mean, inverse, scale, shift, list(needs)
+        )
+        for name, value in enumerate(of_norm, 1):
+            if needs[name]:
+                self.add(name, value)
+        return of_rows
+
 
 def chunks(rows: Tensor, width: int) -> Sequence[Tensor]:
     """Rows (N, C) in contiguous views of about equally many, for layers of which one is ``width`` wide."""
@@ -211,6 +420,44 @@ def chunks(rows: Tensor, width: int) -> Sequence[Tensor]:
 
 def _rows(width: int) -> int:
     return max(ROWS, SIZE // width)
+
+
+def _windows(x: Tensor, width: int, heads: Heads) -> Iterator[tuple[slice, Tensor]]:
+    """Windows of a chunk, of (B, windows, N, C), and their rows, for a layer of ``width`` outputs."""
+    windows = x.contiguous().flatten(0, 1)
+    most = max(_rows(width) / x.shape[2], HEADS / heads.number)
+    count = max(1, round(len(windows) / most))
+    for part in torch.arange(len(windows)).chunk(count):
+        taken = slice(int(part[0]), int(part[-1]) + 1)
+        yield taken, windows[taken].flatten(0, 1)
+
+
+def _of(mask: Tensor | None, windows: slice) -> Tensor | None:
+    return None if mask is None else mask[windows]
+
+
+def _norm(
+    rows: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Rows (N, C) through a norm, if there is one; their means and inverse deviations, (N, 1)."""
+    if scale is None:
+        return rows, None, None
+    return torch.native_layer_norm(rows, scale.shape, scale, shift, eps)
+
+
+def _norm_fits(norm: Norm, x: Tensor) -> bool:
+    scale, shift = norm
+    if scale is None or shift is None:
+        return True
+    return is_plain(scale, shift) and scale.shape == shift.shape == x.shape[-1:]
+
+
+def _wants_gradient(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in tensors)
+
+
+def _all_plain(*tensors: Tensor | None) -> bool:
+    return is_plain(*(one for one in tensors if one is not None))
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -258,12 +505,15 @@ def _by_channel(weight: Tensor, kernel: int) -> Tensor:
 
 
 def _gradients(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor], needs: Sequence[bool], grad: Tensor
+    function: Callable[..., Tensor],
+    inputs: Sequence[Any],
+    needs: Sequence[bool],
+    grad: Tensor,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of a function of plain operations, which can be differentiated and batched."""
     with torch.enable_grad():
         # Nodes of their own, so that no path leads from one input to another and no hook is called here.
-        own = [one.view_as(one) for one in inputs]
+        own: list[Any] = [one if one is None else one.view_as(one) for one in inputs]
         out = function(*own)
     wanted = [one for one, needed in zip(own, needs, strict=False) if needed]
     found = iter(torch.autograd.grad(out, wanted, grad, create_graph=torch.is_grad_enabled()))

@@ -23,7 +23,15 @@ from ..tokens import (
     window_length,
 )
 from .attention import attend, fused_dim, takes_native
-from .chunked import feed_forward, merge
+from .chunked import (
+    Heads,
+    Norm,
+    attention,
+    feed_forward,
+    merge,
+    takes_attention,
+    takes_feed_forward,
+)
 from .linear import Linear, linear
 
 
@@ -42,6 +50,20 @@ def is_watched(module: nn.Module) -> bool:
 def build_norm(norm_cfg: dict[str, Any] | None, width: int) -> nn.Module:
     """A norm over the last axis; ``None`` is the identity, as the length distortion needs it."""
     return nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, width)[1]
+
+
+def norm_parameters(norm: nn.Module) -> tuple[Norm, float] | None:
+    """Weight and bias (None of an identity) and eps of a norm over the last axis; None of another module.
+
+    Nor of a norm that is watched.
+    """
+    if is_watched(norm):
+        return None
+    if type(norm) is nn.Identity:
+        return (None, None), 0.0
+    if type(norm) is nn.LayerNorm and norm.weight is not None and norm.bias is not None:
+        return (norm.weight, norm.bias), norm.eps
+    return None
 
 
 class PatchEmbed(nn.Module):
@@ -238,6 +260,28 @@ class WindowAttention(nn.Module):
         out = attend(self.qkv(x).flatten(0, 1), self.scale, mask)
         return self.proj_drop(self.proj(out.unflatten(0, x.shape[:2])))
 
+    def after(self, norm: nn.Module, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """self(norm(x), mask); in training some windows at a time (:mod:`~asvit_mm.models.chunked`)."""
+        parameters = norm_parameters(norm) if self.can_chunk else None
+        if parameters is not None:
+            weights, eps = parameters
+            qkv, proj = (self.qkv.weight, self.qkv.bias), (self.proj.weight, self.proj.bias)
+            heads = Heads(self.qkv.num_heads, self.scale, eps)
+            if takes_attention(x, weights, qkv, proj, heads, mask):
+                return self.proj_drop(attention(x, weights, qkv, proj, heads, mask))
+        return self(norm(x), mask)
+
+    @property
+    def can_chunk(self) -> bool:
+        """Whether the layers are the plain ones: nothing has taken a layer's place or watches it."""
+        return (
+            type(self.qkv) is QKVProjection
+            and type(self.proj) is HeadsProjection
+            and self.qkv.bias is not None
+            and self.proj.bias is not None
+            and not any(map(is_watched, (self, self.qkv, self.proj)))
+        )
+
 
 class FeedForward(nn.Module):
     """Linear, activation, linear on every token."""
@@ -252,11 +296,17 @@ class FeedForward(nn.Module):
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.can_chunk:
-            return feed_forward(
-                x, (self.fc1.weight, self.fc1.bias), (self.fc2.weight, self.fc2.bias)
-            )
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+    def after(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """self(norm(x)), some tokens at a time if that can be (:mod:`~asvit_mm.models.chunked`)."""
+        parameters = norm_parameters(norm) if self.can_chunk else None
+        if parameters is not None:
+            weights, eps = parameters
+            fc1, fc2 = (self.fc1.weight, self.fc1.bias), (self.fc2.weight, self.fc2.bias)
+            if takes_feed_forward(x, weights, fc1, fc2):
+                return feed_forward(x, weights, fc1, fc2, eps)
+        return self(norm(x))
 
     @property
     def can_chunk(self) -> bool:
@@ -273,7 +323,7 @@ class FeedForward(nn.Module):
             and self.act.approximate == 'none'
             and type(self.drop) is nn.Dropout
             and not (self.drop.training and self.drop.p)
-            and not any(map(is_watched, self.children()))
+            and not any(map(is_watched, (self, *self.children())))
         )
 
 
@@ -298,8 +348,8 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x), mask))
-        return x + self.drop_path(self.ffn(self.norm2(x)))
+        x = x + self.drop_path(self.attn.after(self.norm1, x, mask))
+        return x + self.drop_path(self.ffn.after(self.norm2, x))
 
 
 def traced_window_length(size: int, split: int, window_size: int | None) -> int:

@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from asvit_mm.models import AsViT, chunked
 from asvit_mm.models import linear as linear_module
-from asvit_mm.models.chunked import feed_forward, merge
-from asvit_mm.models.layers import FeedForward, PatchMerging
+from asvit_mm.models.attention import has_kernel
+from asvit_mm.models.chunked import Heads, merge
+from asvit_mm.models.layers import Block, FeedForward, PatchMerging, WindowAttention
 
 GELU = dict(type='GELU')
 LN = dict(type='LN')
@@ -22,22 +23,49 @@ LN = dict(type='LN')
 @pytest.fixture(autouse=True, scope='module')
 def small_layers_in_chunks():
     """Of seven rows at least, and of layers that would be too small for it."""
+    if not has_kernel():
+        pytest.skip('attention runs in chunks through a kernel that no compiler made here')
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunked, 'ROWS', 7)
         patch.setattr(chunked, 'SIZE', 1)
+        patch.setattr(chunked, 'HEADS', 1)
         for module in (chunked, linear_module):
             patch.setattr(module, 'SMALLEST', 1)
         yield
 
 
+def _generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
 def drawn(*sizes, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
+    generator = _generator(seed)
     made = (torch.randn(size, generator=generator) for size in sizes)
     return [one.to(dtype).requires_grad_() for one in made]
 
 
 def feed_forward_inputs(*lead, width=12, hidden=20, seed=0):
-    return drawn((*lead, width), (hidden, width), (hidden,), (width, hidden), (width,), seed=seed)
+    norm = (width,), (width,)
+    layers = (hidden, width), (hidden,), (width, hidden), (width,)
+    return drawn((*lead, width), *norm, *layers, seed=seed)
+
+
+HEADS = Heads(4, 0.7, 1e-5)
+
+
+def attention_inputs(batch=2, windows=3, tokens=11, width=14, dim=3, seed=0):
+    inner = HEADS.number * dim
+    norm = (width,), (width,)
+    layers = (3 * inner, width), (3 * inner,), (width, inner), (width,)
+    made = drawn((batch, windows, tokens, width), *norm, *layers, seed=seed)
+    # Weights that keep scores where a softmax is no choice of one token.
+    return [made[0], *((one.detach() / 4).requires_grad_() for one in made[1:])]
+
+
+def padding(batch=2, windows=3, tokens=11, seed=0):
+    """A mask that leaves each window another number of tokens, one at least."""
+    counts = torch.randint(1, tokens + 1, (batch * windows,), generator=_generator(seed))
+    return (torch.arange(tokens) < counts[:, None])[:, None, None]
 
 
 def merging_inputs(batch, height, width, channels=5, kernel=4, out=6, seed=0):
@@ -46,12 +74,49 @@ def merging_inputs(batch, height, width, channels=5, kernel=4, out=6, seed=0):
     return drawn(*sizes, seed=seed)
 
 
-def chunked_feed_forward(x, weight1, bias1, weight2, bias2):
-    return feed_forward(x, (weight1, bias1), (weight2, bias2))
+def chunked_feed_forward(x, scale, shift, weight1, bias1, weight2, bias2):
+    layers = (scale, shift), (weight1, bias1), (weight2, bias2)
+    if chunked.takes_feed_forward(x, *layers):
+        return chunked.feed_forward(x, *layers, 1e-5)
+    return chunked.feed_forward_plainly((x, scale, shift, weight1, bias1, weight2, bias2), 1e-5)
 
 
-def plain_feed_forward(x, weight1, bias1, weight2, bias2):
-    return F.linear(F.gelu(F.linear(x, weight1, bias1)), weight2, bias2)
+def normed(x, scale, shift):
+    return x if scale is None else F.layer_norm(x, scale.shape, scale, shift, 1e-5)
+
+
+def plain_feed_forward(x, scale, shift, weight1, bias1, weight2, bias2):
+    return F.linear(F.gelu(F.linear(normed(x, scale, shift), weight1, bias1)), weight2, bias2)
+
+
+def without_norm(function):
+    return lambda x, *layers: function(x, None, None, *layers)
+
+
+def chunked_attention(mask=None):
+    def attended(x, scale, shift, weight1, bias1, weight2, bias2):
+        layers = (scale, shift), (weight1, bias1), (weight2, bias2)
+        if chunked.takes_attention(x, *layers, HEADS, mask):
+            return chunked.attention(x, *layers, HEADS, mask)
+        tensors = (x, scale, shift, weight1, bias1, weight2, bias2)
+        return chunked.attention_plainly(tensors, HEADS, mask)
+
+    return attended
+
+
+def plain_attention(mask=None):
+    """Explicitly, window by window's scores at once."""
+
+    def attended(x, scale, shift, weight1, bias1, weight2, bias2):
+        qkv = F.linear(normed(x, scale, shift), weight1, bias1)
+        q, k, v = qkv.flatten(0, 1).unflatten(-1, (3, HEADS.number, -1)).permute(2, 0, 3, 1, 4)
+        scores = HEADS.scale * q @ k.mT
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        out = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+        return F.linear(out.view(*x.shape[:-1], -1), weight2, bias2)
+
+    return attended
 
 
 def chunked_merge(kernel):
@@ -89,11 +154,58 @@ def test_feed_forward_of_the_plain_layers(lead):
     agree(chunked_feed_forward, plain_feed_forward, feed_forward_inputs(*lead))
 
 
-@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 30), st.integers(0, 100))
+@given(st.integers(1, 60), st.integers(4, 20), st.integers(1, 30), st.integers(0, 100))
 @settings(max_examples=30)
 def test_feed_forward_of_any_shape(rows, width, hidden, seed):
     inputs = feed_forward_inputs(rows, width=width, hidden=hidden, seed=seed)
     agree(chunked_feed_forward, plain_feed_forward, inputs)
+
+
+def test_feed_forward_without_a_norm():
+    inputs = feed_forward_inputs(30)
+    del inputs[1:3]
+    agree(without_norm(chunked_feed_forward), without_norm(plain_feed_forward), inputs)
+
+
+@pytest.mark.parametrize('masked', [False, True], ids=['all tokens', 'padding'])
+@pytest.mark.parametrize('size', [(1, 1, 1), (1, 1, 40), (3, 1, 5), (2, 3, 11), (2, 5, 3)], ids=str)
+def test_attention_of_the_plain_layers(size, masked):
+    mask = padding(*size) if masked else None
+    agree(chunked_attention(mask), plain_attention(mask), attention_inputs(*size))
+
+
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 20)),
+    st.integers(4, 20),
+    st.integers(1, 9),
+    st.booleans(),
+    st.integers(0, 100),
+)
+@settings(max_examples=30)
+def test_attention_of_any_shape(size, width, dim, masked, seed):
+    mask = padding(*size, seed=seed) if masked else None
+    inputs = attention_inputs(*size, width, dim, seed)
+    agree(chunked_attention(mask), plain_attention(mask), inputs)
+
+
+def test_attention_without_a_norm():
+    inputs = attention_inputs()
+    del inputs[1:3]
+    agree(without_norm(chunked_attention()), without_norm(plain_attention()), inputs)
+
+
+def test_windows_are_attended_to_some_at_a_time(monkeypatch):
+    """Of rows enough, and of heads enough for as many threads; the last chunk may be smaller."""
+    x = attention_inputs(7, 1, 3)[0].detach()
+
+    def windows():
+        return [taken for taken, _ in chunked._windows(x, 1, HEADS)]
+
+    assert windows() == [slice(0, 3), slice(3, 6), slice(6, 7)]
+    monkeypatch.setattr(chunked, 'HEADS', 16)
+    assert windows() == [slice(0, 4), slice(4, 7)]
+    parts = [part for _, part in chunked._windows(x, 1, HEADS)]
+    torch.testing.assert_close(torch.cat(parts), x.flatten(0, 2), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('kernel', [2, 3, 4])
@@ -128,6 +240,12 @@ def test_images_are_merged_some_at_a_time():
 
 
 CASES = {
+    'attention': (chunked_attention(), plain_attention(), attention_inputs),
+    'attention with padding': (
+        chunked_attention(padding()),
+        plain_attention(padding()),
+        attention_inputs,
+    ),
     'feed-forward': (chunked_feed_forward, plain_feed_forward, lambda: feed_forward_inputs(2, 15)),
     'merging': (chunked_merge(4), plain_merge(4), lambda: merging_inputs(3, 8, 10)),
 }
@@ -172,6 +290,7 @@ def twice(function, pad=0):
 
 
 SHARED = {
+    'attention': (twice(chunked_attention()), twice(plain_attention()), attention_inputs),
     'feed-forward': (
         twice(chunked_feed_forward),
         twice(plain_feed_forward),
@@ -183,15 +302,15 @@ SHARED = {
         lambda: merging_inputs(3, 8, 10, channels=5, kernel=2, out=5),
     ),
     'tied': (
-        lambda x, w, b1, b2: chunked_feed_forward(x, w, b1, w.t(), b2),
-        lambda x, w, b1, b2: plain_feed_forward(x, w, b1, w.t(), b2),
-        lambda: [one for i, one in enumerate(feed_forward_inputs(2, 15)) if i != 3],
+        lambda x, s, b, w, b1, b2: chunked_feed_forward(x, s, b, w, b1, w.t(), b2),
+        lambda x, s, b, w, b1, b2: plain_feed_forward(x, s, b, w, b1, w.t(), b2),
+        lambda: [one for i, one in enumerate(feed_forward_inputs(2, 15)) if i != 5],
     ),
     'one weight for both': (
-        lambda x, w, b1, b2: chunked_feed_forward(x, w, b1, w, b2),
-        lambda x, w, b1, b2: plain_feed_forward(x, w, b1, w, b2),
+        lambda x, s, b, w, b1, b2: chunked_feed_forward(x, s, b, w, b1, w, b2),
+        lambda x, s, b, w, b1, b2: plain_feed_forward(x, s, b, w, b1, w, b2),
         lambda: [
-            one for i, one in enumerate(feed_forward_inputs(2, 15, width=12, hidden=12)) if i != 3
+            one for i, one in enumerate(feed_forward_inputs(2, 15, width=12, hidden=12)) if i != 5
         ],
     ),
 }
@@ -242,7 +361,30 @@ def agree_batched(function, inputs):
             torch.testing.assert_close(got[i], want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('case', CASES)
+def test_attention_is_not_for_who_looks():
+    """Nor without a gradient; the layers are called one by one then."""
+    x, scale, shift, weight1, bias1, weight2, bias2 = attention_inputs()
+
+    def takes(x, mask=None, bias=bias2):
+        layers = (scale, shift), (weight1, bias1), (weight2, bias)
+        return chunked.takes_attention(x, *layers, HEADS, mask)
+
+    assert takes(x)
+    assert takes(x, padding())
+    with FlopCounterMode(display=False):
+        assert not takes(x)
+    with torch.no_grad():
+        assert not takes(x)
+    with torch.autocast('cpu'):
+        assert not takes(x)
+    assert not takes(x.double())
+    assert not takes(x.flatten(0, 1))
+    assert not takes(x, padding()[1:])
+    assert not takes(x, padding().float())
+    assert not takes(x, bias=bias2[1:])
+
+
+@pytest.mark.parametrize('case', ['feed-forward', 'merging'])
 def test_who_looks_sees_the_plain_operations(case):
     function, twin, make = CASES[case]
     counts = []
@@ -274,7 +416,7 @@ def test_tensors_kept_elsewhere(case):
 def test_a_hidden_layer_kept_in_another_type(frozen):
     """By hooks: the plain operations compute it again."""
     inputs = feed_forward_inputs(30)
-    inputs[3].requires_grad_(not frozen)
+    inputs[5].requires_grad_(not frozen)
     wanted = [one for one in inputs if one.requires_grad]
     own = {one.data_ptr() for one in inputs}
 
@@ -291,15 +433,25 @@ def test_a_hidden_layer_kept_in_another_type(frozen):
 
 
 def test_what_is_kept_for_the_backward_pass():
-    """Neither patches nor what leaves the activation: tokens, the hidden layer once, and parameters."""
+    """Neither patches nor what leaves a norm or the activation, nor queries, keys and values.
+
+    Tokens, the hidden layer once, what the heads give, and parameters.
+    """
     inputs = merging_inputs(3, 8, 10)
     out = chunked_merge(4)(*inputs)
     assert {t.data_ptr() for t in out.grad_fn.saved_tensors} == {t.data_ptr() for t in inputs}
     inputs = feed_forward_inputs(30)
     out = chunked_feed_forward(*inputs)
     kept = out.grad_fn.saved_tensors
-    assert [t.data_ptr() for t in kept[:5]] == [t.data_ptr() for t in inputs]
-    assert torch.cat(kept[5:]).shape == (30, 20)
+    assert [t.data_ptr() for t in kept[:7]] == [t.data_ptr() for t in inputs]
+    assert torch.cat(kept[7:]).shape == (30, 20)
+    inputs = attention_inputs()
+    out = chunked_attention()(*inputs)
+    kept = out.grad_fn.saved_tensors
+    assert [t.data_ptr() for t in kept[:7]] == [t.data_ptr() for t in inputs]
+    assert kept[7] is None  # the mask
+    assert torch.cat(kept[8::2]).shape == (6, 11, 4, 3)
+    assert torch.cat(kept[9::2]).shape == (6, 4, 11)
 
 
 def test_what_is_frozen_keeps_nothing():
@@ -308,6 +460,12 @@ def test_what_is_frozen_keeps_nothing():
     inputs[-1].requires_grad_()
     out = chunked_feed_forward(*inputs)
     assert len(out.grad_fn.saved_tensors) == len(inputs)
+    inputs = [one.detach() for one in attention_inputs()]
+    assert chunked_attention()(*inputs).grad_fn is None
+    inputs[-1].requires_grad_()
+    out = chunked_attention()(*inputs)
+    assert 'Chunked' in type(out.grad_fn).__name__
+    assert len(out.grad_fn.saved_tensors) == len(inputs) + 1  # the mask
 
 
 @pytest.mark.parametrize('case', CASES)
@@ -329,23 +487,39 @@ def layer(**settings):
 
 
 def test_layers_in_chunks_give_what_they_give_one_by_one():
-    ffn, merging = layer(), PatchMerging(5, 6, 4, LN)
-    for module, size in ((ffn, (2, 15, 12)), (merging, (3, 8, 9, 5))):
+    block, merging = Block(12, 3, 2, 0.0, 0.0, LN, GELU), PatchMerging(5, 6, 4, LN)
+    for module, size in ((block, (2, 3, 15, 12)), (merging, (3, 8, 9, 5))):
         x = torch.randn(size, generator=torch.Generator().manual_seed(1))
-        assert 'Chunked' in type(module(x).grad_fn).__name__
+        assert 'Chunked' in ' '.join(nodes(module(x)))
         with torch.no_grad():
             expected = copy.deepcopy(module).double()(x.double()).float()
             torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
 
 
+def nodes(out):
+    """Names of what a result was made by, but for the sums of residuals."""
+    found, waiting = set(), [out.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        found.add(type(node).__name__)
+        if type(node).__name__.startswith('Add'):
+            waiting += [before for before, _ in node.next_functions if before is not None]
+    return found
+
+
 def hook(*given):
     return None
+
+
+def after_norm(module, x):
+    return module.after(nn.LayerNorm(x.shape[-1]), x)
 
 
 @pytest.mark.parametrize(
     'change',
     [
+        lambda ffn: ffn.register_forward_hook(hook),
         lambda ffn: ffn.fc1.register_forward_hook(hook),
         lambda ffn: ffn.act.register_forward_pre_hook(hook),
         lambda ffn: ffn.fc2.register_full_backward_hook(hook),
@@ -360,23 +534,74 @@ def hook(*given):
 )
 def test_layers_that_were_changed_are_called_one_by_one(change):
     ffn, x = layer(), torch.randn(3, 15, 12)
+    assert 'Chunked' in type(after_norm(ffn, x).grad_fn).__name__
     change(ffn)
-    assert 'Chunked' not in type(ffn(x).grad_fn).__name__
+    assert 'Chunked' not in type(after_norm(ffn, x).grad_fn).__name__
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda attention: attention.register_forward_hook(hook),
+        lambda attention: attention.qkv.register_forward_pre_hook(hook),
+        lambda attention: attention.proj.register_full_backward_hook(hook),
+        lambda attention: setattr(attention, 'proj', nn.Sequential(attention.proj)),
+        lambda attention: nn.utils.parametrizations.weight_norm(attention.qkv),
+        lambda attention: setattr(
+            attention, 'forward', MethodType(WindowAttention.forward, attention)
+        ),
+    ],
+)
+def test_attention_that_was_changed_is_called_layer_by_layer(change):
+    attention, x = WindowAttention(12, 3), torch.randn(2, 3, 15, 12)
+    assert 'Chunked' in type(after_norm(attention, x).grad_fn).__name__
+    change(attention)
+    assert 'Chunked' not in type(after_norm(attention, x).grad_fn).__name__
+
+
+class OtherNorm(nn.LayerNorm):
+    pass
+
+
+def watched_norm():
+    norm = nn.LayerNorm(12)
+    norm.register_forward_hook(hook)
+    return norm
+
+
+@pytest.mark.parametrize(
+    'norm',
+    [
+        OtherNorm(12),
+        nn.LayerNorm(12, bias=False),
+        nn.LayerNorm(12, elementwise_affine=False),
+        watched_norm(),
+    ],
+)
+def test_a_norm_of_another_kind_is_called(norm):
+    x = torch.randn(2, 3, 15, 12)
+    for module in (layer(), WindowAttention(12, 3)):
+        out = module.after(norm, x)
+        assert 'Chunked' not in type(out.grad_fn).__name__
+        torch.testing.assert_close(out, module(norm(x)))
 
 
 def test_hooks_are_called():
-    ffn, seen = layer(), []
-    for name in ('fc1', 'act', 'fc2', 'drop'):
-        getattr(ffn, name).register_forward_hook(lambda *_, name=name: seen.append(name))
-    ffn(torch.randn(3, 15, 12))
-    assert seen == ['fc1', 'act', 'drop', 'fc2', 'drop']
+    block, seen = Block(12, 3, 2, 0.0, 0.0, LN, GELU), []
+    for name, module in block.named_modules():
+        if name:
+            module.register_forward_hook(lambda *_, name=name: seen.append(name))
+    block(torch.randn(2, 3, 15, 12))
+    attention = ['norm1', 'attn.qkv', 'attn.proj', 'attn.proj_drop', 'attn']
+    feed_forward = ['norm2', 'ffn.fc1', 'ffn.act', 'ffn.drop', 'ffn.fc2', 'ffn.drop', 'ffn']
+    assert seen == [*attention, 'drop_path', *feed_forward, 'drop_path']
 
 
 def test_dropout_stands_between_in_training_only():
     ffn, x = layer(drop_rate=0.5), torch.randn(3, 15, 12)
     assert not ffn.can_chunk
     assert ffn.eval().can_chunk
-    torch.testing.assert_close(ffn(x), layer()(x))
+    torch.testing.assert_close(after_norm(ffn, x), after_norm(layer(), x))
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
