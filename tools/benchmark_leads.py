@@ -140,7 +140,7 @@ def windows_in_every_block() -> Iterator[None]:
         for block in self.blocks:
             windows, mask = layers.partition_windows(block.norm1(x), window)
             x = x + layers.reverse_windows(block.attn(windows, mask), window, size)
-            x = x + block.ffn.after(block.norm2, x)
+            x = x + layers.after_norm(block.ffn, block.norm2, x)
         return x
 
     with replaced(asvit.Stage, 'forward', forward):
@@ -197,11 +197,7 @@ def heads_before_split() -> Iterator[None]:
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
         return self.proj_drop(self.proj(out.transpose(1, 2).unflatten(0, x.shape[:2])))
 
-    with (
-        torch_attention(),
-        attention_one_by_one(),
-        replaced(layers.WindowAttention, 'forward', forward),
-    ):
+    with torch_attention(), replaced(layers.WindowAttention, 'forward', forward):
         yield
 
 

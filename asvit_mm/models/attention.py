@@ -119,7 +119,7 @@ def gradient(qkv: Tensor, scale: float, mask: Tensor | None, grad: Tensor) -> Te
 
 
 def attention_forward(qkv: Tensor, scale: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """:func:`attend` of contiguous numbers that it runs through this package's kernel; no gradient.
+    """What :func:`attend` computes, by this package's kernel, without a gradient; ``qkv`` is contiguous.
 
     Returns:
         (B, N, heads, dim), and the logarithms to base 2 of the softmax's denominators, (B, heads, N).

@@ -24,7 +24,7 @@ from .plain import is_plain
 # Numbers of what is widest in a chunk, and rows of it, at least, for a matrix product at full speed.
 SIZE, ROWS = 1 << 19, 512
 # Heads in a chunk, at least, for as many threads: in its backward pass each is one thread's.
-HEADS = 16
+HEADS_AT_ONCE = 16
 
 # Weight and bias of a LayerNorm; none where there is no norm.
 Norm = tuple[Tensor | None, Tensor | None]
@@ -79,14 +79,13 @@ def takes_attention(
 
     Without a gradient the layers one after the other are as fast.
     """
-    width = len(qkv[0]) // 3
     return (
-        _wants_gradient(x, *norm, *qkv, *proj)
-        and takes_native(x)
+        takes_native(x)
+        and _wants_gradient(x, *norm, *qkv, *proj)
         and x.ndim == 4
-        and width % heads.number == 0
-        and len(qkv[0]) == 3 * width
-        and proj[0].shape == (len(proj[1]), width)
+        and proj[0].ndim == 2
+        and proj[0].shape[1] % heads.number == 0
+        and proj[0].shape == (len(proj[1]), len(qkv[0]) / 3)
         and _norm_fits(norm, x)
         and mask_fits(mask, x.shape[0] * x.shape[1], x.shape[2], x.device)
         and is_plain(*proj)
@@ -217,10 +216,11 @@ class _ChunkedAttention(torch.autograd.Function):
         heads, needs = ctx.heads, ctx.needs_input_grad
         # Only a gradient that is to be differentiated itself is computed with gradients enabled; hooks may
         # have kept what is saved in another type or place.
-        if torch.is_grad_enabled() or not _all_plain(grad, *saved[:7], *kept):
+        fits = mask_fits(mask, x.shape[0] * x.shape[1], x.shape[2], x.device)
+        if torch.is_grad_enabled() or not (fits and _all_plain(grad, *saved[:7], *kept)):
 
             def attended(*inputs: Any) -> Tensor:
-                return attention_plainly(inputs, heads, mask)
+                return attention_plainly(inputs, heads, None if mask is None else mask.bool())
 
             return *_gradients(attended, saved[:7], needs, grad), None, None
         grads, of_x, sums = grad.contiguous().flatten(0, 1), [], _Sums()
@@ -425,10 +425,11 @@ def _rows(width: int) -> int:
 def _windows(x: Tensor, width: int, heads: Heads) -> Iterator[tuple[slice, Tensor]]:
     """Windows of a chunk, of (B, windows, N, C), and their rows, for a layer of ``width`` outputs."""
     windows = x.contiguous().flatten(0, 1)
-    most = max(_rows(width) / x.shape[2], HEADS / heads.number)
+    most = max(_rows(width) / x.shape[2], HEADS_AT_ONCE / heads.number)
     count = max(1, round(len(windows) / most))
-    for part in torch.arange(len(windows)).chunk(count):
-        taken = slice(int(part[0]), int(part[-1]) + 1)
+    size = -(-len(windows) // count)
+    for start in range(0, len(windows), size):
+        taken = slice(start, min(start + size, len(windows)))
         yield taken, windows[taken].flatten(0, 1)
 
 
@@ -448,7 +449,7 @@ def _norm(
 def _norm_fits(norm: Norm, x: Tensor) -> bool:
     scale, shift = norm
     if scale is None or shift is None:
-        return True
+        return scale is shift
     return is_plain(scale, shift) and scale.shape == shift.shape == x.shape[-1:]
 
 

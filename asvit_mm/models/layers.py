@@ -33,12 +33,16 @@ from .chunked import (
     takes_feed_forward,
 )
 from .linear import Linear, linear
+from .plain import is_plain
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Whether hooks wait for a module's calls or gradients, or it was given another ``forward``."""
+    """Whether hooks wait for a module's calls or gradients, or another ``forward`` than its own is called."""
+    kind = type(module)
     return bool(
         'forward' in module.__dict__
+        or kind.forward is not FORWARDS.get(kind, kind.forward)
+        or module._compiled_call_impl is not None
         or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
@@ -260,8 +264,8 @@ class WindowAttention(nn.Module):
         out = attend(self.qkv(x).flatten(0, 1), self.scale, mask)
         return self.proj_drop(self.proj(out.unflatten(0, x.shape[:2])))
 
-    def after(self, norm: nn.Module, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """self(norm(x), mask); in training some windows at a time (:mod:`~asvit_mm.models.chunked`)."""
+    def in_chunks(self, norm: nn.Module, x: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """self(norm(x), mask) on some windows at a time; None where that cannot be, or is not worth it."""
         parameters = norm_parameters(norm) if self.can_chunk else None
         if parameters is not None:
             weights, eps = parameters
@@ -269,7 +273,7 @@ class WindowAttention(nn.Module):
             heads = Heads(self.qkv.num_heads, self.scale, eps)
             if takes_attention(x, weights, qkv, proj, heads, mask):
                 return self.proj_drop(attention(x, weights, qkv, proj, heads, mask))
-        return self(norm(x), mask)
+        return None
 
     @property
     def can_chunk(self) -> bool:
@@ -279,7 +283,7 @@ class WindowAttention(nn.Module):
             and type(self.proj) is HeadsProjection
             and self.qkv.bias is not None
             and self.proj.bias is not None
-            and not any(map(is_watched, (self, self.qkv, self.proj)))
+            and not any(map(is_watched, (self.qkv, self.proj)))
         )
 
 
@@ -298,15 +302,15 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
 
-    def after(self, norm: nn.Module, x: Tensor) -> Tensor:
-        """self(norm(x)), some tokens at a time if that can be (:mod:`~asvit_mm.models.chunked`)."""
+    def in_chunks(self, norm: nn.Module, x: Tensor) -> Tensor | None:
+        """self(norm(x)) on some tokens at a time; None where that cannot be, or is not worth it."""
         parameters = norm_parameters(norm) if self.can_chunk else None
         if parameters is not None:
             weights, eps = parameters
             fc1, fc2 = (self.fc1.weight, self.fc1.bias), (self.fc2.weight, self.fc2.bias)
             if takes_feed_forward(x, weights, fc1, fc2):
                 return feed_forward(x, weights, fc1, fc2, eps)
-        return self(norm(x))
+        return None
 
     @property
     def can_chunk(self) -> bool:
@@ -323,8 +327,28 @@ class FeedForward(nn.Module):
             and self.act.approximate == 'none'
             and type(self.drop) is nn.Dropout
             and not (self.drop.training and self.drop.p)
-            and not any(map(is_watched, (self, *self.children())))
+            and not any(map(is_watched, self.children()))
         )
+
+
+def after_norm(layer: nn.Module, norm: nn.Module, x: Tensor, *mask: Tensor | None) -> Tensor:
+    """layer(norm(x), *mask), in chunks (:mod:`~asvit_mm.models.chunked`) where nobody would see that.
+
+    What has taken the layer's place, wraps, watches, compiles or traces it sees a call of it.
+    """
+    if type(layer) in (WindowAttention, FeedForward) and is_plain(x) and not is_watched(layer):
+        in_chunks: Any = layer.in_chunks
+        out: Tensor | None = in_chunks(norm, x, *mask)
+        if out is not None:
+            return out
+    return layer(norm(x), *mask)
+
+
+# What is called by its own way to a result only as long as this is what it does.
+FORWARDS: dict[type, Any] = {
+    kind: kind.forward
+    for kind in (Linear, QKVProjection, HeadsProjection, WindowAttention, FeedForward, nn.LayerNorm)
+}
 
 
 class Block(nn.Module):
@@ -348,8 +372,8 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.drop_path(self.attn.after(self.norm1, x, mask))
-        return x + self.drop_path(self.ffn.after(self.norm2, x))
+        x = x + self.drop_path(after_norm(self.attn, self.norm1, x, mask))
+        return x + self.drop_path(after_norm(self.ffn, self.norm2, x))
 
 
 def traced_window_length(size: int, split: int, window_size: int | None) -> int:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from asvit_mm.models import AsViT, chunked
+from asvit_mm.models import AsViT, chunked, layers
 from asvit_mm.models import linear as linear_module
 from asvit_mm.models.attention import has_kernel
 from asvit_mm.models.chunked import Heads, merge
@@ -28,7 +28,7 @@ def small_layers_in_chunks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunked, 'ROWS', 7)
         patch.setattr(chunked, 'SIZE', 1)
-        patch.setattr(chunked, 'HEADS', 1)
+        patch.setattr(chunked, 'HEADS_AT_ONCE', 1)
         for module in (chunked, linear_module):
             patch.setattr(module, 'SMALLEST', 1)
         yield
@@ -46,23 +46,23 @@ def drawn(*sizes, seed=0, dtype=torch.float32):
 
 def feed_forward_inputs(*lead, width=12, hidden=20, seed=0):
     norm = (width,), (width,)
-    layers = (hidden, width), (hidden,), (width, hidden), (width,)
-    return drawn((*lead, width), *norm, *layers, seed=seed)
+    linear = (hidden, width), (hidden,), (width, hidden), (width,)
+    return drawn((*lead, width), *norm, *linear, seed=seed)
 
 
-HEADS = Heads(4, 0.7, 1e-5)
+FOUR_HEADS = Heads(4, 0.7, 1e-5)
 
 
-def attention_inputs(batch=2, windows=3, tokens=11, width=14, dim=3, seed=0):
-    inner = HEADS.number * dim
+def attention_inputs(batch=2, windows=3, tokens=3, width=14, dim=3, seed=0):
+    inner = FOUR_HEADS.number * dim
     norm = (width,), (width,)
-    layers = (3 * inner, width), (3 * inner,), (width, inner), (width,)
-    made = drawn((batch, windows, tokens, width), *norm, *layers, seed=seed)
+    linear = (3 * inner, width), (3 * inner,), (width, inner), (width,)
+    made = drawn((batch, windows, tokens, width), *norm, *linear, seed=seed)
     # Weights that keep scores where a softmax is no choice of one token.
     return [made[0], *((one.detach() / 4).requires_grad_() for one in made[1:])]
 
 
-def padding(batch=2, windows=3, tokens=11, seed=0):
+def padding(batch=2, windows=3, tokens=3, seed=0):
     """A mask that leaves each window another number of tokens, one at least."""
     counts = torch.randint(1, tokens + 1, (batch * windows,), generator=_generator(seed))
     return (torch.arange(tokens) < counts[:, None])[:, None, None]
@@ -75,9 +75,9 @@ def merging_inputs(batch, height, width, channels=5, kernel=4, out=6, seed=0):
 
 
 def chunked_feed_forward(x, scale, shift, weight1, bias1, weight2, bias2):
-    layers = (scale, shift), (weight1, bias1), (weight2, bias2)
-    if chunked.takes_feed_forward(x, *layers):
-        return chunked.feed_forward(x, *layers, 1e-5)
+    parts = (scale, shift), (weight1, bias1), (weight2, bias2)
+    if chunked.takes_feed_forward(x, *parts):
+        return chunked.feed_forward(x, *parts, 1e-5)
     return chunked.feed_forward_plainly((x, scale, shift, weight1, bias1, weight2, bias2), 1e-5)
 
 
@@ -90,16 +90,16 @@ def plain_feed_forward(x, scale, shift, weight1, bias1, weight2, bias2):
 
 
 def without_norm(function):
-    return lambda x, *layers: function(x, None, None, *layers)
+    return lambda x, *linear: function(x, None, None, *linear)
 
 
 def chunked_attention(mask=None):
     def attended(x, scale, shift, weight1, bias1, weight2, bias2):
-        layers = (scale, shift), (weight1, bias1), (weight2, bias2)
-        if chunked.takes_attention(x, *layers, HEADS, mask):
-            return chunked.attention(x, *layers, HEADS, mask)
+        parts = (scale, shift), (weight1, bias1), (weight2, bias2)
+        if chunked.takes_attention(x, *parts, FOUR_HEADS, mask):
+            return chunked.attention(x, *parts, FOUR_HEADS, mask)
         tensors = (x, scale, shift, weight1, bias1, weight2, bias2)
-        return chunked.attention_plainly(tensors, HEADS, mask)
+        return chunked.attention_plainly(tensors, FOUR_HEADS, mask)
 
     return attended
 
@@ -109,8 +109,8 @@ def plain_attention(mask=None):
 
     def attended(x, scale, shift, weight1, bias1, weight2, bias2):
         qkv = F.linear(normed(x, scale, shift), weight1, bias1)
-        q, k, v = qkv.flatten(0, 1).unflatten(-1, (3, HEADS.number, -1)).permute(2, 0, 3, 1, 4)
-        scores = HEADS.scale * q @ k.mT
+        q, k, v = qkv.flatten(0, 1).unflatten(-1, (3, FOUR_HEADS.number, -1)).permute(2, 0, 3, 1, 4)
+        scores = FOUR_HEADS.scale * q @ k.mT
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)
         out = (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
@@ -199,12 +199,12 @@ def test_windows_are_attended_to_some_at_a_time(monkeypatch):
     x = attention_inputs(7, 1, 3)[0].detach()
 
     def windows():
-        return [taken for taken, _ in chunked._windows(x, 1, HEADS)]
+        return [taken for taken, _ in chunked._windows(x, 1, FOUR_HEADS)]
 
     assert windows() == [slice(0, 3), slice(3, 6), slice(6, 7)]
-    monkeypatch.setattr(chunked, 'HEADS', 16)
+    monkeypatch.setattr(chunked, 'HEADS_AT_ONCE', 16)
     assert windows() == [slice(0, 4), slice(4, 7)]
-    parts = [part for _, part in chunked._windows(x, 1, HEADS)]
+    parts = [part for _, part in chunked._windows(x, 1, FOUR_HEADS)]
     torch.testing.assert_close(torch.cat(parts), x.flatten(0, 2), rtol=0, atol=0)
 
 
@@ -366,8 +366,8 @@ def test_attention_is_not_for_who_looks():
     x, scale, shift, weight1, bias1, weight2, bias2 = attention_inputs()
 
     def takes(x, mask=None, bias=bias2):
-        layers = (scale, shift), (weight1, bias1), (weight2, bias)
-        return chunked.takes_attention(x, *layers, HEADS, mask)
+        parts = (scale, shift), (weight1, bias1), (weight2, bias)
+        return chunked.takes_attention(x, *parts, FOUR_HEADS, mask)
 
     assert takes(x)
     assert takes(x, padding())
@@ -450,8 +450,8 @@ def test_what_is_kept_for_the_backward_pass():
     kept = out.grad_fn.saved_tensors
     assert [t.data_ptr() for t in kept[:7]] == [t.data_ptr() for t in inputs]
     assert kept[7] is None  # the mask
-    assert torch.cat(kept[8::2]).shape == (6, 11, 4, 3)
-    assert torch.cat(kept[9::2]).shape == (6, 4, 11)
+    assert torch.cat(kept[8::2]).shape == (6, 3, 4, 3)
+    assert torch.cat(kept[9::2]).shape == (6, 4, 3)
 
 
 def test_what_is_frozen_keeps_nothing():
@@ -490,7 +490,8 @@ def test_layers_in_chunks_give_what_they_give_one_by_one():
     block, merging = Block(12, 3, 2, 0.0, 0.0, LN, GELU), PatchMerging(5, 6, 4, LN)
     for module, size in ((block, (2, 3, 15, 12)), (merging, (3, 8, 9, 5))):
         x = torch.randn(size, generator=torch.Generator().manual_seed(1))
-        assert 'Chunked' in ' '.join(nodes(module(x)))
+        chunks = {name for name in nodes(module(x)) if 'Chunked' in name}
+        assert len(chunks) == (2 if module is block else 1)
         with torch.no_grad():
             expected = copy.deepcopy(module).double()(x.double()).float()
             torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
@@ -512,8 +513,8 @@ def hook(*given):
     return None
 
 
-def after_norm(module, x):
-    return module.after(nn.LayerNorm(x.shape[-1]), x)
+def after_norm(module, x, norm=None):
+    return layers.after_norm(module, norm or nn.LayerNorm(x.shape[-1]), x)
 
 
 @pytest.mark.parametrize(
@@ -559,6 +560,130 @@ def test_attention_that_was_changed_is_called_layer_by_layer(change):
     assert 'Chunked' not in type(after_norm(attention, x).grad_fn).__name__
 
 
+class OtherAttention(WindowAttention):
+    def forward(self, x, mask=None):
+        return 5 * super().forward(x, mask)
+
+
+class Wrapped(nn.Module):
+    """Hands on whatever is asked, as wrappers for checkpointing and sharding do."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.module, name)
+
+    def forward(self, *inputs):
+        return 5 * self.module(*inputs)
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda: OtherAttention(12, 3),
+        lambda: Wrapped(WindowAttention(12, 3)),
+        lambda: nn.Sequential(FeedForward(12, 20, GELU), nn.Linear(12, 12)),
+        nn.Identity,
+    ],
+)
+def test_what_took_a_layers_place_is_called(make):
+    block, x = Block(12, 3, 2, 0.0, 0.0, LN, GELU), torch.randn(2, 3, 15, 12)
+    other = make()
+    mask = [] if isinstance(other, (nn.Sequential, nn.Identity)) else [None]
+    setattr(block, 'attn' if mask else 'ffn', other)
+    block(x)
+    norm = nn.LayerNorm(12)
+    torch.testing.assert_close(layers.after_norm(other, norm, x, *mask), other(norm(x)))
+
+
+def test_a_class_given_another_forward_is_called(monkeypatch):
+    ffn, x = layer(), torch.randn(3, 15, 12)
+    monkeypatch.setattr(FeedForward, 'forward', lambda self, x: 5 * x)
+    torch.testing.assert_close(after_norm(ffn, x), 5 * F.layer_norm(x, (12,)))
+
+
+def test_a_compiled_layer_is_called():
+    seen = []
+    ffn = layer()
+    ffn.compile(backend=lambda graph, inputs: seen.append(graph) or graph.forward)
+    after_norm(ffn, torch.randn(3, 15, 12))
+    assert len(seen) == 1
+
+
+def test_layers_as_leaves_of_a_graph():
+    class Tracer(torch.fx.Tracer):
+        def is_leaf_module(self, module, name):
+            return True
+
+    block = Block(12, 3, 2, 0.0, 0.0, LN, GELU)
+    called = [node.target for node in Tracer().trace(block).nodes if node.op == 'call_module']
+    assert called == ['norm1', 'attn', 'drop_path', 'norm2', 'ffn', 'drop_path']
+
+
+def agree_with_double(block, x, mask):
+    """Output and gradients of a block in chunks against its float64 twin's."""
+    twin = copy.deepcopy(block).double()
+    out, wanted = block(x, mask), twin(x.double(), mask)
+    assert {'_ChunkedAttentionBackward', '_ChunkedFeedForwardBackward'} <= nodes(out)
+    out.sin().sum().backward()
+    wanted.sin().sum().backward()
+    torch.testing.assert_close(out.double(), wanted, rtol=1e-5, atol=1e-5)
+    for got, want in zip(block.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(got.grad.double(), want.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_block_does_not_attend_to_padding():
+    x = torch.randn(2, 3, 3, 12, generator=_generator(3))
+    agree_with_double(Block(12, 3, 2, 0.0, 0.0, LN, GELU), x, padding())
+
+
+def test_dropout_after_attention():
+    attention, x = WindowAttention(12, 3, drop_rate=0.5), torch.randn(2, 3, 15, 12)
+    norm = nn.LayerNorm(12)
+    outs = []
+    for call in (lambda: after_norm(attention, x, norm), lambda: attention(norm(x))):
+        torch.manual_seed(4)
+        outs.append(call())
+    assert (outs[0] == 0).float().mean() > 0.3
+    torch.testing.assert_close(*outs)
+
+
+@pytest.mark.parametrize('other', [torch.Tensor.float, torch.Tensor.double, torch.Tensor.int])
+def test_a_mask_kept_in_another_type(other):
+    block, x, mask = Block(12, 3, 2, 0.0, 0.0, LN, GELU), torch.randn(2, 3, 3, 12), padding()
+
+    def unpack(tensor):
+        return other(tensor) if tensor.dtype == torch.bool else tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
+        out = block(x, mask)
+    found = torch.autograd.grad(out.sin().sum(), list(block.parameters()))
+    wanted = torch.autograd.grad(block(x, mask).sin().sum(), list(block.parameters()))
+    for got, want in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_heads_kept_in_another_type():
+    """By hooks: the plain operations compute them again."""
+    inputs = attention_inputs()
+    own = {one.data_ptr() for one in inputs}
+
+    def unpack(tensor):
+        return tensor if tensor.data_ptr() in own else tensor.bfloat16()
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
+        out = chunked_attention()(*inputs)
+    found = torch.autograd.grad(out.sin().sum(), inputs)
+    wanted = torch.autograd.grad(plain_attention()(*inputs).sin().sum(), inputs)
+    for got, want in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
 class OtherNorm(nn.LayerNorm):
     pass
 
@@ -581,7 +706,7 @@ def watched_norm():
 def test_a_norm_of_another_kind_is_called(norm):
     x = torch.randn(2, 3, 15, 12)
     for module in (layer(), WindowAttention(12, 3)):
-        out = module.after(norm, x)
+        out = after_norm(module, x, norm)
         assert 'Chunked' not in type(out.grad_fn).__name__
         torch.testing.assert_close(out, module(norm(x)))
 
