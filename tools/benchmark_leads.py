@@ -97,11 +97,14 @@ def feed_forward_one_by_one() -> Iterator[None]:
 
 
 @contextmanager
-def attention_one_by_one() -> Iterator[None]:
-    """Norm, queries, keys and values, attention and projection one after the other on all windows."""
+def attention_in_chunks() -> Iterator[None]:
+    """Attention with its norm and layers on some windows at a time, as ``with_cp='attention'`` has it."""
     from asvit_mm.models import layers
 
-    with replaced(layers.WindowAttention, 'can_chunk', False):
+    def attend(self: Any, x: Any, mask: Any = None) -> Any:
+        return layers.after_norm(self.attn, self.norm1, x, mask)
+
+    with replaced(layers.Block, 'attend', attend):
         yield
 
 
@@ -260,7 +263,7 @@ OF_INFERENCE: dict[str, Callable[[], Any]] = {
     'merging by unfolded patches': merging_of_patches,
 }
 OF_TRAINING: dict[str, Callable[[], Any]] = {
-    'attention and its layers one by one on all windows': attention_one_by_one,
+    "attention in chunks (with_cp='attention')": attention_in_chunks,
     "GELU through torch's own operations": torch_gelu,
     'merging by unfolded patches of all images': merging_at_once,
     "torch's kernel, heads moved before q, k, v are split": heads_before_split,

@@ -57,7 +57,7 @@ class Stage(nn.Module):
         blocks: Sequence[Block],
         split: int,
         window_size: int | None,
-        with_cp: bool,
+        with_cp: bool | str,
     ) -> None:
         super().__init__()
         self.merging = merging
@@ -75,7 +75,8 @@ class Stage(nn.Module):
         )
         x, mask = partition_windows(x, window)
         for block in self.blocks:
-            if self.with_cp and self.training and torch.is_grad_enabled():
+            whole = self.with_cp and self.with_cp != 'attention'
+            if whole and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, mask, use_reentrant=False)
             else:
                 x = block(x, mask)
@@ -103,7 +104,9 @@ class AsViT(BaseModule):
             ``asvit_mm.tokens.MERGE_ROUNDINGS``.
         keep_map_sizes: at a coarser token stride, enlarge the maps to the sizes of stride 4 (bilinear), for
             necks and heads that are made for strides of 4, 8, 16 and 32 pixels, as mmdet's are.
-        with_cp: activation checkpointing of every block, which trades time for memory in training.
+        with_cp: activation checkpointing, which trades time for memory in training: of every block (True), or
+            of its attention alone (``'attention'``), of which on a CPU in float32 only queries, keys and
+            values are computed again.
         frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages.
         norm_cfg: every norm's config; None for identities (the length distortion's network).
         act_cfg: the activation of the feed-forward layers.
@@ -130,7 +133,7 @@ class AsViT(BaseModule):
         window_size: int | Sequence[int | None] | None = None,
         merge_rounding: str = 'up',
         keep_map_sizes: bool = False,
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         frozen_stages: int = -1,
         norm_cfg: dict[str, Any] | None = dict(type='LN'),  # noqa: B006 (never changed; the ecosystem's form)
         act_cfg: dict[str, Any] = dict(type='GELU'),  # noqa: B006
@@ -144,6 +147,8 @@ class AsViT(BaseModule):
         self.window_sizes = window_sizes = as_window_sizes(window_size)
         self.img_size = height, width = as_pair(img_size)
         self.in_channels = in_channels
+        if with_cp not in (True, False, 'attention'):
+            raise InputError(f"with_cp = {with_cp!r} is none of True, False and 'attention'")
         check_merge_rounding(merge_rounding)
         self.merge_rounding = merge_rounding
         self.keep_map_sizes = keep_map_sizes
@@ -178,6 +183,7 @@ class AsViT(BaseModule):
                     next(drop_path),
                     norm_cfg,
                     act_cfg,
+                    recompute_attention=with_cp == 'attention',
                 )
                 for _ in range(arch.depths[i])
             ]

@@ -4,6 +4,7 @@ Token maps are (B, H, W, C); inside a stage tokens are (B, windows, tokens of a 
 Source: As-ViT (arXiv 2202.11921) and its published search code.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ..tokens import (
     BASE_STRIDE,
@@ -331,17 +333,34 @@ class FeedForward(nn.Module):
         )
 
 
-def after_norm(layer: nn.Module, norm: nn.Module, x: Tensor, *mask: Tensor | None) -> Tensor:
+def after_norm(
+    layer: nn.Module,
+    norm: nn.Module,
+    x: Tensor,
+    *mask: Tensor | None,
+    otherwise: Callable[..., Tensor] | None = None,
+) -> Tensor:
     """layer(norm(x), *mask), in chunks (:mod:`~asvit_mm.models.chunked`) where nobody would see that.
 
-    What has taken the layer's place, wraps, watches, compiles or traces it sees a call of it.
+    What has taken the layer's place, wraps, watches, compiles or traces it sees a call of it, by
+    ``otherwise(layer, norm, x, *mask)`` if that is given.
     """
     if type(layer) in (WindowAttention, FeedForward) and is_plain(x) and not is_watched(layer):
         in_chunks: Any = layer.in_chunks
         out: Tensor | None = in_chunks(norm, x, *mask)
         if out is not None:
             return out
-    return layer(norm(x), *mask)
+    return (otherwise or _called)(layer, norm, x, *mask)
+
+
+def _called(layer: nn.Module, norm: nn.Module, x: Tensor, *mask: Tensor | None) -> Tensor:
+    out: Tensor = layer(norm(x), *mask)
+    return out
+
+
+def _checkpointed(layer: nn.Module, norm: nn.Module, x: Tensor, *mask: Tensor | None) -> Tensor:
+    out: Tensor = checkpoint(_called, layer, norm, x, *mask, use_reentrant=False)
+    return out
 
 
 # What is called by its own way to a result only as long as this is what it does.
@@ -363,8 +382,10 @@ class Block(nn.Module):
         drop_path_rate: float,
         norm_cfg: dict[str, Any] | None,
         act_cfg: dict[str, Any],
+        recompute_attention: bool = False,
     ) -> None:
         super().__init__()
+        self.recompute_attention = recompute_attention
         self.norm1 = build_norm(norm_cfg, width)
         self.attn = WindowAttention(width, num_heads, drop_rate)
         self.norm2 = build_norm(norm_cfg, width)
@@ -372,8 +393,17 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.drop_path(after_norm(self.attn, self.norm1, x, mask))
+        x = x + self.drop_path(self.attend(x, mask))
         return x + self.drop_path(after_norm(self.ffn, self.norm2, x))
+
+    def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """attn(norm1(x)); with ``recompute_attention`` the backward pass computes what it needs again.
+
+        That is queries, keys and values where attention runs in chunks, and all of it elsewhere.
+        """
+        if self.recompute_attention and self.training and torch.is_grad_enabled():
+            return after_norm(self.attn, self.norm1, x, mask, otherwise=_checkpointed)
+        return self.attn(self.norm1(x), mask)
 
 
 def traced_window_length(size: int, split: int, window_size: int | None) -> int:

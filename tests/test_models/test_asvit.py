@@ -417,6 +417,7 @@ def test_initialisation_is_the_papers():
         (dict(window_size=0), 'window_size'),
         (dict(token_stride=2), 'token stride 2'),
         (dict(merge_rounding='near'), "merge_rounding = 'near'"),
+        (dict(with_cp='blocks'), "with_cp = 'blocks'"),
         (dict(in_channels=0), 'in_channels = 0'),
         (dict(drop_rate=2), 'drop_rate = 2'),
         (dict(drop_path_rate=1.5), 'drop_path_rate = 1.5'),

@@ -481,17 +481,22 @@ def test_shapes_that_do_not_fit_are_refused_by_torch(case):
         assert str(found.value).split(',')[0] == str(expected.value).split(',')[0]
 
 
+def block():
+    torch.manual_seed(0)
+    return Block(12, 3, 2, 0.0, 0.0, LN, GELU, recompute_attention=True)
+
+
 def layer(**settings):
     torch.manual_seed(0)
     return FeedForward(12, 20, GELU, **settings)
 
 
 def test_layers_in_chunks_give_what_they_give_one_by_one():
-    block, merging = Block(12, 3, 2, 0.0, 0.0, LN, GELU), PatchMerging(5, 6, 4, LN)
-    for module, size in ((block, (2, 3, 15, 12)), (merging, (3, 8, 9, 5))):
+    made, merging = block(), PatchMerging(5, 6, 4, LN)
+    for module, size in ((made, (2, 3, 15, 12)), (merging, (3, 8, 9, 5))):
         x = torch.randn(size, generator=torch.Generator().manual_seed(1))
         chunks = {name for name in nodes(module(x)) if 'Chunked' in name}
-        assert len(chunks) == (2 if module is block else 1)
+        assert len(chunks) == (2 if module is made else 1)
         with torch.no_grad():
             expected = copy.deepcopy(module).double()(x.double()).float()
             torch.testing.assert_close(module(x), expected, rtol=1e-5, atol=1e-5)
@@ -592,11 +597,11 @@ class Wrapped(nn.Module):
     ],
 )
 def test_what_took_a_layers_place_is_called(make):
-    block, x = Block(12, 3, 2, 0.0, 0.0, LN, GELU), torch.randn(2, 3, 15, 12)
+    made, x = block(), torch.randn(2, 3, 15, 12)
     other = make()
     mask = [] if isinstance(other, (nn.Sequential, nn.Identity)) else [None]
-    setattr(block, 'attn' if mask else 'ffn', other)
-    block(x)
+    setattr(made, 'attn' if mask else 'ffn', other)
+    made(x)
     norm = nn.LayerNorm(12)
     torch.testing.assert_close(layers.after_norm(other, norm, x, *mask), other(norm(x)))
 
@@ -620,8 +625,9 @@ def test_layers_as_leaves_of_a_graph():
         def is_leaf_module(self, module, name):
             return True
 
-    block = Block(12, 3, 2, 0.0, 0.0, LN, GELU)
-    called = [node.target for node in Tracer().trace(block).nodes if node.op == 'call_module']
+    called = [
+        node.target for node in Tracer().trace(block().eval()).nodes if node.op == 'call_module'
+    ]
     assert called == ['norm1', 'attn', 'drop_path', 'norm2', 'ffn', 'drop_path']
 
 
@@ -639,7 +645,23 @@ def agree_with_double(block, x, mask):
 
 def test_a_block_does_not_attend_to_padding():
     x = torch.randn(2, 3, 3, 12, generator=_generator(3))
-    agree_with_double(Block(12, 3, 2, 0.0, 0.0, LN, GELU), x, padding())
+    agree_with_double(block(), x, padding())
+
+
+def test_attention_is_computed_again_elsewhere_too():
+    """By checkpoints, where it does not run in chunks; not in evaluation, nor unless it is asked for."""
+    x, calls = torch.randn(2, 3, 15, 12), []
+    made = block().double()
+    made.attn.register_forward_pre_hook(lambda *_: calls.append(1))
+    wanted = torch.autograd.grad(made.eval()(x.double()).sin().sum(), list(made.parameters()))
+    assert len(calls) == 1
+    found = torch.autograd.grad(made.train()(x.double()).sin().sum(), list(made.parameters()))
+    assert len(calls) == 3
+    for got, want in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, want)
+    plain = Block(12, 3, 2, 0.0, 0.0, LN, GELU)
+    assert not any('Attention' in name for name in nodes(plain(x)))
+    assert not any('Attention' in name for name in nodes(block().eval()(x)))
 
 
 def test_dropout_after_attention():
@@ -655,15 +677,15 @@ def test_dropout_after_attention():
 
 @pytest.mark.parametrize('other', [torch.Tensor.float, torch.Tensor.double, torch.Tensor.int])
 def test_a_mask_kept_in_another_type(other):
-    block, x, mask = Block(12, 3, 2, 0.0, 0.0, LN, GELU), torch.randn(2, 3, 3, 12), padding()
+    made, x, mask = block(), torch.randn(2, 3, 3, 12), padding()
 
     def unpack(tensor):
         return other(tensor) if tensor.dtype == torch.bool else tensor
 
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, unpack):
-        out = block(x, mask)
-    found = torch.autograd.grad(out.sin().sum(), list(block.parameters()))
-    wanted = torch.autograd.grad(block(x, mask).sin().sum(), list(block.parameters()))
+        out = made(x, mask)
+    found = torch.autograd.grad(out.sin().sum(), list(made.parameters()))
+    wanted = torch.autograd.grad(made(x, mask).sin().sum(), list(made.parameters()))
     for got, want in zip(found, wanted, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
@@ -712,11 +734,11 @@ def test_a_norm_of_another_kind_is_called(norm):
 
 
 def test_hooks_are_called():
-    block, seen = Block(12, 3, 2, 0.0, 0.0, LN, GELU), []
-    for name, module in block.named_modules():
+    made, seen = block(), []
+    for name, module in made.named_modules():
         if name:
             module.register_forward_hook(lambda *_, name=name: seen.append(name))
-    block(torch.randn(2, 3, 15, 12))
+    made(torch.randn(2, 3, 15, 12))
     attention = ['norm1', 'attn.qkv', 'attn.proj', 'attn.proj_drop', 'attn']
     feed_forward = ['norm2', 'ffn.fc1', 'ffn.act', 'ffn.drop', 'ffn.fc2', 'ffn.drop', 'ffn']
     assert seen == [*attention, 'drop_path', *feed_forward, 'drop_path']
@@ -729,7 +751,7 @@ def test_dropout_stands_between_in_training_only():
     torch.testing.assert_close(after_norm(ffn, x), after_norm(layer(), x))
 
 
-@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('with_cp', [False, True, 'attention'])
 def test_gradients_of_a_network(with_cp):
     arch = '4,2,2,1|4,1,2,2|3,1,2,1|2,1,2,1|16,16'
     torch.manual_seed(0)
