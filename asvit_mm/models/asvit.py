@@ -57,7 +57,7 @@ class Stage(nn.Module):
         blocks: Sequence[Block],
         split: int,
         window_size: int | None,
-        with_cp: bool | str,
+        with_cp: bool,
     ) -> None:
         super().__init__()
         self.merging = merging
@@ -75,8 +75,7 @@ class Stage(nn.Module):
         )
         x, mask = partition_windows(x, window)
         for block in self.blocks:
-            whole = self.with_cp and self.with_cp != 'attention'
-            if whole and self.training and torch.is_grad_enabled():
+            if self.with_cp and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, mask, use_reentrant=False)
             else:
                 x = block(x, mask)
@@ -187,7 +186,8 @@ class AsViT(BaseModule):
                 )
                 for _ in range(arch.depths[i])
             ]
-            self.stages.append(Stage(merging, blocks, arch.splits[i], window_sizes[i], with_cp))
+            whole = bool(with_cp) and with_cp != 'attention'
+            self.stages.append(Stage(merging, blocks, arch.splits[i], window_sizes[i], whole))
         for i in self.out_indices:
             self.add_module(f'norm{i}', build_norm(norm_cfg, widths[i]))
 

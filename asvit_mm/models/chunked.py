@@ -84,13 +84,13 @@ def takes_attention(
         takes_native(x)
         and _wants_gradient(x, *norm, *qkv, *proj)
         and x.ndim == 4
-        and proj[0].ndim == 2
+        and onednn_takes(x, *qkv)
+        and is_plain(*proj)
+        and proj[0].shape[1:] == (len(qkv[0]) / 3,)
         and proj[0].shape[1] % heads.number == 0
-        and proj[0].shape == (len(proj[1]), len(qkv[0]) / 3)
+        and proj[1].shape == proj[0].shape[:1]
         and _norm_fits(norm, x)
         and mask_fits(mask, x.shape[0] * x.shape[1], x.shape[2], x.device)
-        and is_plain(*proj)
-        and onednn_takes(x, *qkv)
     )
 
 
@@ -124,10 +124,11 @@ def takes_feed_forward(
 ) -> bool:
     """Whether :func:`feed_forward` is for these: plain tensors that fit, and enough of them."""
     return (
-        fc2[0].shape == (len(fc2[1]), len(fc1[0]))
-        and _norm_fits(norm, x)
+        onednn_takes(x, *fc1)
         and is_plain(*fc2)
-        and onednn_takes(x, *fc1)
+        and fc2[0].shape[1:] == fc1[0].shape[:1]
+        and fc2[1].shape == fc2[0].shape[:1]
+        and _norm_fits(norm, x)
     )
 
 

@@ -366,7 +366,17 @@ def _checkpointed(layer: nn.Module, norm: nn.Module, x: Tensor, *mask: Tensor | 
 # What is called by its own way to a result only as long as this is what it does.
 FORWARDS: dict[type, Any] = {
     kind: kind.forward
-    for kind in (Linear, QKVProjection, HeadsProjection, WindowAttention, FeedForward, nn.LayerNorm)
+    for kind in (
+        WindowAttention,
+        QKVProjection,
+        HeadsProjection,
+        FeedForward,
+        Linear,
+        nn.LayerNorm,
+        nn.Identity,
+        nn.GELU,
+        nn.Dropout,
+    )
 }
 
 

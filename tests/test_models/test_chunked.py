@@ -382,6 +382,8 @@ def test_attention_is_not_for_who_looks():
     assert not takes(x, padding()[1:])
     assert not takes(x, padding().float())
     assert not takes(x, bias=bias2[1:])
+    assert not takes(x, bias=bias2[:, None])
+    assert not takes(x, bias=bias2[0])
 
 
 @pytest.mark.parametrize('case', ['feed-forward', 'merging'])
@@ -608,8 +610,11 @@ def test_what_took_a_layers_place_is_called(make):
 
 def test_a_class_given_another_forward_is_called(monkeypatch):
     ffn, x = layer(), torch.randn(3, 15, 12)
-    monkeypatch.setattr(FeedForward, 'forward', lambda self, x: 5 * x)
-    torch.testing.assert_close(after_norm(ffn, x), 5 * F.layer_norm(x, (12,)))
+    with monkeypatch.context() as patch:
+        patch.setattr(FeedForward, 'forward', lambda self, x: 5 * x)
+        torch.testing.assert_close(after_norm(ffn, x), 5 * F.layer_norm(x, (12,)))
+    monkeypatch.setattr(nn.GELU, 'forward', lambda self, x: 5 * x)
+    torch.testing.assert_close(after_norm(ffn, x), ffn(F.layer_norm(x, (12,))))
 
 
 def test_a_compiled_layer_is_called():
@@ -618,6 +623,16 @@ def test_a_compiled_layer_is_called():
     ffn.compile(backend=lambda graph, inputs: seen.append(graph) or graph.forward)
     after_norm(ffn, torch.randn(3, 15, 12))
     assert len(seen) == 1
+
+
+def test_a_block_compiles_in_training():
+    """Into one graph, attention that is computed again included."""
+    made, x = block(), torch.randn(2, 3, 15, 12)
+    compiled = torch.compile(made, backend='aot_eager', fullgraph=True)
+    found = torch.autograd.grad(compiled(x).sin().sum(), list(made.parameters()))
+    wanted = torch.autograd.grad(made(x).sin().sum(), list(made.parameters()))
+    for got, want in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_layers_as_leaves_of_a_graph():
