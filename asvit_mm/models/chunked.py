@@ -225,7 +225,8 @@ class _ChunkedAttention(torch.autograd.Function):
                 return attention_plainly(inputs, heads, None if mask is None else mask.bool())
 
             return *_gradients(attended, saved[:7], needs, grad), None, None
-        grads, of_x, sums = grad.contiguous().flatten(0, 1), [], _Sums()
+        of_x: list[Any] = []
+        grads, sums = grad.contiguous().flatten(0, 1), _Sums()
         for i, (windows, part) in enumerate(_windows(x, len(weight1), heads)):
             of_out = grads[windows].flatten(0, 1)
             if needs[6]:
@@ -238,19 +239,13 @@ class _ChunkedAttention(torch.autograd.Function):
             if not any(needs[:5]):
                 continue
             of_heads = product(of_out, weight2.t()).view_as(out)
-            normed, mean, inverse = _norm(part, scale, shift, heads.eps)
-            qkv = heads.split(product(normed, weight1, bias1), x.shape[2])
+            norm = _norm(part, scale, shift, heads.eps)
+            qkv = heads.split(product(norm[0], weight1, bias1), x.shape[2])
             of_qkv = attention_backward(
                 qkv, out, log_sums, of_heads, heads.scale, _of(mask, windows)
             )
             of_rows = of_qkv.view(len(of_out), -1)
-            if needs[3]:
-                sums.add(3, weight_gradient(of_rows, normed))
-            if needs[4]:
-                sums.add(4, of_rows.sum(0))
-            if any(needs[:3]):
-                of_normed = product(of_rows, weight1.t())
-                of_x.append(sums.add_norm(of_normed, part, mean, inverse, scale, shift, needs[:3]))
+            of_x.append(sums.add_first(of_rows, part, norm, (scale, shift), weight1, needs))
         return (
             _joined(of_x).view_as(x) if needs[0] else None,
             *map(sums.get, range(1, 7)),
@@ -293,7 +288,8 @@ class _ChunkedFeedForward(torch.autograd.Function):
                 return feed_forward_plainly(inputs, eps)
 
             return *_gradients(fed, saved[:7], needs, grad), None
-        rows, of_x, sums = grad.flatten(0, -2), [], _Sums()
+        of_x: list[Any] = []
+        rows, sums = grad.flatten(0, -2), _Sums()
         parts = zip(chunks(x.flatten(0, -2), len(weight1)), chunks(rows, len(weight1)), strict=True)
         # Of the bias of fc2 alone nothing is kept.
         for (part, of_out), before in zip(parts, hidden, strict=bool(hidden)):
@@ -306,14 +302,8 @@ class _ChunkedFeedForward(torch.autograd.Function):
                 sums.add(5, weight_gradient(of_out, gelu_backward_(before, of_hidden)))
             else:
                 torch.ops.aten.gelu_backward.grad_input(of_hidden, before, grad_input=of_hidden)
-            normed, mean, inverse = _norm(part, scale, shift, eps)
-            if needs[3]:
-                sums.add(3, weight_gradient(of_hidden, normed))
-            if needs[4]:
-                sums.add(4, of_hidden.sum(0))
-            if any(needs[:3]):
-                of_normed = product(of_hidden, weight1.t())
-                of_x.append(sums.add_norm(of_normed, part, mean, inverse, scale, shift, needs[:3]))
+            norm = _norm(part, scale, shift, eps)
+            of_x.append(sums.add_first(of_hidden, part, norm, (scale, shift), weight1, needs))
         if needs[6]:
             sums.add(6, rows.sum(0))
         return _joined(of_x).view_as(x) if needs[0] else None, *map(sums.get, range(1, 7)), None
@@ -392,21 +382,31 @@ class _Sums(dict[int, Tensor]):
         else:
             self[name] = value
 
-    def add_norm(
+    def add_first(
         self,
         grad: Tensor,
         rows: Tensor,
-        mean: Tensor | None,
-        inverse: Tensor | None,
-        scale: Tensor | None,
-        shift: Tensor | None,
+        normed: tuple[Tensor, Tensor | None, Tensor | None],
+        norm: Norm,
+        weight: Tensor,
         needs: Sequence[bool],
-    ) -> Tensor:
-        """Gradient of what went into a norm; of its weight and bias, the second and third, the sums grow."""
-        if scale is None:
+    ) -> Tensor | None:
+        """Back through a chunk's norm and first linear layer, rows (N, C) being what went in.
+
+        Sums 1 to 4, of the norm's and the layer's weight and bias, grow; returned is the rows' gradient, if
+        it is needed. ``normed`` is what :func:`_norm` gave, ``needs`` as autograd numbers them.
+        """
+        if needs[3]:
+            self.add(3, weight_gradient(grad, normed[0]))
+        if needs[4]:
+            self.add(4, grad.sum(0))
+        if not any(needs[:3]):
+            return None
+        grad = product(grad, weight.t())
+        if norm[0] is None:
             return grad
         of_rows, *of_norm = torch.ops.aten.native_layer_norm_backward(
-            grad, rows, scale.shape, mean, inverse, scale, shift, list(needs)
+            grad, rows, norm[0].shape, *normed[1:], *norm, list(needs[:3])
         )
         for name, value in enumerate(of_norm, 1):
             if needs[name]:

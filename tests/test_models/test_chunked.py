@@ -780,3 +780,16 @@ def test_gradients_of_a_network(with_cp):
         torch.testing.assert_close(
             got.grad.double(), want.grad, rtol=0, atol=2e-5 * size + 1e-6, msg=name
         )
+
+
+@pytest.mark.parametrize(
+    ('with_cp', 'expected'), [(False, 'af'), ('attention', 'aaf'), (True, 'aaff')]
+)
+def test_what_a_network_computes_again(with_cp, expected):
+    arch, calls = '4,2,2,1|4,1,2,2|3,1,2,1|2,1,2,1|16,16', []
+    model = AsViT(arch, 64, with_cp=with_cp)
+    block = model.stages[1].blocks[0]
+    block.attn.register_forward_pre_hook(lambda *_: calls.append('a'))
+    block.ffn.register_forward_pre_hook(lambda *_: calls.append('f'))
+    model(torch.randn(1, 3, 64, 64))[0].sin().sum().backward()
+    assert ''.join(sorted(calls)) == expected
