@@ -76,14 +76,14 @@ def heads_of_16() -> Iterator[None]:
 @contextmanager
 def merging_of_patches() -> Iterator[None]:
     """Patch merging by unfolded patches, norm and linear layer, as in training."""
-    from asvit_mm.models import layers
+    from asvit_mm.models import merging
 
     def forward(self: Any, x: Any) -> Any:
-        padded = layers.pad_for_merging(x, self.kernel)
+        padded = merging.pad_for_merging(x, self.kernel)
         patches = padded.unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)
         return self.reduction(self.norm(patches.flatten(3)))
 
-    with replaced(layers.PatchMerging, 'forward', forward):
+    with replaced(merging.PatchMerging, 'forward', forward):
         yield
 
 
@@ -120,29 +120,30 @@ def torch_gelu() -> Iterator[None]:
 @contextmanager
 def merging_at_once() -> Iterator[None]:
     """Patches of all images cut by unfolding, norm and linear layer one after the other, in training."""
-    from asvit_mm.models import chunked, layers
+    from asvit_mm.models import merging
+    from asvit_mm.models.chunked.merging import merge_plainly
 
     def merge(x: Any, norm: Any, weight: Any, kernel: int, eps: float) -> Any:
-        return chunked.merge_plainly(x, *norm, weight, kernel, eps)
+        return merge_plainly(x, *norm, weight, kernel, eps)
 
-    with replaced(layers, 'merge', merge):
+    with replaced(merging, 'merge', merge):
         yield
 
 
 @contextmanager
 def windows_in_every_block() -> Iterator[None]:
     """Windows cut and put together in every block, as Swin and the published code do."""
-    from asvit_mm.models import asvit, layers
+    from asvit_mm.models import asvit, layers, windows
 
     def forward(self: Any, x: Any) -> Any:
         x = self.merging(x)
         size = x.shape[1:3]
         window = tuple(
-            layers.traced_window_length(side, self.split, self.window_size) for side in size
+            windows.traced_window_length(side, self.split, self.window_size) for side in size
         )
         for block in self.blocks:
-            windows, mask = layers.partition_windows(block.norm1(x), window)
-            x = x + layers.reverse_windows(block.attn(windows, mask), window, size)
+            cut, mask = windows.partition_windows(block.norm1(x), window)
+            x = x + windows.reverse_windows(block.attn(cut, mask), window, size)
             x = x + layers.after_norm(block.ffn, block.norm2, x)
         return x
 

@@ -37,15 +37,10 @@ from ..tokens import (
     fits_windows,
     stage_sizes,
 )
-from .layers import (
-    Block,
-    PatchEmbed,
-    PatchMerging,
-    build_norm,
-    partition_windows,
-    reverse_windows,
-    traced_window_length,
-)
+from .layers import Block, PatchEmbed
+from .merging import PatchMerging
+from .norms import build_norm
+from .windows import partition_windows, reverse_windows, traced_window_length
 
 
 class Stage(nn.Module):

@@ -42,42 +42,54 @@ struct Matrix {
     Matrix transposed() const { return {data, column, row}; }
 };
 
-// out (R x V registers) = a (R x depth) b (depth x V registers), or added to what is there; largest, unless it is
-// null, becomes the larger of itself and its column of out. Inlined, the sums would not stay in registers.
+// out (rows x V registers) = a (rows x depth) b (depth x V registers), or added to what is there, R rows at a time;
+// largest, unless it is null, becomes the larger of itself and its column of out.
 template <int W, int R, int V, bool ADD>
-__attribute__((noinline)) void multiply_tile(Matrix a, const float* b, int64_t b_row, float* out,
-                                             int64_t out_row, int64_t depth, Floats<W>* largest = nullptr) {
-    Floats<W> sums[R][V];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
-        for (int v = 0; v < V; v++)
-            sums[r][v] = ADD ? load<W>(out + r * out_row + v * W) : Floats<W>{};
-    for (int64_t k = 0; k < depth; k++) {
+__attribute__((noinline)) void multiply_tiles(Matrix a, int64_t rows, const float* b, int64_t b_row, float* out,
+                                              int64_t out_row, int64_t depth, Floats<W>* largest) {
+    const float* a_first = a.data;
+    for (; rows >= R; rows -= R, a_first += R * a.row, out += R * out_row) {
+        Floats<W> sums[R][V];
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
             for (int v = 0; v < V; v++)
-                sums[r][v] += a.data[r * a.row + k * a.column] * load<W>(b + k * b_row + v * W);
-    }
+                sums[r][v] = ADD ? load<W>(out + r * out_row + v * W) : Floats<W>{};
+        const float *a_k = a_first, *b_k = b;
+#pragma GCC unroll 4
+        for (int64_t k = 0; k < depth; k++, a_k += a.column, b_k += b_row) {
+            Floats<W> right[V];
 #pragma GCC unroll 8
-    for (int r = 0; r < R; r++)
+            for (int v = 0; v < V; v++) right[v] = load<W>(b_k + v * W);
 #pragma GCC unroll 8
-        for (int v = 0; v < V; v++) store<W>(out + r * out_row + v * W, sums[r][v]);
-    if (largest)
+            for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+                for (int v = 0; v < V; v++) sums[r][v] += a_k[r * a.row] * right[v];
+        }
+        if (largest)
+#pragma GCC unroll 8
+            for (int v = 0; v < V; v++) {
+                Floats<W> most = largest[v];
+#pragma GCC unroll 8
+                for (int r = 0; r < R; r++) most = sums[r][v] > most ? sums[r][v] : most;
+                largest[v] = most;
+            }
 #pragma GCC unroll 8
         for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
-            for (int v = 0; v < V; v++) largest[v] = sums[r][v] > largest[v] ? sums[r][v] : largest[v];
+            for (int v = 0; v < V; v++) store<W>(out + r * out_row + v * W, sums[r][v]);
+    }
 }
 
 template <int W, int V, bool ADD, int R = ROWS>
 inline void multiply_rows(Matrix a, int64_t rows, const float* b, int64_t b_row, float* out, int64_t out_row,
                           int64_t depth, Floats<W>* largest = nullptr) {
-    for (; rows >= R; rows -= R, a = a.below(R), out += R * out_row)
-        multiply_tile<W, R, V, ADD>(a, b, b_row, out, out_row, depth, largest);
+    if (rows >= R) multiply_tiles<W, R, V, ADD>(a, rows, b, b_row, out, out_row, depth, largest);
+    const int64_t done = rows / R * R;
     if constexpr (R > 1)
-        if (rows) multiply_rows<W, V, ADD, R - 1>(a, rows, b, b_row, out, out_row, depth, largest);
+        if (done < rows)
+            multiply_rows<W, V, ADD, R - 1>(a.below(done), rows - done, b, b_row, out + done * out_row, out_row,
+                                            depth, largest);
 }
 
 // out (rows x columns) = a (rows x depth) b (depth x columns), or added to it; columns a multiple of W.
@@ -127,12 +139,24 @@ public:
     }
 };
 
-// Rows to columns: out (dim, QUERIES) = factor times in (queries, dim) and zeros beyond.
-inline void transpose(Matrix in, int64_t queries, int64_t dim, float factor, float* out) {
-    for (int64_t j = 0; j < dim; j++) {
-        for (int64_t i = 0; i < queries; i++) out[j * QUERIES + i] = factor * in.data[i * in.row + j];
-        std::fill(out + j * QUERIES + queries, out + (j + 1) * QUERIES, 0.0f);
-    }
+// out (columns, rows of out_row) = factor times in (rows, columns), whose columns lie side by side.
+inline void transpose(Matrix in, int64_t rows, int64_t columns, float factor, float* out, int64_t out_row) {
+    int64_t first = 0;
+#if defined(__AVX__)
+    for (; rows - first >= 8 && columns >= 8; first += 8)
+        for (int64_t j = 0; j < columns; j += 8) {
+            const int64_t c = std::min(j, columns - 8);  // the last ones over some of those before
+            transpose_8x8(in.data + first * in.row + c, in.row, factor, out + c * out_row + first, out_row);
+        }
+#endif
+    for (int64_t i = first; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) out[j * out_row + i] = factor * in.data[i * in.row + j];
+}
+
+// The same of a block of queries, in rows of QUERIES; zeros beyond the last.
+inline void transpose_queries(Matrix in, int64_t queries, int64_t dim, float factor, float* out) {
+    if (queries < QUERIES) std::fill_n(out, dim * QUERIES, 0.0f);
+    transpose(in, queries, dim, factor, out, QUERIES);
 }
 
 inline void copy(const float* from, int64_t size, float* to) {
@@ -244,7 +268,8 @@ void forward_strips(const ForwardMemory& at, int64_t dim, int64_t first, int64_t
 void forward_block(const Shape& shape, const float* qkv, int64_t b, int64_t h, int64_t start, const ForwardMemory& at,
                    float* out, float* log_sums) {
     const int64_t dim = shape.dim, queries = std::min<int64_t>(QUERIES, shape.tokens - start);
-    transpose(shape.parts(qkv + shape.part(b, h, 0)).below(start), queries, dim, shape.scale * LOG2_E, at.queries_t);
+    const Matrix q = shape.parts(qkv + shape.part(b, h, 0)).below(start);
+    transpose_queries(q, queries, dim, shape.scale * LOG2_E, at.queries_t);
     std::fill_n(at.sums_t, dim * QUERIES, 0.0f);
     std::fill_n(at.largest, QUERIES, -FLT_MAX);  // finite: it is taken from scores
     std::fill_n(at.total, QUERIES, 0.0f);
@@ -252,13 +277,16 @@ void forward_block(const Shape& shape, const float* qkv, int64_t b, int64_t h, i
         keys = std::min(at.keys.block(FORWARD_KEYS), at.keys.count - first);
         forward_strips(at, dim, first, keys, 0, up(queries, WIDTH));
     }
-    float* rows = out + shape.head(b, h) + start * shape.heads * dim;
     for (int64_t i = 0; i < queries; i++) {
         // Where no score is above the least, there is nothing to weigh by.
         const float inverse = at.largest[i] > -FLT_MAX ? 1.0f / at.total[i] : NAN;
-        for (int64_t j = 0; j < dim; j++) rows[i * shape.heads * dim + j] = at.sums_t[j * QUERIES + i] * inverse;
         log_sums[(b * shape.heads + h) * shape.tokens + start + i] = at.largest[i] - std::log2(inverse);
+        at.total[i] = inverse;
     }
+    for (float* row = at.sums_t; row < at.sums_t + dim * QUERIES; row += QUERIES)
+        for (int64_t c = 0; c < queries; c += WIDTH) store(row + c, load(row + c) * load(at.total + c));
+    transpose({at.sums_t, QUERIES, 1}, dim, queries, 1.0f, out + shape.head(b, h) + start * shape.heads * dim,
+              shape.heads * dim);
 }
 
 struct BackwardMemory {
@@ -297,8 +325,8 @@ void backward_head(const Shape& shape, const float* qkv, const float* out, const
     std::fill_n(at.of_v, tokens * wide, 0.0f);
     for (int64_t start = 0; start < tokens; start += QUERIES) {
         const int64_t queries = std::min<int64_t>(QUERIES, tokens - start), columns = up(queries, WIDTH);
-        transpose(q.below(start), queries, dim, shape.scale * LOG2_E, at.queries_t);
-        transpose(g.below(start), queries, dim, 1.0f, at.grads_t);
+        transpose_queries(q.below(start), queries, dim, shape.scale * LOG2_E, at.queries_t);
+        transpose_queries(g.below(start), queries, dim, 1.0f, at.grads_t);
         widen(q.below(start), queries, dim, at.queries_wide, wide);
         widen(g.below(start), queries, dim, at.grads_wide, wide);
         widen(o.below(start), queries, dim, at.outs_wide, wide);
@@ -328,9 +356,8 @@ void backward_head(const Shape& shape, const float* qkv, const float* out, const
             multiply<WIDTH, true>(k.below(first).transposed(), dim, at.of_scores, QUERIES, at.of_queries_t, QUERIES,
                                   columns, keys);
         }
-        float* to = of_qkv + shape.part(b, h, 0) + start * 3 * row;
-        for (int64_t i = 0; i < queries; i++)
-            for (int64_t j = 0; j < dim; j++) to[i * 3 * row + j] = shape.scale * at.of_queries_t[j * QUERIES + i];
+        transpose({at.of_queries_t, QUERIES, 1}, dim, queries, shape.scale,
+                  of_qkv + shape.part(b, h, 0) + start * 3 * row, 3 * row);
     }
     float *to_k = of_qkv + shape.part(b, h, 1), *to_v = of_qkv + shape.part(b, h, 2);
     for (int64_t t = 0, i = 0; t < tokens; t++) {

@@ -15,16 +15,10 @@ from torch.nn import functional as F
 from ..errors import InputError
 from .asvit import AsViT, Stage
 from .attention import attend, fused_dim, takes_native
-from .chunked import chunks
-from .layers import (
-    Block,
-    PatchMerging,
-    inverse_deviation,
-    merging_filters,
-    pad_for_merging,
-    pad_heads,
-)
+from .chunked.parts import chunks
+from .layers import Block, pad_heads
 from .linear import product
+from .merging import PatchMerging, inverse_deviation, merging_filters, pad_for_merging
 
 
 def optimize_for_inference(model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Building blocks of As-ViT: patch embedding, patch merging, attention, block, windows.
+"""Building blocks of As-ViT: patch embedding, attention, feed-forward layers, block.
 
 Token maps are (B, H, W, C); inside a stage tokens are (B, windows, tokens of a window, C).
 Source: As-ViT (arXiv 2202.11921) and its published search code.
@@ -8,68 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from mmcv.cnn import build_activation_layer, build_norm_layer
+from mmcv.cnn import build_activation_layer
 from mmcv.cnn.bricks import DropPath
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..tokens import (
-    BASE_STRIDE,
-    check_token_stride,
-    default_dilation,
-    embed_padding,
-    merge_padding,
-    window_count,
-    window_length,
-)
+from ..tokens import BASE_STRIDE, check_token_stride, default_dilation, embed_padding
 from .attention import attend, fused_dim, takes_native
-from .chunked import (
-    Heads,
-    Norm,
-    attention,
-    feed_forward,
-    merge,
-    takes_attention,
-    takes_feed_forward,
-)
+from .chunked.attention import Heads, attention, takes_attention
+from .chunked.feed_forward import feed_forward, takes_feed_forward
 from .linear import Linear, linear
-from .plain import is_plain
-
-
-def is_watched(module: nn.Module) -> bool:
-    """Whether hooks wait for a module's calls or gradients, or another ``forward`` than its own is called."""
-    kind = type(module)
-    return bool(
-        'forward' in module.__dict__
-        or kind.forward is not FORWARDS.get(kind, kind.forward)
-        or module._compiled_call_impl is not None
-        or module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or torch.nn.modules.module._has_any_global_hook()
-    )
-
-
-def build_norm(norm_cfg: dict[str, Any] | None, width: int) -> nn.Module:
-    """A norm over the last axis; ``None`` is the identity, as the length distortion needs it."""
-    return nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, width)[1]
-
-
-def norm_parameters(norm: nn.Module) -> tuple[Norm, float] | None:
-    """Weight and bias (None of an identity) and eps of a norm over the last axis; None of another module.
-
-    Nor of a norm that is watched.
-    """
-    if is_watched(norm):
-        return None
-    if type(norm) is nn.Identity:
-        return (None, None), 0.0
-    if type(norm) is nn.LayerNorm and norm.weight is not None and norm.bias is not None:
-        return (norm.weight, norm.bias), norm.eps
-    return None
+from .norms import build_norm, norm_parameters
+from .plain import is_plain, is_watched, known
 
 
 class PatchEmbed(nn.Module):
@@ -111,93 +62,7 @@ class PatchEmbed(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1))
 
 
-class PatchMerging(nn.Module):
-    """Tokens (B, H, W, C) to (B, H / 2, W / 2, out_width); odd sides by ``tokens.MERGE_ROUNDINGS``.
-
-    Patches of kernel x kernel tokens at stride 2, channel-major as ``torch.nn.Unfold`` orders them,
-    then a norm over kernel * kernel * C and a linear layer without bias. Where no gradient is wanted
-    the same is computed as one convolution (:func:`merging_filters`).
-    """
-
-    def __init__(
-        self,
-        width: int,
-        out_width: int,
-        kernel: int,
-        norm_cfg: dict[str, Any] | None,
-        rounding: str = 'up',
-    ) -> None:
-        super().__init__()
-        self.kernel, self.rounding = kernel, rounding
-        self.norm = build_norm(norm_cfg, kernel * kernel * width)
-        self.reduction = Linear(kernel * kernel * width, out_width, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = pad_for_merging(x, self.kernel, self.rounding)
-        plain = torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type)
-        if self.can_convolve and not plain:
-            norm = self.norm
-            assert isinstance(norm, nn.LayerNorm)
-            filters, bias = merging_filters(norm, self.reduction.weight, self.kernel)
-            products = F.conv2d(x.permute(0, 3, 1, 2), filters, stride=2).permute(0, 2, 3, 1)
-            return products * inverse_deviation(x, self.kernel, norm.eps) + bias
-        if self.can_convolve:
-            norm = self.norm
-            assert isinstance(norm, nn.LayerNorm)
-            return merge(x, (norm.weight, norm.bias), self.reduction.weight, self.kernel, norm.eps)
-        patches = x.unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)  # (B, h, w, C, K, K)
-        return self.reduction(self.norm(patches.flatten(3)))
-
-    @property
-    def can_convolve(self) -> bool:
-        """Whether norm and linear layer are the plain ones that :func:`merging_filters` knows.
-
-        Not in half precision, whose products need the norm before them, nor where something has taken the
-        linear layer's place or watches it (adapters, quantization, hooks).
-        """
-        norm, reduction = self.norm, self.reduction
-        return (
-            type(norm) is nn.LayerNorm
-            and norm.weight is not None
-            and norm.bias is not None
-            and type(reduction) is Linear
-            and not (is_watched(norm) or is_watched(reduction))
-            and reduction.weight.dtype in (torch.float32, torch.float64)
-        )
-
-
-def pad_for_merging(x: Tensor, kernel: int, rounding: str = 'up') -> Tensor:
-    """Zeros around tokens (B, H, W, C), such that patches of ``kernel`` tokens at stride 2 tile them."""
-    top, bottom = merge_padding(x.shape[1], kernel, rounding)
-    left, right = merge_padding(x.shape[2], kernel, rounding)
-    return F.pad(x, (0, 0, left, right, top, bottom))
-
-
-def merging_filters(norm: nn.LayerNorm, weight: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
-    """Filters (out, C, kernel, kernel) and bias (out,) that make a merging one convolution.
-
-    With u a patch, linear(norm(u)) = V (u - mean(u)) / deviation(u) + W b for V = W diag(g), g and b being
-    the norm's weight and bias. Taking each row's mean from V takes mean(u) from u: only the
-    deviation (:func:`inverse_deviation`) is left to compute from the patches.
-    """
-    scaled = weight * norm.weight
-    filters = (scaled - scaled.mean(1, keepdim=True)).unflatten(1, (-1, kernel, kernel))
-    return filters.contiguous(memory_format=torch.channels_last), weight @ norm.bias
-
-
-def inverse_deviation(x: Tensor, kernel: int, eps: float) -> Tensor:
-    """1 / sqrt(variance + eps) of each patch of padded tokens (B, H, W, C): (B, h, w, 1).
-
-    A patch's variance is the mean of its tokens' variances plus the variance of its tokens' means, taken
-    from the image's mean so that a common offset costs no digits.
-    """
-    variance, mean = torch.var_mean(x, dim=3, correction=0)
-    mean = mean - mean.mean((1, 2), keepdim=True)
-    moments = torch.stack([mean, mean.square() + variance], 1)  # of every token: (B, 2, H, W)
-    mean, square = F.avg_pool2d(moments, kernel, stride=2).unsqueeze(-1).unbind(1)
-    return ((square - mean.square()).clamp_min(0) + eps).rsqrt()
-
-
+@known
 class QKVProjection(Linear):
     """Linear layer to the queries, keys and values of every head: (..., C) to (..., 3, heads, dim).
 
@@ -225,6 +90,7 @@ class QKVProjection(Linear):
         return linear(x, weight, bias).unflatten(-1, (3, self.num_heads, dim))
 
 
+@known
 class HeadsProjection(Linear):
     """Linear layer from all heads' outputs: (..., heads, dim) to (..., C).
 
@@ -248,6 +114,7 @@ def pad_heads(weight: Tensor, num_heads: int, padding: int) -> Tensor:
     )
 
 
+@known
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside each window: (B, windows, N, C) to the same.
 
@@ -289,6 +156,7 @@ class WindowAttention(nn.Module):
         )
 
 
+@known
 class FeedForward(nn.Module):
     """Linear, activation, linear on every token."""
 
@@ -363,23 +231,6 @@ def _checkpointed(layer: nn.Module, norm: nn.Module, x: Tensor, *mask: Tensor | 
     return out
 
 
-# What is called by its own way to a result only as long as this is what it does.
-FORWARDS: dict[type, Any] = {
-    kind: kind.forward
-    for kind in (
-        WindowAttention,
-        QKVProjection,
-        HeadsProjection,
-        FeedForward,
-        Linear,
-        nn.LayerNorm,
-        nn.Identity,
-        nn.GELU,
-        nn.Dropout,
-    )
-}
-
-
 class Block(nn.Module):
     """Pre-norm transformer block on windows: x + attention(norm x), then x + feed-forward(norm x)."""
 
@@ -414,53 +265,3 @@ class Block(nn.Module):
         if self.recompute_attention and self.training and torch.is_grad_enabled():
             return after_norm(self.attn, self.norm1, x, mask, otherwise=_checkpointed)
         return self.attn(self.norm1(x), mask)
-
-
-def traced_window_length(size: int, split: int, window_size: int | None) -> int:
-    """:func:`~asvit_mm.tokens.window_length`, of a size that may be free in an export.
-
-    There a fixed window that is larger than the map is padded and masked instead of cut, which gives the
-    same.
-    """
-    if window_size is not None and isinstance(size, torch.SymInt):
-        return window_size
-    return window_length(size, split, window_size)
-
-
-def pads(amount: int) -> bool:
-    """Whether there is padding: in an export, where a size is free, unless it is known to be none."""
-    return (
-        not statically_known_true(amount == 0) if isinstance(amount, torch.SymInt) else amount != 0
-    )
-
-
-def partition_windows(x: Tensor, window: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-    """Tokens (B, H, W, C) to windows (B, windows, tokens of a window, C), and the attention mask.
-
-    Where windows do not tile the map it is padded at the bottom and right. The mask then is
-    (B * windows, 1, 1, tokens of a window), true where a token may be attended to, so that padding
-    reaches no token of the map; without padding it is None.
-    """
-    batch, height, width, channels = x.shape
-    window_h, window_w = window
-    rows, columns = window_count(height, window_h), window_count(width, window_w)
-    bottom, right = rows * window_h - height, columns * window_w - width
-    mask = None
-    if pads(bottom) or pads(right):
-        valid = F.pad(x.new_ones(height, width, dtype=torch.bool), (0, right, 0, bottom))
-        valid = valid.view(rows, window_h, columns, window_w).transpose(1, 2)
-        valid = valid.reshape(1, rows * columns, window_h * window_w)
-        mask = valid.expand(batch, -1, -1).flatten(0, 1)[:, None, None]
-        x = F.pad(x, (0, 0, 0, right, 0, bottom))
-    x = x.reshape(batch, rows, window_h, columns, window_w, channels).transpose(2, 3)
-    return x.reshape(batch, rows * columns, window_h * window_w, channels), mask
-
-
-def reverse_windows(x: Tensor, window: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The inverse of :func:`partition_windows`: windows back to tokens (B, H, W, C), padding cut."""
-    height, width = size
-    window_h, window_w = window
-    rows, columns = window_count(height, window_h), window_count(width, window_w)
-    x = x.reshape(x.shape[0], rows, columns, window_h, window_w, x.shape[-1]).transpose(2, 3)
-    x = x.reshape(x.shape[0], rows * window_h, columns * window_w, x.shape[-1])
-    return x[:, :height, :width]

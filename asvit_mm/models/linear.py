@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .plain import is_plain
+from .plain import is_plain, known
 
 # Multiply-adds below which the calls cost more than the product gains.
 SMALLEST: float = 1 << 25
@@ -19,6 +19,7 @@ SMALLEST: float = 1 << 25
 FEW_ROWS = 2048 if torch.backends.cpu.get_cpu_capability() == 'AVX512' else 0
 
 
+@known
 class Linear(nn.Linear):
     """``torch.nn.Linear`` through :func:`linear`.
 
@@ -69,9 +70,15 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool
     )
 
 
-def weight_gradient(grad: Tensor, inputs: Tensor) -> Tensor:
-    """Gradient (out, in) of a linear layer's weight: rows (N, out) that arrive, (N, in) that went in."""
-    return linear(grad.t(), inputs.t()) if len(grad) <= FEW_ROWS else grad.t() @ inputs
+def weight_gradient(grad: Tensor, inputs: Tensor, to: Tensor | None = None) -> Tensor:
+    """Gradient (out, in) of a linear layer's weight: rows (N, out) that arrive, (N, in) that went in.
+
+    With ``to``, (out, in), the gradient is added to it in place, and it is returned.
+    """
+    if len(grad) > FEW_ROWS:
+        return grad.t() @ inputs if to is None else to.addmm_(grad.t(), inputs)
+    found = linear(grad.t(), inputs.t())
+    return found if to is None else to.add_(found)
 
 
 class _OneDNNLinear(torch.autograd.Function):

@@ -1,8 +1,23 @@
 """When the models' own ways to a result may take the place of torch's operations."""
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+
+Module = TypeVar('Module', bound=type[nn.Module])
+
+# What is called by its own way to a result only as long as its forward is this one.
+FORWARDS: dict[type, Any] = {
+    kind: kind.forward for kind in (nn.LayerNorm, nn.Identity, nn.GELU, nn.Dropout)
+}
+
+
+def known(kind: Module) -> Module:
+    """Class decorator of a layer that may be computed without a call of it: its forward is kept."""
+    FORWARDS[kind] = kind.forward
+    return kind
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -24,4 +39,19 @@ def is_plain(*tensors: Tensor) -> bool:
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._len_torch_function_stack()
         and forward_ad._current_level < 0
+    )
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether hooks wait for a module's calls or gradients, or another ``forward`` than its own is called."""
+    kind = type(module)
+    return bool(
+        'forward' in module.__dict__
+        or kind.forward is not FORWARDS.get(kind, kind.forward)
+        or module._compiled_call_impl is not None
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or torch.nn.modules.module._has_any_global_hook()
     )

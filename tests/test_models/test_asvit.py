@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
-from asvit_mm.models.layers import partition_windows, reverse_windows
+from asvit_mm.models.windows import partition_windows, reverse_windows
 from asvit_mm.registry import MODELS
 from tests.golden import ENTRIES, golden_backbone, golden_tensor
 

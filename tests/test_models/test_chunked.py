@@ -10,11 +10,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from asvit_mm.models import AsViT, chunked, layers
+from asvit_mm.models import AsViT, layers
 from asvit_mm.models import linear as linear_module
 from asvit_mm.models.attention import has_kernel
-from asvit_mm.models.chunked import Heads, merge
-from asvit_mm.models.layers import Block, FeedForward, PatchMerging, WindowAttention
+from asvit_mm.models.chunked import attention, feed_forward, merging, parts
+from asvit_mm.models.chunked.attention import Heads
+from asvit_mm.models.chunked.merging import merge
+from asvit_mm.models.layers import Block, FeedForward, WindowAttention
+from asvit_mm.models.merging import PatchMerging
 
 GELU = dict(type='GELU')
 LN = dict(type='LN')
@@ -26,10 +29,10 @@ def small_layers_in_chunks():
     if not has_kernel():
         pytest.skip('attention runs in chunks through a kernel that no compiler made here')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunked, 'ROWS', 7)
-        patch.setattr(chunked, 'SIZE', 1)
-        patch.setattr(chunked, 'HEADS_AT_ONCE', 1)
-        for module in (chunked, linear_module):
+        patch.setattr(parts, 'ROWS', 7)
+        patch.setattr(parts, 'SIZE', 1)
+        patch.setattr(attention, 'HEADS_AT_ONCE', 1)
+        for module in (merging, linear_module):
             patch.setattr(module, 'SMALLEST', 1)
         yield
 
@@ -76,9 +79,11 @@ def merging_inputs(batch, height, width, channels=5, kernel=4, out=6, seed=0):
 
 def chunked_feed_forward(x, scale, shift, weight1, bias1, weight2, bias2):
     parts = (scale, shift), (weight1, bias1), (weight2, bias2)
-    if chunked.takes_feed_forward(x, *parts):
-        return chunked.feed_forward(x, *parts, 1e-5)
-    return chunked.feed_forward_plainly((x, scale, shift, weight1, bias1, weight2, bias2), 1e-5)
+    if feed_forward.takes_feed_forward(x, *parts):
+        return feed_forward.feed_forward(x, *parts, 1e-5)
+    return feed_forward.feed_forward_plainly(
+        (x, scale, shift, weight1, bias1, weight2, bias2), 1e-5
+    )
 
 
 def normed(x, scale, shift):
@@ -96,10 +101,10 @@ def without_norm(function):
 def chunked_attention(mask=None):
     def attended(x, scale, shift, weight1, bias1, weight2, bias2):
         parts = (scale, shift), (weight1, bias1), (weight2, bias2)
-        if chunked.takes_attention(x, *parts, FOUR_HEADS, mask):
-            return chunked.attention(x, *parts, FOUR_HEADS, mask)
+        if attention.takes_attention(x, *parts, FOUR_HEADS, mask):
+            return attention.attention(x, *parts, FOUR_HEADS, mask)
         tensors = (x, scale, shift, weight1, bias1, weight2, bias2)
-        return chunked.attention_plainly(tensors, FOUR_HEADS, mask)
+        return attention.attention_plainly(tensors, FOUR_HEADS, mask)
 
     return attended
 
@@ -199,12 +204,12 @@ def test_windows_are_attended_to_some_at_a_time(monkeypatch):
     x = attention_inputs(7, 1, 3)[0].detach()
 
     def windows():
-        return [taken for taken, _ in chunked._windows(x, 1, FOUR_HEADS)]
+        return [taken for taken, _ in attention._windows(x, 1, FOUR_HEADS)]
 
     assert windows() == [slice(0, 3), slice(3, 6), slice(6, 7)]
-    monkeypatch.setattr(chunked, 'HEADS_AT_ONCE', 16)
+    monkeypatch.setattr(attention, 'HEADS_AT_ONCE', 16)
     assert windows() == [slice(0, 4), slice(4, 7)]
-    parts = [part for _, part in chunked._windows(x, 1, FOUR_HEADS)]
+    parts = [part for _, part in attention._windows(x, 1, FOUR_HEADS)]
     torch.testing.assert_close(torch.cat(parts), x.flatten(0, 2), rtol=0, atol=0)
 
 
@@ -235,7 +240,7 @@ def test_merging_of_any_shape(kernel, patches, channels, seed):
 def test_images_are_merged_some_at_a_time():
     """Chunks do not begin at the first image only, and the last one may be smaller."""
     x = merging_inputs(5, 6, 6)[0].detach()
-    chunks = [images for images, _ in chunked._patches(x, 4)]
+    chunks = [images for images, _ in merging._patches(x, 4)]
     assert chunks == [slice(0, 2), slice(2, 4), slice(4, 5)]
 
 
@@ -367,7 +372,7 @@ def test_attention_is_not_for_who_looks():
 
     def takes(x, mask=None, bias=bias2):
         parts = (scale, shift), (weight1, bias1), (weight2, bias)
-        return chunked.takes_attention(x, *parts, FOUR_HEADS, mask)
+        return attention.takes_attention(x, *parts, FOUR_HEADS, mask)
 
     assert takes(x)
     assert takes(x, padding())

@@ -4,9 +4,11 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from asvit_mm.benchmark import build_model
 from asvit_mm.errors import InputError
-from asvit_mm.models import AsViT, chunked
+from asvit_mm.models import AsViT
+from asvit_mm.models.chunked import parts
 from asvit_mm.models.inference import optimize_for_inference
-from asvit_mm.models.layers import PatchMerging, QKVProjection
+from asvit_mm.models.layers import QKVProjection
+from asvit_mm.models.merging import PatchMerging
 from tests.test_models.test_asvit import LN, TINY, images
 
 
@@ -131,7 +133,7 @@ def test_packed_agrees_with_the_plain_model(arch, size, kwargs):
 def test_packed_in_several_chunks(monkeypatch):
     """Stages with more tokens than a chunk takes; an input that needs a gradient gets none."""
     for name, value in (('ROWS', 7), ('SIZE', 1)):
-        monkeypatch.setattr(chunked, name, value)
+        monkeypatch.setattr(parts, name, value)
     torch.manual_seed(0)
     model = changed(AsViT(TINY, img_size=64, out_indices=(0, 1, 2, 3)))
     x = images(2, 3, 60, 52)

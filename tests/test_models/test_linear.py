@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from asvit_mm.models import AsViT
 from asvit_mm.models import linear as module
-from asvit_mm.models.linear import Linear, linear, onednn_takes
+from asvit_mm.models.linear import Linear, linear, onednn_takes, weight_gradient
 
 WIDTHS = (48, 80)
 
@@ -43,6 +43,20 @@ def test_values_and_gradients_of_the_plain_layer(lead, bias, few_rows, widths, m
         strict=True,
     ):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('few_rows', [0, 1 << 20])
+def test_a_weights_gradient_is_added_in_place(few_rows, monkeypatch):
+    """By either library; to what chunks before have given."""
+    monkeypatch.setattr(module, 'FEW_ROWS', few_rows)
+    generator = torch.Generator().manual_seed(0)
+    grad, inputs, to = (torch.randn(size, generator=generator) for size in [(9, 5), (9, 7), (5, 7)])
+    expected = grad.double().t() @ inputs.double()
+    found = weight_gradient(grad, inputs)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    before = to.double()
+    assert weight_gradient(grad, inputs, to) is to
+    torch.testing.assert_close(to.double(), before + expected, rtol=1e-5, atol=1e-5)
 
 
 def test_rows_that_are_not_contiguous():
