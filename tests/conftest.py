@@ -1,7 +1,10 @@
 """Settings of the whole suite."""
 
+import functools
+
 import torch
 from hypothesis import HealthCheck, settings
+from mmengine.config import utils
 
 # How long an example takes says something about the machine only: no test is timed.
 settings.register_profile('untimed', deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -9,3 +12,7 @@ settings.load_profile('untimed')
 
 # The tests' networks are tiny: a second thread costs more than it gives.
 torch.set_num_threads(1)
+
+# MMEngine reads all of a package's metafiles, a hundred of mmpretrain's, for each of its
+# configs that one inherits.
+utils.load = functools.cache(utils.load)
