@@ -184,7 +184,7 @@ class FeedForward(nn.Module):
 
     @property
     def can_chunk(self) -> bool:
-        """Whether the layers are the plain ones that :func:`~asvit_mm.models.chunked.feed_forward` knows.
+        """Whether the layers are the plain ones that :mod:`~asvit_mm.models.chunked.feed_forward` knows.
 
         Not where dropout stands between them, nor where something has taken a layer's place or watches it
         (adapters, quantization, hooks).
