@@ -43,7 +43,8 @@ struct Matrix {
 };
 
 // out (rows x V registers) = a (rows x depth) b (depth x V registers), or added to what is there, R rows at a time;
-// largest, unless it is null, becomes the larger of itself and its column of out.
+// largest, unless it is null, becomes the larger of itself and its column of out. Inlined, the sums would not stay in
+// registers; the loop over the depth is unrolled, since instructions that count take time from those that multiply.
 template <int W, int R, int V, bool ADD>
 __attribute__((noinline)) void multiply_tiles(Matrix a, int64_t rows, const float* b, int64_t b_row, float* out,
                                               int64_t out_row, int64_t depth, Floats<W>* largest) {
@@ -139,24 +140,25 @@ public:
     }
 };
 
-// out (columns, rows of out_row) = factor times in (rows, columns), whose columns lie side by side.
-inline void transpose(Matrix in, int64_t rows, int64_t columns, float factor, float* out, int64_t out_row) {
+// out (columns, rows) = factor times in (rows, columns), each from one row to the next by its own distance.
+inline void transpose(const float* in, int64_t in_row, int64_t rows, int64_t columns, float factor, float* out,
+                      int64_t out_row) {
     int64_t first = 0;
 #if defined(__AVX__)
     for (; rows - first >= 8 && columns >= 8; first += 8)
         for (int64_t j = 0; j < columns; j += 8) {
             const int64_t c = std::min(j, columns - 8);  // the last ones over some of those before
-            transpose_8x8(in.data + first * in.row + c, in.row, factor, out + c * out_row + first, out_row);
+            transpose_8x8(in + first * in_row + c, in_row, factor, out + c * out_row + first, out_row);
         }
 #endif
     for (int64_t i = first; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++) out[j * out_row + i] = factor * in.data[i * in.row + j];
+        for (int64_t j = 0; j < columns; j++) out[j * out_row + i] = factor * in[i * in_row + j];
 }
 
-// The same of a block of queries, in rows of QUERIES; zeros beyond the last.
+// The same of a block of queries, in rows of QUERIES. Beyond the last any number would do, but zeros are never slow.
 inline void transpose_queries(Matrix in, int64_t queries, int64_t dim, float factor, float* out) {
-    if (queries < QUERIES) std::fill_n(out, dim * QUERIES, 0.0f);
-    transpose(in, queries, dim, factor, out, QUERIES);
+    for (int64_t j = 0; j < dim; j++) std::fill(out + j * QUERIES + queries, out + (j + 1) * QUERIES, 0.0f);
+    transpose(in.data, in.row, queries, dim, factor, out, QUERIES);
 }
 
 inline void copy(const float* from, int64_t size, float* to) {
@@ -285,7 +287,7 @@ void forward_block(const Shape& shape, const float* qkv, int64_t b, int64_t h, i
     }
     for (float* row = at.sums_t; row < at.sums_t + dim * QUERIES; row += QUERIES)
         for (int64_t c = 0; c < queries; c += WIDTH) store(row + c, load(row + c) * load(at.total + c));
-    transpose({at.sums_t, QUERIES, 1}, dim, queries, 1.0f, out + shape.head(b, h) + start * shape.heads * dim,
+    transpose(at.sums_t, QUERIES, dim, queries, 1.0f, out + shape.head(b, h) + start * shape.heads * dim,
               shape.heads * dim);
 }
 
@@ -356,7 +358,7 @@ void backward_head(const Shape& shape, const float* qkv, const float* out, const
             multiply<WIDTH, true>(k.below(first).transposed(), dim, at.of_scores, QUERIES, at.of_queries_t, QUERIES,
                                   columns, keys);
         }
-        transpose({at.of_queries_t, QUERIES, 1}, dim, queries, shape.scale,
+        transpose(at.of_queries_t, QUERIES, dim, queries, shape.scale,
                   of_qkv + shape.part(b, h, 0) + start * 3 * row, 3 * row);
     }
     float *to_k = of_qkv + shape.part(b, h, 1), *to_v = of_qkv + shape.part(b, h, 2);

@@ -3,10 +3,12 @@
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
-from torch import nn
+from torch import Tensor, nn
 
-from .chunked.parts import Norm
 from .plain import is_watched
+
+# Weight and bias of a LayerNorm; none where there is no norm.
+Norm = tuple[Tensor | None, Tensor | None]
 
 
 def build_norm(norm_cfg: dict[str, Any] | None, width: int) -> nn.Module:

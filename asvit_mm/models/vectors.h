@@ -35,7 +35,7 @@ inline Lanes load(const float* from) { return load<WIDTH>(from); }
 inline void store(float* to, Lanes x) { store<WIDTH>(to, x); }
 inline Lanes all(float x) { return x - Lanes{}; }
 
-// The larger of two numbers; b where either is none. Compilers make two instructions of a comparison and a choice.
+// The larger of two numbers; b where either is none. Where one is a constant, compilers make two instructions of it.
 inline Lanes larger(Lanes a, Lanes b) {
 #if defined(__AVX512F__)
     return _mm512_max_ps(a, b);

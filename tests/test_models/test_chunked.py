@@ -166,6 +166,17 @@ def test_feed_forward_of_any_shape(rows, width, hidden, seed):
     agree(chunked_feed_forward, plain_feed_forward, inputs)
 
 
+def test_weights_gradients_are_added_in_place():
+    """Chunk by chunk to the first one's, which nothing else holds."""
+    sums = parts.Sums()
+    grad, inputs = (one.detach() for one in drawn((8, 3), (8, 5)))
+    for times in (1, 2, 3):
+        before = sums.get(0)
+        sums.add_weight(0, grad, inputs)
+        assert before is None or sums[0] is before
+        torch.testing.assert_close(sums[0], times * grad.t() @ inputs)
+
+
 def test_feed_forward_without_a_norm():
     inputs = feed_forward_inputs(30)
     del inputs[1:3]

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ..attention import attend, attention_backward, attention_forward, mask_fits, takes_native
 from ..linear import linear, onednn_takes, product
+from ..norms import Norm
 from ..plain import is_plain
 from .parts import (
-    Norm,
     Sums,
     all_plain,
     gradients,

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from ..gelu import gelu, gelu_backward_
 from ..linear import linear, onednn_takes, product
+from ..norms import Norm
 from ..plain import is_plain
 from .parts import (
-    Norm,
     Sums,
     all_plain,
     chunks,

@@ -8,13 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..linear import product, weight_gradient
+from ..norms import Norm
 from ..plain import is_plain
 
 # Numbers of what is widest in a chunk, and rows of it, at least, for a matrix product at full speed.
 SIZE, ROWS = 1 << 19, 512
-
-# Weight and bias of a LayerNorm; none where there is no norm.
-Norm = tuple[Tensor | None, Tensor | None]
 
 
 class Sums(dict[int, Tensor]):
