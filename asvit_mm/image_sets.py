@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import InputError, one_line_errors
-from .files import atomic_directory
+from .utils.files import atomic_directory
 
 NUM_CLASSES = 10
 

@@ -23,8 +23,8 @@ from .checkpoints import read_checkpoint
 from .config import check_data, is_detector, load_config, require
 from .distributed import check_launcher, start_processes
 from .errors import InputError
-from .files import atomic_write_json
 from .hosting import local_path
+from .utils.files import atomic_write_json
 
 MMCV_COMMAND = (
     'mim install onedl-mmcv (prebuilt), or, to build it: '

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from .errors import InputError, one_line_errors
-from .files import atomic_directory
 from .image_sets import DIGITS, split_image_set
+from .utils.files import atomic_directory
 
 ROOT = 'data/scenes'
 TRAIN, VAL, SIZE = 600, 120, 128

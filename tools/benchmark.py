@@ -103,7 +103,7 @@ def print_table(timings: Sequence[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from asvit_mm.units import format_count
+    from asvit_mm.utils.units import format_count
 
     setting = timings[0].setting
     floor = f'matrix product {timings[0].floor * 1e12:.3g} ms/GMAC'
@@ -174,8 +174,8 @@ def main() -> None:
         import torch
 
         from asvit_mm import benchmark
-        from asvit_mm.files import atomic_write_json
         from asvit_mm.runner import parse_options
+        from asvit_mm.utils.files import atomic_write_json
 
         if args.threads:
             torch.set_num_threads(args.threads)

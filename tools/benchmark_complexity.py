@@ -169,8 +169,8 @@ def main() -> None:
         from asvit_mm.complexity.length_distortion import output_derivatives
         from asvit_mm.complexity.ntk import ntk_gram
         from asvit_mm.complexity.subject import fresh_network, without_norms
-        from asvit_mm.files import atomic_write_json
         from asvit_mm.models.inference import optimize_for_inference
+        from asvit_mm.utils.files import atomic_write_json
 
         if args.rounds < 1 or args.coordinates < 0 or args.ranks < 0 or args.ranks == 1:
             raise InputError('give at least 1 round, 0 coordinates, and no or at least 2 ranks')

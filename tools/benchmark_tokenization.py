@@ -81,7 +81,7 @@ def main() -> None:
         from rich.table import Table
 
         from asvit_mm.benchmark import device_name
-        from asvit_mm.files import atomic_write_json
+        from asvit_mm.utils.files import atomic_write_json
 
         if args.rounds < 1 or args.batch_size < 1:
             raise InputError('give at least 1 round and 1 image')

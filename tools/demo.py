@@ -91,7 +91,7 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
 
     from asvit_mm.arch import as_architecture
     from asvit_mm.cost import count_macs, count_params, schedule_share
-    from asvit_mm.units import format_count
+    from asvit_mm.utils.units import format_count
     from asvit_mm.writing import plot_learning_curve
 
     train = work_dir / 'train'

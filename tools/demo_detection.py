@@ -42,9 +42,9 @@ def main() -> None:
     """Train and evaluate, then print the table."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.files import atomic_write_json
         from asvit_mm.runner import parse_options
         from asvit_mm.scenes import ROOT, TRAIN, write_scenes
+        from asvit_mm.utils.files import atomic_write_json
 
         parse_options(args.cfg_options)
         # First what takes seconds: it may be refused.
@@ -175,7 +175,7 @@ def swin_config(classifier: dict[str, Any], args: argparse.Namespace) -> Path:
 
 def write(args: argparse.Namespace, base: str, backbone: dict[str, Any], widths: Any) -> Path:
     """A config over one of configs/scenes, with the scenes' folder, whole or not at all."""
-    from asvit_mm.files import atomic_write_text
+    from asvit_mm.utils.files import atomic_write_text
 
     name = 'asvit' if 'asvit' in base else 'swin'
     lines = [
@@ -256,7 +256,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from asvit_mm.units import format_count
+    from asvit_mm.utils.units import format_count
 
     table = Table()
     table.add_column('backbone')

@@ -11,7 +11,6 @@ import torch
 
 from ..arch import Architecture
 from ..distributed import Share, wait_for_all
-from ..files import atomic_write_json, atomic_write_text
 from ..searching import METHODS, ComplexityMeasure, measured_fields
 from ..study import (
     StudyFolder,
@@ -20,6 +19,7 @@ from ..study import (
     search_seeds_of,
     summarise_comparison,
 )
+from ..utils.files import atomic_write_json, atomic_write_text
 from ..writing.standing_plots import plot_comparison
 from .resume import resumable
 from .screen import figure, print_summary

@@ -15,7 +15,6 @@ from ..cost import count_macs, count_params
 from ..data import load_images
 from ..distributed import wait_for_all
 from ..errors import InputError
-from ..files import atomic_write_json, atomic_write_text
 from ..searching.measuring import usable
 from ..study import (
     TABLE_WIDTH,
@@ -28,7 +27,8 @@ from ..study import (
     train_and_test,
     training_config,
 )
-from ..units import format_count
+from ..utils.files import atomic_write_json, atomic_write_text
+from ..utils.units import format_count
 from ..writing import DataSource, describe_data
 from ..writing.study_plots import plot_study
 from .screen import print_summary

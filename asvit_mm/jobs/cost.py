@@ -10,7 +10,6 @@ from rich.table import Table
 
 from ..config import load_config, require
 from ..errors import InputError
-from ..files import atomic_write_json
 from ..models import TokenizedBackbone
 from ..phases import (
     PUBLISHED,
@@ -22,7 +21,8 @@ from ..phases import (
     read_schedule,
 )
 from ..runner import check_codebase
-from ..units import format_count
+from ..utils.files import atomic_write_json
+from ..utils.units import format_count
 from ..writing.configs import TOKEN_HOOK
 from .setup import relative
 

@@ -15,8 +15,8 @@ from torch import nn
 from ..benchmark import device_name, median_and_spread, time_in_turn
 from ..config import is_detector
 from ..errors import InputError
-from ..files import atomic_write_json
 from ..tokens import as_pair
+from ..utils.files import atomic_write_json
 from .flops import black_image, build_model, count_prediction, detect, load_model_config
 from .setup import check_at_least, check_writable, find_device, relative
 

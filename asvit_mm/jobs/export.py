@@ -22,7 +22,7 @@ from ..exporting import (
     require_packages,
     time_both,
 )
-from ..files import atomic_file
+from ..utils.files import atomic_file
 from .flops import build_model, load_model_config
 from .screen import print_summary
 from .setup import check_at_least, check_writable, relative

@@ -16,10 +16,10 @@ from torch.utils.hooks import RemovableHandle
 from ..benchmark import count_by_module
 from ..config import find_config, is_detector, load_config, one_line, require
 from ..errors import InputError
-from ..files import atomic_write_json
 from ..runner import check_codebase
 from ..tokens import as_pair
-from ..units import format_count
+from ..utils.files import atomic_write_json
+from ..utils.units import format_count
 from .setup import check_writable, relative
 
 TABLE_WIDTH = 90

@@ -13,8 +13,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..errors import InputError
-from ..files import atomic_directory, atomic_write_json
-from ..identity import first_difference, parse_object, read_object
+from ..utils.files import atomic_directory, atomic_write_json
+from ..utils.identity import first_difference, parse_object, read_object
 
 FORMAT = 2
 NAMES = (

@@ -16,8 +16,8 @@ from ..arch import PRESETS, Architecture, as_architecture
 from ..complexity import MEASURES, SEARCH_MEASURES, MeasureInfo, Timed, find_measures, measure_timed
 from ..data import load_images
 from ..errors import InputError
-from ..files import atomic_write_json
-from ..units import format_count
+from ..utils.files import atomic_write_json
+from ..utils.units import format_count
 from ..writing import describe_data
 from .screen import Screen
 from .setup import check_at_least, check_writable, default_pixels, find_device, relative, versions

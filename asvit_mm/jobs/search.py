@@ -24,7 +24,7 @@ from ..searching import (
     result_of,
     search_seeds,
 )
-from ..units import format_count
+from ..utils.units import format_count
 from ..writing import DataSource, RunConfigs, plot_search, train_command, write_search_report
 from .folder import RunFolder
 from .limits import check_latency, read_budget, read_latency

@@ -12,9 +12,9 @@ from ..arch import PRESETS
 from ..config import load_config
 from ..data import load_images
 from ..errors import InputError
-from ..files import existing_folder
 from ..models import attention, gelu
 from ..searching import ComplexityMeasure
+from ..utils.files import existing_folder
 from ..version import __version__
 from ..writing import DataSource, RunConfigs, describe_data
 

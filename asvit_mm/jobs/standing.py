@@ -10,12 +10,12 @@ from ..arch import Architecture
 from ..complexity import SEARCH_MEASURES
 from ..distributed import wait_for_all
 from ..errors import InputError
-from ..files import atomic_write_json, atomic_write_text
-from ..identity import read_object
 from ..searching import ComplexityMeasure
 from ..searching.measuring import usable
 from ..study import StudyFolder, draw_seeds, standing_report, summarise_standing
 from ..study.standing import pair_of
+from ..utils.files import atomic_write_json, atomic_write_text
+from ..utils.identity import read_object
 from ..writing.standing_plots import plot_repeats, plot_standing
 from .resume import resumable
 from .scale import read_topology

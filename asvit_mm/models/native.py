@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.profiler import record_function
 
-from ..files import atomic_write_bytes
+from ..utils.files import atomic_write_bytes
 
 SWITCH = 'ASVIT_MM_NATIVE'
 # Instructions by what torch has found the CPU to know: a cache may be shared by several machines.

@@ -12,14 +12,7 @@ from .latency import (
     recorded_latency,
     too_slow,
 )
-from .measuring import (
-    ComplexityMeasure,
-    Measure,
-    Measurement,
-    Memo,
-    Request,
-    measured_fields,
-)
+from .measuring import ComplexityMeasure, Measure, Measurement, Memo, Request, measured_fields
 from .methods import METHODS, SearchMethod, result_of, search_seeds
 from .reinforce import Reinforce
 from .rewards import dense_ranks, metric_change, rank_networks, relative_range, reward

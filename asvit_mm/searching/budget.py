@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ..arch import SEARCH_SPACE, Architecture, SearchSpace
 from ..cost import count_macs, count_params
 from ..errors import InputError
-from ..units import parse_count
+from ..utils.units import parse_count
 from .choices import Choices
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import atomic_write_json
-from ..identity import first_difference, read_object
+from ..utils.files import atomic_write_json
+from ..utils.identity import first_difference, read_object
 
 FORMAT = 1
 REPORTS = (

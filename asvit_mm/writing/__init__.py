@@ -1,12 +1,6 @@
 """Writing down what was found: configs that train it, pictures of how it was found."""
 
-from .configs import (
-    config_text,
-    fitting_phases,
-    progressive_phases,
-    train_command,
-    write_config,
-)
+from .configs import config_text, fitting_phases, progressive_phases, train_command, write_config
 from .datasets import DataSource, describe_data
 from .detection import detection_text
 from .naming import RunConfigs, network_names

@@ -14,10 +14,10 @@ from mmengine.config import Config
 
 from ..arch import Architecture, as_architecture
 from ..cost import count_macs, count_params
-from ..files import atomic_write_text
 from ..phases import DEFAULT, STRIDES, read_schedule
 from ..tokens import fits_windows
-from ..units import format_count
+from ..utils.files import atomic_write_text
+from ..utils.units import format_count
 from .datasets import DataSource
 from .recipes import Recipe, recipe
 

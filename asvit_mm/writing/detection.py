@@ -5,7 +5,7 @@ from mmengine.config import Config
 from ..arch import NUM_STAGES, Architecture, as_architecture
 from ..cost import count_macs, count_params
 from ..tokens import stage_sizes, window_length
-from ..units import format_count
+from ..utils.units import format_count
 from .configs import base_block, drop_path_rate, launch_command
 from .datasets import IMAGENET_SIZE, DataSource
 

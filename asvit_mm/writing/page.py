@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from ..files import atomic_write_text
+from ..utils.files import atomic_write_text
 
 STYLE = """
 :root { color-scheme: light; }

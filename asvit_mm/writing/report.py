@@ -11,7 +11,7 @@ from pathlib import Path
 from ..arch import PRESETS, SEARCH_SPACE, Architecture
 from ..cost import count_macs, count_params
 from ..searching import is_refused
-from ..units import format_count
+from ..utils.units import format_count
 from . import page
 from .datasets import DataSource
 from .report_plots import (

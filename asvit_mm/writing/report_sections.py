@@ -10,7 +10,7 @@ from ..arch import NUM_STAGES, Architecture
 from ..cost import stage_macs, token_grids
 from ..searching import is_refused
 from ..tokens import window_count, window_length
-from ..units import format_count
+from ..utils.units import format_count
 from . import page
 from .configs import train_command
 from .datasets import DataSource

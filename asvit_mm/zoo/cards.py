@@ -20,7 +20,7 @@ from ..cost import count_macs, count_params, schedule_share
 from ..errors import InputError
 from ..hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
 from ..tokens import as_pair
-from ..units import format_count
+from ..utils.units import format_count
 from .index import IMAGE_SIZE
 
 BLOCK = re.compile(r'(<!-- models: (configs/\w+) -->\n).*?(<!-- end -->)', re.DOTALL)

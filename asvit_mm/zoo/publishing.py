@@ -21,10 +21,10 @@ from ..checkpoints import read_checkpoint
 from ..cli import run_tool
 from ..config import load_config, require
 from ..errors import InputError
-from ..files import atomic_write_bytes, atomic_write_text
 from ..hosting import WEIGHTS_URL, local_path, sha256
 from ..jobs.flops import build_model
 from ..runner import check_codebase
+from ..utils.files import atomic_write_bytes, atomic_write_text
 from ..writing.shipped import shipped_tools
 from .cards import dump
 from .index import models

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asvit_mm.errors import InputError
-from asvit_mm.identity import first_difference, read_object
+from asvit_mm.utils.identity import first_difference, read_object
 
 PLAIN = st.recursive(
     st.integers() | st.text('xyz', max_size=3),

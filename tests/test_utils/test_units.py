@@ -1,7 +1,7 @@
 import pytest
 
 from asvit_mm.errors import InputError
-from asvit_mm.units import format_count, parse_count
+from asvit_mm.utils.units import format_count, parse_count
 
 
 @pytest.mark.parametrize(

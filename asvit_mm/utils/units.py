@@ -1,6 +1,6 @@
 """Numbers as people write them: 80M, 2.5M, 5.13 G."""
 
-from .errors import InputError
+from ..errors import InputError
 
 _FACTORS = {'': 1, 'K': 10**3, 'M': 10**6, 'G': 10**9, 'B': 10**9}
 

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from asvit_mm.files import atomic_directory, atomic_file, atomic_write_json, atomic_write_text
+from asvit_mm.utils.files import atomic_directory, atomic_file, atomic_write_json, atomic_write_text
 
 
 def test_writes_the_text_and_nothing_else(tmp_path):
