@@ -95,7 +95,16 @@ if __name__ == '__main__':
         long_description_content_type='text/markdown',
         keywords='computer vision, vision transformer, neural architecture search, openmmlab',
         packages=find_packages(include=('asvit_mm', 'asvit_mm.*')),
-        package_data={'asvit_mm': ['py.typed', 'models/*.cpp', 'models/*.h', 'weights/*']},
+        package_data={
+            'asvit_mm': [
+                'py.typed',
+                'ops/*.cpp',
+                'ops/*.h',
+                'models/*.cpp',
+                'models/*.h',
+                'weights/*',
+            ]
+        },
         python_requires='>=3.10',
         classifiers=[
             'Development Status :: 4 - Beta',

@@ -18,7 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import asvit_mm
-from asvit_mm.models import attention, gelu
+from asvit_mm.models import gelu
+from asvit_mm.ops import attention
 
 from .pages import commands
 

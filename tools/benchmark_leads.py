@@ -46,7 +46,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 @contextmanager
 def torch_attention() -> Iterator[None]:
     """Attention through torch's own fused kernel, at the next multiple of 8 of a head's width."""
-    from asvit_mm.models import attention
+    from asvit_mm.ops import attention
 
     with replaced(attention, 'library', lambda source: None):
         yield

@@ -12,7 +12,8 @@ from ..arch import PRESETS
 from ..config import load_config
 from ..data import load_images
 from ..errors import InputError
-from ..models import attention, gelu
+from ..models import gelu
+from ..ops import attention
 from ..searching import ComplexityMeasure
 from ..utils.files import existing_folder
 from ..version import __version__

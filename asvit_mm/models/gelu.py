@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .native import call, library
+from ..ops.native import call, library
 
 SOURCE = Path(__file__).with_name('gelu.cpp')
 

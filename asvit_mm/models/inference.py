@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import InputError
+from ..ops.attention import attend, fused_dim, takes_native
 from .asvit import AsViT, Stage
-from .attention import attend, fused_dim, takes_native
 from .chunked.parts import chunks
 from .layers import Block, pad_heads
 from .linear import product

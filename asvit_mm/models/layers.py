@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ..ops.attention import attend, fused_dim, takes_native
 from ..tokens import BASE_STRIDE, check_token_stride, default_dilation, embed_padding
-from .attention import attend, fused_dim, takes_native
 from .chunked.attention import Heads, attention, takes_attention
 from .chunked.feed_forward import feed_forward, takes_feed_forward
 from .linear import Linear, linear
@@ -67,7 +67,7 @@ class QKVProjection(Linear):
     """Linear layer to the queries, keys and values of every head: (..., C) to (..., 3, heads, dim).
 
     ``dim`` is the head's width, rounded up by zeros where a kernel of torch's will run
-    (:func:`~asvit_mm.models.attention.fused_dim`).
+    (:func:`~asvit_mm.ops.attention.fused_dim`).
     """
 
     def __init__(self, width: int, num_heads: int) -> None:

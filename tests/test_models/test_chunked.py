@@ -12,12 +12,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from asvit_mm.models import AsViT, layers
 from asvit_mm.models import linear as linear_module
-from asvit_mm.models.attention import has_kernel
 from asvit_mm.models.chunked import attention, feed_forward, merging, parts
 from asvit_mm.models.chunked.attention import Heads
 from asvit_mm.models.chunked.merging import merge
 from asvit_mm.models.layers import Block, FeedForward, WindowAttention
 from asvit_mm.models.merging import PatchMerging
+from asvit_mm.ops.attention import has_kernel
 
 GELU = dict(type='GELU')
 LN = dict(type='LN')

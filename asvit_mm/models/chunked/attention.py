@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..attention import attend, attention_backward, attention_forward, mask_fits, takes_native
+from ...ops.attention import attend, attention_backward, attention_forward, mask_fits, takes_native
 from ..linear import linear, onednn_takes, product
 from ..norms import Norm
 from ..plain import is_plain

@@ -1,4 +1,4 @@
-// Softmax attention of float32 heads on a CPU, forward and backward, for asvit_mm/models/attention.py.
+// Softmax attention of float32 heads on a CPU, forward and backward, for asvit_mm/ops/attention.py.
 //
 // A block of queries lies side by side in vector registers and each of its scores in a lane of its own, so
 // that the softmax needs no sum across lanes and a head of any width wastes none. Scores exist for one block

@@ -12,8 +12,9 @@ from torch.profiler import profile
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from asvit_mm.models import AsViT, attention, native
-from asvit_mm.models.attention import attend, gradient, takes_native
+from asvit_mm.models import AsViT
+from asvit_mm.ops import attention, native
+from asvit_mm.ops.attention import attend, gradient, takes_native
 
 pytestmark = pytest.mark.skipif(
     native.library(attention.SOURCE) is None,

@@ -8,11 +8,11 @@ import warnings
 import pytest
 import torch
 
-from asvit_mm.models import attention, native
+from asvit_mm.ops import attention, native
 
 ATTEND = """
 import warnings, torch
-from asvit_mm.models.attention import attend, takes_native
+from asvit_mm.ops.attention import attend, takes_native
 x = torch.randn(1, 9, 3, 2, 4)
 attend(x, 0.5), attend(x, 0.5)
 print(takes_native(x))

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..models.plain import is_plain
 from .native import call, library
-from .plain import is_plain
 
 SOURCE = Path(__file__).with_name('attention.cpp')
 
