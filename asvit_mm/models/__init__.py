@@ -1,6 +1,6 @@
 """Models, registered in ``asvit_mm.registry.MODELS``."""
 
 from .asvit import AsViT
-from .tokenized import TokenizedBackbone, TokenizedVisionTransformer
+from .vision_transformer import TokenizedBackbone, TokenizedVisionTransformer
 
 __all__ = ['AsViT', 'TokenizedBackbone', 'TokenizedVisionTransformer']
