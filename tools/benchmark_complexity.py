@@ -42,7 +42,7 @@ def whole_attention() -> Iterator[None]:
     from contextlib import nullcontext
     from importlib import import_module
 
-    module = import_module('asvit_mm.complexity.length_distortion')
+    module = import_module('asvit_mm.measures.length_distortion')
     pieces, module.DualAttention = module.DualAttention, nullcontext
     try:
         yield
@@ -105,7 +105,7 @@ def five_networks(arch: Any, images: Any) -> dict[str, Callable[[], Any]]:
     import torch
     from torch.func import functional_call, stack_module_state
 
-    from asvit_mm.complexity.subject import fresh_network, without_norms
+    from asvit_mm.measures.probe import fresh_network, without_norms
 
     networks = [
         without_norms(fresh_network(arch, (0, r)).to(images.device)).eval() for r in range(5)
@@ -134,7 +134,7 @@ def compare_ranks(count: int, size: int, batch: int, device: str) -> dict[str, d
     from scipy.stats import kendalltau
 
     from asvit_mm.arch import SEARCH_SPACE
-    from asvit_mm.complexity import SEARCH_MEASURES, measure
+    from asvit_mm.measures import SEARCH_MEASURES, measure
 
     rng = np.random.default_rng(0)
     images = torch.randn(1, batch, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -165,10 +165,10 @@ def main() -> None:
 
         from asvit_mm import benchmark
         from asvit_mm.arch import as_architecture
-        from asvit_mm.complexity import curve_basis
-        from asvit_mm.complexity.length_distortion import output_derivatives
-        from asvit_mm.complexity.ntk import ntk_gram
-        from asvit_mm.complexity.subject import fresh_network, without_norms
+        from asvit_mm.measures import curve_basis
+        from asvit_mm.measures.length_distortion import output_derivatives
+        from asvit_mm.measures.ntk import ntk_gram
+        from asvit_mm.measures.probe import fresh_network, without_norms
         from asvit_mm.models.inference import optimize_for_inference
         from asvit_mm.utils.files import atomic_write_json
 

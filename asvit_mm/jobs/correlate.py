@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 
 from ..arch import PRESETS, Architecture
-from ..complexity import MEASURES, Score, measure_timed
 from ..cost import count_macs, count_params
 from ..data import load_images
 from ..distributed import wait_for_all
 from ..errors import InputError
+from ..measures import MEASURES, Score, measure_timed
 from ..searching.measuring import usable
 from ..study import (
     TABLE_WIDTH,

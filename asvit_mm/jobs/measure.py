@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..arch import PRESETS, Architecture, as_architecture
-from ..complexity import MEASURES, SEARCH_MEASURES, MeasureInfo, Timed, find_measures, measure_timed
 from ..data import load_images
 from ..errors import InputError
+from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Timed, find_measures, measure_timed
 from ..utils.files import atomic_write_json
 from ..utils.units import format_count
 from ..writing import describe_data

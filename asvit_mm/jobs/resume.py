@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
-from ..complexity import Score
+from ..measures import Score
 from ..searching import Measurement, Request, is_refused, recorded_latency, too_slow
 from .folder import RunFolder
 from .setup import MeasuringSettings, find_device, relative, versions

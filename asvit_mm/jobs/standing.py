@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
-from ..complexity import SEARCH_MEASURES
 from ..distributed import wait_for_all
 from ..errors import InputError
+from ..measures import SEARCH_MEASURES
 from ..searching import ComplexityMeasure
 from ..searching.measuring import usable
 from ..study import StudyFolder, draw_seeds, standing_report, summarise_standing

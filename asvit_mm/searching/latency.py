@@ -14,8 +14,8 @@ import torch
 from mmpretrain.registry import MODELS
 
 from ..arch import Architecture
-from ..complexity import SEARCH_MEASURES, Score
 from ..errors import InputError
+from ..measures import SEARCH_MEASURES, Score
 from .measuring import Measure, Measurement, Request
 
 if TYPE_CHECKING:

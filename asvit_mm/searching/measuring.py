@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from ..arch import Architecture
-from ..complexity import SEARCH_MEASURES, Score, check_images, measure_network
+from ..measures import SEARCH_MEASURES, Score, check_images, measure_network
 from .rewards import Value
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from mmengine import dist
 
-from ..complexity import SEARCH_MEASURES, Score
 from ..errors import InputError
+from ..measures import SEARCH_MEASURES, Score
 from .measuring import ComplexityMeasure, Measurement, Request, combine
 
 

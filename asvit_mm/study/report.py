@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ..complexity import MEASURES
+from ..measures import MEASURES
 from .statistics import CONFIDENCE, RESAMPLES, correlate
 
 # Columns of a screen that shows every cell of the table whole.

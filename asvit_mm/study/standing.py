@@ -13,9 +13,9 @@ import numpy as np
 from scipy import stats
 
 from ..arch import SEARCH_SPACE, Architecture
-from ..complexity import Score
 from ..data import Seed
 from ..errors import InputError
+from ..measures import Score
 from .choices import shares_of_choices
 from .repeats import Values, repeat_table
 from .sampling import MAX_NUM

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asvit_mm.arch import PRESETS
-from asvit_mm.complexity import Score
 from asvit_mm.errors import InputError
 from asvit_mm.jobs.resume import known, recorded
 from asvit_mm.jobs.scale import ScaleSettings
 from asvit_mm.jobs.search import SearchSettings
+from asvit_mm.measures import Score
 from asvit_mm.searching import (
     METHODS,
     AutoScaling,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
-from asvit_mm.complexity import Score, measure
 from asvit_mm.errors import InputError
+from asvit_mm.measures import Score, measure
 from asvit_mm.searching import ComplexityMeasure, Measurement, Memo, too_slow
 
 SEED = PRESETS['seed']

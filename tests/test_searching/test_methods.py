@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asvit_mm.arch import SEARCH_SPACE, as_architecture
-from asvit_mm.complexity import Score
+from asvit_mm.measures import Score
 from asvit_mm.searching import METHODS, Measurement, Memo, search_seeds
 from asvit_mm.searching.baselines import best_of
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asvit_mm.arch import SEARCH_SPACE, as_architecture
-from asvit_mm.complexity import Score
+from asvit_mm.measures import Score
 from asvit_mm.searching import (
     Choices,
     ComplexityMeasure,

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from asvit_mm.arch import PRESETS, as_architecture
-from asvit_mm.complexity import Score
 from asvit_mm.errors import InputError
+from asvit_mm.measures import Score
 from asvit_mm.searching import (
     AutoScaling,
     Budget,

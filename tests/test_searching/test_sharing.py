@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import distributed
 
 from asvit_mm.arch import PRESETS, as_architecture
-from asvit_mm.complexity import SEARCH_MEASURES
 from asvit_mm.errors import InputError
+from asvit_mm.measures import SEARCH_MEASURES
 from asvit_mm.searching import ComplexityMeasure, SharedMeasure, help_measuring, with_helpers
 from asvit_mm.searching.sharing import COSTS, share_out
 

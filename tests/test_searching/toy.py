@@ -1,8 +1,8 @@
 """A cheap real measure: how far an architecture is from a wanted one."""
 
 from asvit_mm.arch import SEARCH_SPACE, Architecture
-from asvit_mm.complexity import Score
 from asvit_mm.cost import count_macs, count_params
+from asvit_mm.measures import Score
 from asvit_mm.searching import Measurement
 
 WANTED = Architecture.parse('7,4,2|3,2,6|2,2,4|4,1,2|64')

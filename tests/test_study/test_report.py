@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from asvit_mm.complexity import MEASURES
+from asvit_mm.measures import MEASURES
 from asvit_mm.study import TABLE_WIDTH, markdown_report, screen_table, summarise
 from asvit_mm.writing.study_plots import plot_study
 

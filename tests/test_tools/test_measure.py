@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from asvit_mm.arch import PRESETS, as_architecture
-from asvit_mm.complexity import MEASURES, measure
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.data import load_images
+from asvit_mm.measures import MEASURES, measure
 from asvit_mm.utils.units import format_count
 
 from .runs import TINY, TOOLS, Here, tool

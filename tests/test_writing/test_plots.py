@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from asvit_mm.complexity import Score
 from asvit_mm.errors import InputError
+from asvit_mm.measures import Score
 from asvit_mm.searching import AutoScaling, Budget, Measurement, Memo, Reinforce, search_seeds
 from asvit_mm.writing import plot_learning_curve, plot_scaling, plot_search
 from asvit_mm.writing.plots import read_scalars

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, Architecture
-from asvit_mm.complexity import Score
 from asvit_mm.cost import count_params, token_grids
+from asvit_mm.measures import Score
 from asvit_mm.searching import (
     AutoScaling,
     Budget,

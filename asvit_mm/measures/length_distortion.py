@@ -8,8 +8,8 @@ from torch.autograd import forward_ad
 
 from ..models import AsViT
 from ..tokens import as_pair
-from .attention import DualAttention, explicit_attention, scores_bytes
 from .calling import evaluating
+from .jvp_attention import DualAttention, explicit_attention, scores_bytes
 from .memory import forward_bytes, images_at_a_time, until_it_fits, window_tokens
 from .score import Score
 

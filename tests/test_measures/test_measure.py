@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from asvit_mm.arch import PRESETS, Architecture
-from asvit_mm.complexity import (
+from asvit_mm.cost import count_params
+from asvit_mm.errors import InputError
+from asvit_mm.measures import (
     MEASURES,
     SEARCH_MEASURES,
     Score,
@@ -16,10 +18,8 @@ from asvit_mm.complexity import (
     measure_timed,
     ntk_condition_number,
 )
-from asvit_mm.complexity.measure import _CURVE, _WEIGHTS
-from asvit_mm.complexity.subject import derive
-from asvit_mm.cost import count_params
-from asvit_mm.errors import InputError
+from asvit_mm.measures.measure import _CURVE, _WEIGHTS
+from asvit_mm.measures.probe import derive
 from asvit_mm.models import AsViT
 
 TINY = Architecture.parse('5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16')

@@ -4,10 +4,10 @@ from .curvature import extrinsic_curvature, gauss_map_length
 from .length_distortion import curve_basis, length_distortion
 from .measure import Timed, check_images, measure, measure_network, measure_timed
 from .ntk import ntk_condition_number
+from .probe import Subject, fresh_network, without_norms
 from .proxies import dss_indicator, gradient_norm, synflow
 from .registry import MEASURES, SEARCH_MEASURES, MeasureInfo, find_measures
 from .score import Score
-from .subject import Subject, fresh_network, without_norms
 
 __all__ = [
     'MEASURES',

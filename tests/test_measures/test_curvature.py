@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from asvit_mm.complexity import Score, curve_basis, extrinsic_curvature, gauss_map_length
-from asvit_mm.complexity.curvature import curve_derivatives, second_order_bytes
-from asvit_mm.complexity.length_distortion import output_speeds
 from asvit_mm.errors import InputError
+from asvit_mm.measures import Score, curve_basis, extrinsic_curvature, gauss_map_length
+from asvit_mm.measures.curvature import curve_derivatives, second_order_bytes
+from asvit_mm.measures.length_distortion import output_speeds
 from asvit_mm.models import AsViT
 
 TINY = '5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16'

@@ -13,9 +13,9 @@ from torch import Tensor
 from ..arch import Architecture
 from ..errors import InputError
 from ..tokens import as_pair
+from .probe import Subject
 from .registry import SEARCH_MEASURES, find_measures
 from .score import Score
-from .subject import Subject
 
 # Streams of one seed: the weights of a network and the curve that it is measured on.
 _WEIGHTS, _CURVE = 0, 1
@@ -53,7 +53,7 @@ def measure(
     Args:
         images: (repeat, B, 3, height, width), one batch of images a network; may be None where no
             measure looks at any.
-        names: of :data:`~asvit_mm.complexity.MEASURES`; the result has their order.
+        names: of :data:`~asvit_mm.measures.MEASURES`; the result has their order.
         img_size: pixels of the curve's images, one side or (height, width).
         repeat: networks to average over.
         seed: decides everything. A sequence is (the run's seed, further numbers such as the step): the

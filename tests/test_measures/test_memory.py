@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from asvit_mm.arch import as_architecture
-from asvit_mm.complexity import curve_basis, length_distortion, ntk_condition_number
-from asvit_mm.complexity.length_distortion import output_speeds
-from asvit_mm.complexity.memory import images_at_a_time, until_it_fits, window_tokens
-from asvit_mm.complexity.ntk import ntk_gram
 from asvit_mm.errors import InputError
+from asvit_mm.measures import curve_basis, length_distortion, ntk_condition_number
+from asvit_mm.measures.length_distortion import output_speeds
+from asvit_mm.measures.memory import images_at_a_time, until_it_fits, window_tokens
+from asvit_mm.measures.ntk import ntk_gram
 from asvit_mm.models import AsViT
 
 TINY = '5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16'
@@ -20,8 +20,8 @@ PEAK = """
 import re, sys, torch
 from pathlib import Path
 from asvit_mm.arch import as_architecture
-from asvit_mm.complexity import curve_basis, length_distortion, ntk_condition_number
-from asvit_mm.complexity.subject import fresh_network, without_norms
+from asvit_mm.measures import curve_basis, length_distortion, ntk_condition_number
+from asvit_mm.measures.probe import fresh_network, without_norms
 
 def resident(name):
     return int(re.search(name + r':\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1]) << 10

@@ -9,9 +9,9 @@ from ..errors import InputError
 from .curvature import extrinsic_curvature, gauss_map_length
 from .length_distortion import length_distortion
 from .ntk import ntk_condition_number
+from .probe import Subject
 from .proxies import dss_indicator, gradient_norm, synflow
 from .score import Score
-from .subject import Subject
 
 ASVIT = 'Chen et al., As-ViT, arXiv 2202.11921, section 3'
 POOLE = 'Poole et al., arXiv 1606.05340, section 3'
@@ -28,7 +28,7 @@ class MeasureInfo:
         cost: what one network costs, in words.
         source: who published it, and where.
         compute: the measure; its score is that of one network.
-        needs: attributes of the :class:`~asvit_mm.complexity.subject.Subject` that ``compute`` reads; they
+        needs: attributes of the :class:`~asvit_mm.measures.probe.Subject` that ``compute`` reads; they
             are made before the clock starts, since measures share them.
     """
 

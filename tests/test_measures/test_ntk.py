@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
-from asvit_mm.complexity import ntk_condition_number
-from asvit_mm.complexity.ntk import ntk_gram
 from asvit_mm.errors import InputError
+from asvit_mm.measures import ntk_condition_number
+from asvit_mm.measures.ntk import ntk_gram
 from asvit_mm.models import AsViT
 from tests.golden import ENTRIES, golden_backbone
 

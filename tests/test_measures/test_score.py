@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from asvit_mm.complexity import Score
+from asvit_mm.measures import Score
 
 
 def test_mean_and_deviation():

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from asvit_mm.arch import Architecture
-from asvit_mm.complexity import (
+from asvit_mm.cost import count_macs, count_params
+from asvit_mm.errors import InputError
+from asvit_mm.measures import (
     MEASURES,
     SEARCH_MEASURES,
     Subject,
@@ -18,8 +20,6 @@ from asvit_mm.complexity import (
     ntk_condition_number,
     synflow,
 )
-from asvit_mm.cost import count_macs, count_params
-from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 
 TINY = Architecture.parse('5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16')

@@ -13,8 +13,8 @@ from ..arch import Architecture
 from ..cost import stage_macs
 from ..errors import InputError
 from ..models import AsViT
-from .attention import explicit_attention
 from .calling import evaluating, has_norms
+from .jvp_attention import explicit_attention
 from .length_distortion import NUM_ANGLES, curve_images
 from .memory import images_at_a_time, until_it_fits
 from .score import Score
@@ -80,7 +80,7 @@ def curve_derivatives(
 
     Args:
         model: the network, with identity norms (``norm_cfg=None``).
-        basis: U (D, 2), see :func:`~asvit_mm.complexity.curve_basis`.
+        basis: U (D, 2), see :func:`~asvit_mm.measures.curve_basis`.
         img_size: pixels of the images, channels * height * width = D.
         num_angles: angles from 0 to 2 pi, both ends included.
         at_a_time: angles in one pass; None: all.

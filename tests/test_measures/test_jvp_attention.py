@@ -3,7 +3,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from asvit_mm.complexity.attention import DualAttention, dual_attention, explicit_attention
+from asvit_mm.measures.jvp_attention import DualAttention, dual_attention, explicit_attention
 
 SHAPE = (3, 4, 10, 5)  # windows, heads, tokens, width of a head
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from asvit_mm.complexity import curve_basis, length_distortion
-from asvit_mm.complexity.length_distortion import output_speeds
+from asvit_mm.measures import curve_basis, length_distortion
+from asvit_mm.measures.length_distortion import output_speeds
 from asvit_mm.models import AsViT
 from tests.golden import ENTRIES, golden_backbone
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from asvit_mm.complexity import dss_indicator, gradient_norm, synflow
-from asvit_mm.complexity.memory import backward_bytes
 from asvit_mm.errors import InputError
+from asvit_mm.measures import dss_indicator, gradient_norm, synflow
+from asvit_mm.measures.memory import backward_bytes
 from asvit_mm.models import AsViT
 
 TINY = '5,2,2,1|3,2,3,2|2,1,2,1|3,1,2,1|16,16'
