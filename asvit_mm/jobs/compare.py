@@ -11,7 +11,7 @@ import torch
 
 from ..arch import Architecture
 from ..distributed import Share, wait_for_all
-from ..searching import METHODS, ComplexityMeasure, measured_fields
+from ..nas import METHODS, ComplexityMeasure, measured_fields
 from ..study import (
     StudyFolder,
     comparison_report,

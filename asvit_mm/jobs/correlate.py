@@ -15,7 +15,7 @@ from ..data import load_images
 from ..distributed import wait_for_all
 from ..errors import InputError
 from ..measures import MEASURES, Score, measure_timed
-from ..searching.measuring import usable
+from ..nas.evaluator import usable
 from ..study import (
     TABLE_WIDTH,
     Sampled,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
-from ..searching import Budget, Clock, Latency, known_latencies
+from ..nas import Budget, Clock, Latency, known_latencies
 from ..writing import DataSource
 from .resume import RunSettings
 from .setup import find_device

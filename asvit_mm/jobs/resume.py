@@ -12,7 +12,7 @@ from typing import Any
 
 from ..arch import Architecture
 from ..measures import Score
-from ..searching import Measurement, Request, is_refused, recorded_latency, too_slow
+from ..nas import Measurement, Request, is_refused, recorded_latency, too_slow
 from .folder import RunFolder
 from .setup import MeasuringSettings, find_device, relative, versions
 
@@ -94,7 +94,7 @@ def open_folder(settings: RunSettings, task: str, **decisive: Any) -> RunFolder:
 def known(
     records: Iterable[Mapping[str, Any]], *, name: str = 'arch', remeasure: bool = False
 ) -> dict[Request, Measurement]:
-    """The measurements that a trace holds, for :class:`~asvit_mm.searching.Memo`.
+    """The measurements that a trace holds, for :class:`~asvit_mm.nas.Memo`.
 
     Nothing is checked here: :meth:`RunFolder.append` compares the whole of every record with what the
     run makes of it.
@@ -117,7 +117,7 @@ def known(
 
 
 def recorded(record: Mapping[str, Any]) -> Measurement:
-    """The measurement that :func:`asvit_mm.searching.measured_fields` made the record's fields of.
+    """The measurement that :func:`asvit_mm.nas.measured_fields` made the record's fields of.
 
     A value that is no number becomes a bad score, whose fields the record then differs from.
     """

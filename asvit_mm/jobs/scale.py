@@ -12,7 +12,7 @@ from typing import Any
 
 from ..arch import Architecture, as_architecture
 from ..errors import InputError
-from ..searching import AutoScaling, Budget, Memo, SharedMeasure
+from ..nas import AutoScaling, Budget, Memo, SharedMeasure
 from ..utils.units import format_count, parse_count
 from ..writing import DataSource, RunConfigs, plot_scaling, train_command, write_scale_report
 from .folder import RunFolder

@@ -11,7 +11,7 @@ from typing import Any
 from ..arch import Architecture
 from ..cost import count_macs, count_params
 from ..errors import InputError
-from ..searching import (
+from ..nas import (
     METHODS,
     Choices,
     Latency,
@@ -40,7 +40,7 @@ class SearchSettings(RunSettings):
 
     Args:
         steps: architectures that the method asks for.
-        method: of :data:`asvit_mm.searching.METHODS`.
+        method: of :data:`asvit_mm.nas.METHODS`.
     """
 
     work_dir: str = 'work_dirs/search'

@@ -13,8 +13,8 @@ from ..config import load_config
 from ..data import load_images
 from ..errors import InputError
 from ..models import gelu
+from ..nas import ComplexityMeasure
 from ..ops import attention
-from ..searching import ComplexityMeasure
 from ..utils.files import existing_folder
 from ..version import __version__
 from ..writing import DataSource, RunConfigs, describe_data

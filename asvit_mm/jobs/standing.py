@@ -10,8 +10,8 @@ from ..arch import Architecture
 from ..distributed import wait_for_all
 from ..errors import InputError
 from ..measures import SEARCH_MEASURES
-from ..searching import ComplexityMeasure
-from ..searching.measuring import usable
+from ..nas import ComplexityMeasure
+from ..nas.evaluator import usable
 from ..study import StudyFolder, draw_seeds, standing_report, summarise_standing
 from ..study.standing import pair_of
 from ..utils.files import atomic_write_json, atomic_write_text

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 
 from ..distributed import start_processes
-from ..searching import help_measuring, with_helpers
+from ..nas import help_measuring, with_helpers
 from .resume import RunSettings
 from .setup import find_device
 

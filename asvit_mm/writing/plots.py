@@ -25,7 +25,7 @@ def plot_search(trace: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
     """L^E and kappa against the step, and where the search has a policy its reward and entropy.
 
     Args:
-        trace: records of :func:`asvit_mm.searching.search_seeds`.
+        trace: records of :func:`asvit_mm.nas.search_seeds`.
     """
     steps = np.array([record['step'] for record in trace])
     lengths, kappas = _measures(trace)
@@ -79,7 +79,7 @@ def plot_scaling(
     """L^E, kappa, depths and parameters along the series; grey dots are the candidates passed over.
 
     Args:
-        series: members as :meth:`asvit_mm.searching.AutoScaling.step` returns them.
+        series: members as :meth:`asvit_mm.nas.AutoScaling.step` returns them.
         min_params, max_params: the budget, drawn as lines.
     """
     steps = np.array([member['step'] for member in series])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..arch import PRESETS, SEARCH_SPACE, Architecture
 from ..cost import count_macs, count_params
-from ..searching import is_refused
+from ..nas import is_refused
 from ..utils.units import format_count
 from . import page
 from .datasets import DataSource
@@ -59,7 +59,7 @@ def write_search_report(
     Args:
         work_dir: the run's folder, as commands shall name it; search.png is in it.
         result: the whole content of result.json.
-        trace: records of :func:`asvit_mm.searching.search_seeds`.
+        trace: records of :func:`asvit_mm.nas.search_seeds`.
         data: what the config trains on.
         policies: see :func:`~.report_plots.plot_policy`; none where the method has no policy.
 

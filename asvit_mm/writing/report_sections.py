@@ -8,7 +8,7 @@ from typing import Any
 
 from ..arch import NUM_STAGES, Architecture
 from ..cost import stage_macs, token_grids
-from ..searching import is_refused
+from ..nas import is_refused
 from ..tokens import window_count, window_length
 from ..utils.units import format_count
 from . import page

@@ -16,7 +16,7 @@ from asvit_mm.jobs.resume import known, recorded
 from asvit_mm.jobs.scale import ScaleSettings
 from asvit_mm.jobs.search import SearchSettings
 from asvit_mm.measures import Score
-from asvit_mm.searching import (
+from asvit_mm.nas import (
     METHODS,
     AutoScaling,
     Budget,
@@ -31,7 +31,7 @@ from asvit_mm.searching import (
     too_slow,
 )
 
-from ..test_searching.toy import choices, cost_measure, distance, distance_measure
+from ..test_nas.toy import choices, cost_measure, distance, distance_measure
 
 SCORES = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True).map(Score),

@@ -13,7 +13,7 @@ from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.jobs.scale import ScaleSettings, run_scaling
 from asvit_mm.jobs.search import costs
-from asvit_mm.searching import next_sizes
+from asvit_mm.nas import next_sizes
 
 from .kills import cut, files, stopped
 from .runs import TINY, Here, tool

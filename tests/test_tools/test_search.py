@@ -18,7 +18,7 @@ from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.jobs.scale import read_topology
 from asvit_mm.jobs.search import SearchSettings, run_search
-from asvit_mm.searching import METHODS
+from asvit_mm.nas import METHODS
 
 from .kills import cut, files, stopped
 from .runs import TINY, TOOLS, Here, tool

@@ -9,7 +9,7 @@ from PIL import Image
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, Architecture
 from asvit_mm.cost import count_params, token_grids
 from asvit_mm.measures import Score
-from asvit_mm.searching import (
+from asvit_mm.nas import (
     AutoScaling,
     Budget,
     Measurement,
@@ -30,7 +30,7 @@ from asvit_mm.writing.report_plots import (
     plot_policy,
 )
 
-from ..test_searching.toy import cost_measure, distance_measure, measuring
+from ..test_nas.toy import cost_measure, distance_measure, measuring
 
 
 def is_picture(path):

@@ -9,15 +9,7 @@ from hypothesis import strategies as st
 from asvit_mm.arch import SEARCH_SPACE, SearchSpace, as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.errors import InputError
-from asvit_mm.searching import (
-    METHODS,
-    Budget,
-    Latency,
-    Memo,
-    WithinLatency,
-    result_of,
-    search_seeds,
-)
+from asvit_mm.nas import METHODS, Budget, Latency, Memo, WithinLatency, result_of, search_seeds
 
 from .toy import distance_measure
 

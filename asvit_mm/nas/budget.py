@@ -7,7 +7,7 @@ from ..arch import SEARCH_SPACE, Architecture, SearchSpace
 from ..cost import count_macs, count_params
 from ..errors import InputError
 from ..utils.units import parse_count
-from .choices import Choices
+from .space import Choices
 
 
 @dataclass(frozen=True)

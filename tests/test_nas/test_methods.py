@@ -8,8 +8,8 @@ import torch
 
 from asvit_mm.arch import SEARCH_SPACE, as_architecture
 from asvit_mm.measures import Score
-from asvit_mm.searching import METHODS, Measurement, Memo, search_seeds
-from asvit_mm.searching.baselines import best_of
+from asvit_mm.nas import METHODS, Measurement, Memo, search_seeds
+from asvit_mm.nas.baselines import best_of
 
 from .toy import WANTED, choices, distance_measure, measuring
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ..arch import Architecture
-from .choices import Choices
 from .rewards import MovingAverage, Value, reward
+from .space import Choices
 
 LEARNING_RATE = 0.08
 LOGIT_STD = 1e-3

@@ -7,7 +7,7 @@ import pytest
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.errors import InputError
 from asvit_mm.measures import Score
-from asvit_mm.searching import (
+from asvit_mm.nas import (
     AutoScaling,
     Budget,
     Latency,

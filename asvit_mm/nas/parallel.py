@@ -16,7 +16,7 @@ from mmengine import dist
 
 from ..errors import InputError
 from ..measures import SEARCH_MEASURES, Score
-from .measuring import ComplexityMeasure, Measurement, Request, combine
+from .evaluator import ComplexityMeasure, Measurement, Request, combine
 
 
 class _SharedError(InputError):

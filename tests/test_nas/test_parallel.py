@@ -12,8 +12,8 @@ from torch import distributed
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.errors import InputError
 from asvit_mm.measures import SEARCH_MEASURES
-from asvit_mm.searching import ComplexityMeasure, SharedMeasure, help_measuring, with_helpers
-from asvit_mm.searching.sharing import COSTS, share_out
+from asvit_mm.nas import ComplexityMeasure, SharedMeasure, help_measuring, with_helpers
+from asvit_mm.nas.parallel import COSTS, share_out
 
 REQUESTS = [
     (PRESETS['seed'], 0),

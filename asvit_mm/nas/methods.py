@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from ..arch import Architecture
 from .baselines import RandomSearch, RegularizedEvolution
+from .evaluator import Memo, measured_fields
 from .latency import Latency
-from .measuring import Memo, measured_fields
 from .reinforce import Reinforce
 
 
@@ -24,7 +24,7 @@ class SearchMethod(Protocol):
         """Take in what was measured of a seed that was asked for, in the order of asking.
 
         Args:
-            measured: fields of :func:`~asvit_mm.searching.measured_fields`.
+            measured: fields of :func:`~asvit_mm.nas.measured_fields`.
 
         Returns:
             plain data of this method for the trace.

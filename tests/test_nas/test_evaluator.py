@@ -6,7 +6,7 @@ import torch
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
 from asvit_mm.errors import InputError
 from asvit_mm.measures import Score, measure
-from asvit_mm.searching import ComplexityMeasure, Measurement, Memo, too_slow
+from asvit_mm.nas import ComplexityMeasure, Measurement, Memo, too_slow
 
 SEED = PRESETS['seed']
 OTHER = as_architecture('4,2,2|2,1,2|2,1,2|2,1,2|16')

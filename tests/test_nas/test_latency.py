@@ -9,7 +9,7 @@ import torch
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
 from asvit_mm.cost import count_params
 from asvit_mm.errors import InputError
-from asvit_mm.searching import (
+from asvit_mm.nas import (
     METHODS,
     Clock,
     Latency,

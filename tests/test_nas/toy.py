@@ -3,7 +3,7 @@
 from asvit_mm.arch import SEARCH_SPACE, Architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.measures import Score
-from asvit_mm.searching import Measurement
+from asvit_mm.nas import Measurement
 
 WANTED = Architecture.parse('7,4,2|3,2,6|2,2,4|4,1,2|64')
 

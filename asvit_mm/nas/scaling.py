@@ -7,8 +7,8 @@ from typing import Any
 from ..arch import MAX_WIDTH, NUM_STAGES, SEED_DEPTHS, Architecture
 from ..errors import InputError
 from .budget import Budget
+from .evaluator import Measurement, Memo, measured_fields
 from .latency import Latency, too_slow
-from .measuring import Measurement, Memo, measured_fields
 from .rewards import fill_with_worst, rank_networks
 
 START_WIDTH = 8

@@ -9,14 +9,7 @@ import torch
 
 from asvit_mm.arch import SEARCH_SPACE, as_architecture
 from asvit_mm.measures import Score
-from asvit_mm.searching import (
-    Choices,
-    ComplexityMeasure,
-    Measurement,
-    Memo,
-    Reinforce,
-    search_seeds,
-)
+from asvit_mm.nas import Choices, ComplexityMeasure, Measurement, Memo, Reinforce, search_seeds
 
 from .toy import WANTED, distance, distance_measure, measuring
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asvit_mm.searching.rewards import (
+from asvit_mm.nas.rewards import (
     MovingAverage,
     dense_ranks,
     fill_with_worst,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..arch import Architecture
-from .choices import Choices
 from .rewards import Value, fill_with_worst, rank_networks
+from .space import Choices
 
 BATCH = 32
 POPULATION = 50

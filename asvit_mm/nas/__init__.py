@@ -2,7 +2,7 @@
 
 from .baselines import RandomSearch, RegularizedEvolution
 from .budget import Budget
-from .choices import Choices
+from .evaluator import ComplexityMeasure, Measure, Measurement, Memo, Request, measured_fields
 from .latency import (
     Clock,
     Latency,
@@ -12,12 +12,12 @@ from .latency import (
     recorded_latency,
     too_slow,
 )
-from .measuring import ComplexityMeasure, Measure, Measurement, Memo, Request, measured_fields
 from .methods import METHODS, SearchMethod, result_of, search_seeds
+from .parallel import SharedMeasure, help_measuring, with_helpers
 from .reinforce import Reinforce
 from .rewards import dense_ranks, metric_change, rank_networks, relative_range, reward
 from .scaling import AutoScaling, next_sizes
-from .sharing import SharedMeasure, help_measuring, with_helpers
+from .space import Choices
 
 __all__ = [
     'METHODS',

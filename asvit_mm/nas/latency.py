@@ -16,7 +16,7 @@ from mmpretrain.registry import MODELS
 from ..arch import Architecture
 from ..errors import InputError
 from ..measures import SEARCH_MEASURES, Score
-from .measuring import Measure, Measurement, Request
+from .evaluator import Measure, Measurement, Request
 
 if TYPE_CHECKING:
     from torch.utils.benchmark import Timer
