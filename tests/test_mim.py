@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asvit_mm.hosting import SHIPPED
+from asvit_mm.checkpoints.reading.hosting import SHIPPED
 
 from .pages import ROOT, commands
 from .serving import served
@@ -76,7 +76,7 @@ def user(tmp_path_factory):
     home.mkdir()
     with served(source / 'asvit_mm/weights') as address:
         # The one setting, and what follows from it.
-        setting = source / 'asvit_mm/hosting.py'
+        setting = source / 'asvit_mm/checkpoints/hosting.py'
         text = re.sub("(?m)^WEIGHTS_URL = '.*'$", f"WEIGHTS_URL = '{address}'", setting.read_text())
         setting.write_text(text)
         subprocess.run(

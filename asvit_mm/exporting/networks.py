@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ..checkpoints import check_fit, read_checkpoint, select_weights
+from ..checkpoints.reading import check_fit, read_checkpoint, select_weights
 from ..config import is_detector
 from ..errors import InputError
 from ..models import AsViT

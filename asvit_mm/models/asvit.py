@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..arch import NUM_STAGES, Architecture, as_architecture
-from ..checkpoints import check_pretrained
+from ..checkpoints.reading import check_pretrained
 from ..cost import count_macs, token_grids
 from ..errors import InputError
 from ..registry import MODELS

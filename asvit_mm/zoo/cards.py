@@ -15,10 +15,10 @@ import yaml
 from mmengine.config import Config
 
 from ..arch import as_architecture
+from ..checkpoints.hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
 from ..config import is_detector, load_config
 from ..cost import count_macs, count_params, schedule_share
 from ..errors import InputError
-from ..hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
 from ..tokens import as_pair
 from ..utils.units import format_count
 from .index import IMAGE_SIZE

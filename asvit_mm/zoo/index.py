@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from ..checkpoints.hosting import local_path, sha256
 from ..errors import InputError
-from ..hosting import local_path, sha256
 from ..writing.shipped import shipped_config
 
 # What a detector's costs are for. Detectors alone have it in their metadata: :mod:`.cards` sees to it, by

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..benchmark import device_name
-from ..checkpoints import read_checkpoint
+from ..checkpoints.hosting import WEIGHTS_URL, local_path, sha256
+from ..checkpoints.reading import read_checkpoint
 from ..cli import run_tool
 from ..config import load_config, require
 from ..errors import InputError
-from ..hosting import WEIGHTS_URL, local_path, sha256
 from ..jobs.flops import build_model
 from ..runner import check_codebase
 from ..utils.files import atomic_write_bytes, atomic_write_text

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from asvit_mm.hosting import check_whole
+from asvit_mm.checkpoints.reading.hosting import check_whole
 from asvit_mm.image_sets import DIGITS, write_image_set
 
 from .runs import Here

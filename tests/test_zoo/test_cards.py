@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from asvit_mm.checkpoints.reading.hosting import WEIGHTS_URL
 from asvit_mm.errors import InputError
-from asvit_mm.hosting import WEIGHTS_URL
 from asvit_mm.jobs.flops import count_detector
 from asvit_mm.zoo.cards import dump, refreshed
 

@@ -16,11 +16,11 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from asvit_mm.checkpoints import read_checkpoint
+from asvit_mm.checkpoints.reading.reading import read_checkpoint
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 
-from .pickled import Calls
+from ..pickled import Calls
 
 ARCH = '5,2,2,1|3,2,3,2|2,1,2,1|3,1,2,1|16,16'
 ALL = (0, 1, 2, 3)

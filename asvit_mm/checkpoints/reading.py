@@ -14,7 +14,7 @@ from mmengine.runner import CheckpointLoader
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .errors import InputError
+from ..errors import InputError
 from .hosting import check_whole, is_remote, load_from_safetensors, local_path
 
 try:
@@ -59,7 +59,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU: of a file, or of any address that MMEngine fetches.
 
     A file, and what ``http`` fetches, is read as weights, plain data and the history of a log; nothing that
-    it names is run. Where a name says its SHA-256 (:mod:`asvit_mm.hosting`), the content is held to it.
+    it names is run. Where a name says its SHA-256 (:mod:`asvit_mm.checkpoints.hosting`), the content is held to it.
 
     Raises:
         InputError: no such file, truncated, corrupted, not a checkpoint, with objects of other kinds, or not

@@ -16,7 +16,7 @@ from filelock import FileLock
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import load_file
 
-from .errors import InputError
+from ..errors import InputError
 
 # The base address of every published file, and the only place that names it: `tools/update_zoo.py` writes it
 # into the metafiles. No public host has been chosen; whoever serves the folder SHIPPED there publishes them.

@@ -1,0 +1,1 @@
+"""Reading checkpoints without running anything that is in them, from files and addresses."""
