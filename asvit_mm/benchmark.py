@@ -193,7 +193,7 @@ def _mmdet_backbone(name: str) -> nn.Module:
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    from .config import mmdet_configs
+    from .engine.config import mmdet_configs
 
     configs = mmdet_configs()
     found = sorted(configs.glob(f'**/{name}.py'))

@@ -10,10 +10,12 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTOR
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='asvit_mm', locations=['asvit_mm.models'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='asvit_mm', locations=['asvit_mm.hooks'])
+HOOKS = Registry(
+    'hook', parent=MMENGINE_HOOKS, scope='asvit_mm', locations=['asvit_mm.engine.hooks']
+)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=MMENGINE_CONSTRUCTORS,
     scope='asvit_mm',
-    locations=['asvit_mm.layer_decay'],
+    locations=['asvit_mm.engine.layer_decay'],
 )

@@ -174,7 +174,7 @@ def main() -> None:
         import torch
 
         from asvit_mm import benchmark
-        from asvit_mm.runner import parse_options
+        from asvit_mm.engine.runner import parse_options
         from asvit_mm.utils.files import atomic_write_json
 
         if args.threads:

@@ -7,7 +7,7 @@ torchrun --nproc_per_node=2 tools/compare_schedules.py --launcher pytorch ...
 
 import argparse
 
-from asvit_mm.cli import CFG_OPTIONS_HELP
+from asvit_mm.engine.arguments import CFG_OPTIONS_HELP
 from asvit_mm.errors import one_line_errors
 from asvit_mm.jobs.arguments import TRAINING_DATA_HELP, add_study_arguments
 

@@ -5,7 +5,7 @@ Counts, trains nothing: the phases of the config, and the three published schedu
 
 import argparse
 
-from asvit_mm.cli import CFG_OPTIONS_HELP
+from asvit_mm.engine.arguments import CFG_OPTIONS_HELP
 from asvit_mm.errors import one_line_errors
 
 
@@ -24,8 +24,8 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
+        from asvit_mm.engine.runner import parse_options
         from asvit_mm.jobs.cost import run_costs
-        from asvit_mm.runner import parse_options
 
         run_costs(args.config, parse_options(args.cfg_options), args.json)
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from asvit_mm.cli import run_tool
+from asvit_mm.engine.arguments import run_tool
 from asvit_mm.errors import InputError, one_line_errors
 
 TOOLS = Path(__file__).resolve().parent

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from asvit_mm.cli import run_tool
+from asvit_mm.engine.arguments import run_tool
 from asvit_mm.errors import InputError, one_line_errors
 
 TOOLS = Path(__file__).resolve().parent
@@ -42,7 +42,7 @@ def main() -> None:
     """Train and evaluate, then print the table."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.runner import parse_options
+        from asvit_mm.engine.runner import parse_options
         from asvit_mm.scenes import ROOT, TRAIN, write_scenes
         from asvit_mm.utils.files import atomic_write_json
 
@@ -240,7 +240,7 @@ def draw(config: Path, checkpoint: str, path: Path, args: argparse.Namespace) ->
     import mmcv
     from mmdet.apis import inference_detector, init_detector
 
-    from asvit_mm.runner import parse_options
+    from asvit_mm.engine.runner import parse_options
     from asvit_mm.scenes import CLASSES, FOLDERS
     from asvit_mm.writing.detection_plots import plot_detections
 

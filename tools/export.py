@@ -2,7 +2,7 @@
 
 import argparse
 
-from asvit_mm.cli import CFG_OPTIONS_HELP
+from asvit_mm.engine.arguments import CFG_OPTIONS_HELP
 from asvit_mm.errors import one_line_errors
 
 
@@ -58,8 +58,8 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
+        from asvit_mm.engine.runner import parse_options
         from asvit_mm.jobs.export import run_export
-        from asvit_mm.runner import parse_options
 
         size = args.size and (args.size * 2 if len(args.size) == 1 else args.size)
         run_export(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from asvit_mm.cli import CFG_OPTIONS_HELP
+from asvit_mm.engine.arguments import CFG_OPTIONS_HELP
 from asvit_mm.errors import one_line_errors
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     """Publish, evaluate, record."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.runner import parse_options
+        from asvit_mm.engine.runner import parse_options
         from asvit_mm.zoo.publishing import evaluate, metafile_of, publish, read_metafile, record
 
         options = parse_options(args.cfg_options)

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from asvit_mm.cli import add_runner_arguments, export_local_rank
+from asvit_mm.engine.arguments import add_runner_arguments, export_local_rank
 from asvit_mm.errors import one_line_errors
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     args = parse_args()
     export_local_rank(args)
     with one_line_errors():
-        from asvit_mm.runner import test
+        from asvit_mm.engine.runner import test
 
         test(args)
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..config import one_line
+from ..engine.config import one_line
 from ..errors import InputError
 from .networks import Network
 

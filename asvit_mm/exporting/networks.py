@@ -9,7 +9,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..checkpoints.reading import check_fit, read_checkpoint, select_weights
-from ..config import is_detector
+from ..engine.config import is_detector
 from ..errors import InputError
 from ..models import AsViT
 from ..tokens import BASE_STRIDE, as_pair

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..arch import Architecture
-from ..distributed import Share, wait_for_all
+from ..engine.distributed import Share, wait_for_all
 from ..nas import METHODS, ComplexityMeasure, measured_fields
 from ..study import (
     StudyFolder,

@@ -12,7 +12,7 @@ from rich.console import Console
 from ..arch import PRESETS, Architecture
 from ..cost import count_macs, count_params
 from ..data import load_images
-from ..distributed import wait_for_all
+from ..engine.distributed import wait_for_all
 from ..errors import InputError
 from ..measures import MEASURES, Score, measure_timed
 from ..nas.evaluator import usable

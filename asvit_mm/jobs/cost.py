@@ -8,7 +8,8 @@ from mmengine.registry import MODELS, DefaultScope
 from rich.console import Console
 from rich.table import Table
 
-from ..config import load_config, require
+from ..engine.config import load_config, require
+from ..engine.runner import check_codebase
 from ..errors import InputError
 from ..models import TokenizedBackbone
 from ..phases import (
@@ -20,7 +21,6 @@ from ..phases import (
     phases_of_run,
     read_schedule,
 )
-from ..runner import check_codebase
 from ..utils.files import atomic_write_json
 from ..utils.units import format_count
 from ..writing.configs import TOKEN_HOOK

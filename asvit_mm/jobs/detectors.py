@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import nn
 
 from ..benchmark import device_name, median_and_spread, time_in_turn
-from ..config import is_detector
+from ..engine.config import is_detector
 from ..errors import InputError
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json

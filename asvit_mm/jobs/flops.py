@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..benchmark import count_by_module
-from ..config import find_config, is_detector, load_config, one_line, require
+from ..engine.config import find_config, is_detector, load_config, one_line, require
+from ..engine.runner import check_codebase
 from ..errors import InputError
-from ..runner import check_codebase
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json
 from ..utils.units import format_count

@@ -8,11 +8,11 @@ from typing import Any
 from mmengine.config import Config
 
 from ..arch import as_architecture
-from ..config import check_data, merge_options
-from ..distributed import wait_for_all
+from ..engine.config import check_data, merge_options
+from ..engine.distributed import wait_for_all
+from ..engine.runner import parse_options
 from ..errors import InputError
 from ..phases import PUBLISHED, mean_cost, phases_of_run, read_schedule
-from ..runner import parse_options
 from ..study import StudyFolder, train_and_test, training_config, with_validation
 from ..study.schedules import FULL, schedules_report, summarise_schedules
 from ..utils.files import atomic_write_json, atomic_write_text

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from ..arch import PRESETS
-from ..config import load_config
 from ..data import load_images
+from ..engine.config import load_config
 from ..errors import InputError
 from ..models import gelu
 from ..nas import ComplexityMeasure

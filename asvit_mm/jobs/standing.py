@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
-from ..distributed import wait_for_all
+from ..engine.distributed import wait_for_all
 from ..errors import InputError
 from ..measures import SEARCH_MEASURES
 from ..nas import ComplexityMeasure

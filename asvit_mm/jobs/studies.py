@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..distributed import Share, find_share, wait_for_all
+from ..engine.distributed import Share, find_share, wait_for_all
 from ..errors import InputError, ShareError
 from ..study import StudyFolder
 from .screen import Screen

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
-from ..distributed import start_processes
+from ..engine.distributed import start_processes
 from ..nas import help_measuring, with_helpers
 from .resume import RunSettings
 from .setup import find_device
@@ -18,7 +18,7 @@ def lead(settings: RunSettings, job: Callable[[], dict[str, Any]]) -> dict[str, 
         what the job does; in the other processes nothing.
 
     Raises:
-        InputError: the job's, in all processes; or see :func:`~asvit_mm.distributed.start_processes`.
+        InputError: the job's, in all processes; or see :func:`~asvit_mm.engine.distributed.start_processes`.
     """
     start_processes(settings.launcher, find_device(settings.device))
     if not is_main_process():

@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from ..arch import Architecture
-from ..config import check_data
+from ..engine.config import check_data
 from ..errors import InputError
 from ..writing import DataSource, config_text
 from ..writing.configs import TOKEN_HOOK

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..config import check_classifier, load_config
+from ..engine.config import check_classifier, load_config
 from ..errors import InputError
 from ..image_sets import DIGITS
 

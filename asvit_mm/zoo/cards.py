@@ -16,8 +16,8 @@ from mmengine.config import Config
 
 from ..arch import as_architecture
 from ..checkpoints.hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
-from ..config import is_detector, load_config
 from ..cost import count_macs, count_params, schedule_share
+from ..engine.config import is_detector, load_config
 from ..errors import InputError
 from ..tokens import as_pair
 from ..utils.units import format_count

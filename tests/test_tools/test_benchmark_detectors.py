@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from asvit_mm.config import find_config
+from asvit_mm.engine.config import find_config
 from asvit_mm.jobs.detectors import Detector, load_detector
 
 from .runs import TOOLS, Here

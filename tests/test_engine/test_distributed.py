@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from asvit_mm.distributed import Share, find_share, wait_for_all
+from asvit_mm.engine.distributed import Share, find_share, wait_for_all
 from asvit_mm.errors import InputError
 
 VARIABLES = dict(RANK='1', WORLD_SIZE='3', LOCAL_RANK='1', MASTER_ADDR='localhost', MASTER_PORT='1')

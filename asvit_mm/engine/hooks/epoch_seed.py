@@ -8,8 +8,8 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 
-from ..errors import InputError
-from ..registry import HOOKS
+from ...errors import InputError
+from ...registry import HOOKS
 
 
 @HOOKS.register_module()

@@ -7,8 +7,8 @@ from typing import Any
 from mmpretrain.engine import LearningRateDecayOptimWrapperConstructor
 from torch import nn
 
-from .errors import InputError
-from .registry import OPTIM_WRAPPER_CONSTRUCTORS
+from ..errors import InputError
+from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -13,10 +13,10 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from ..errors import InputError
-from ..models import TokenizedBackbone
-from ..phases import Phase, Schedule, mean_cost, phase_at, phases_of_run, read_schedule
-from ..registry import HOOKS
+from ...errors import InputError
+from ...models import TokenizedBackbone
+from ...phases import Phase, Schedule, mean_cost, phase_at, phases_of_run, read_schedule
+from ...registry import HOOKS
 
 # The backward pass costs about twice the forward pass.
 FORWARD_PASSES = 3

@@ -14,7 +14,7 @@ import torch
 from mmengine import dist
 from torch import distributed
 
-from .errors import InputError
+from ..errors import InputError
 
 # The first to arrive waits for the last one's whole work.
 _TIMEOUT = datetime.timedelta(days=7)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
-from asvit_mm import runner
 from asvit_mm.checkpoints.reading.reading import read_checkpoint
-from asvit_mm.config import check_data, load_config
+from asvit_mm.engine import runner
+from asvit_mm.engine.config import check_data, load_config
 from asvit_mm.errors import InputError
 from asvit_mm.image_sets import DIGITS, write_image_set
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from .errors import InputError
+from ..errors import InputError
 
 CFG_OPTIONS_HELP = (
     'override settings of the config: KEY=VALUE pairs with dotted keys, e.g. '

@@ -12,8 +12,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
-from .errors import InputError
-from .image_sets import IMAGE_SETS
+from ..errors import InputError
+from ..image_sets import IMAGE_SETS
 
 SHIPPED = 'mmdet::'
 

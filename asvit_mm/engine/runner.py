@@ -19,12 +19,12 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from .checkpoints.hosting import local_path
-from .checkpoints.reading import read_checkpoint
+from ..checkpoints.hosting import local_path
+from ..checkpoints.reading import read_checkpoint
+from ..errors import InputError
+from ..utils.files import atomic_write_json
 from .config import check_data, is_detector, load_config, require
 from .distributed import check_launcher, start_processes
-from .errors import InputError
-from .utils.files import atomic_write_json
 
 MMCV_COMMAND = (
     'mim install onedl-mmcv (prebuilt), or, to build it: '
