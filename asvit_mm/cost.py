@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .arch import Architecture
-from .phases import Phase, mean_cost
+from .token_schedule import Phase, mean_cost
 from .tokens import (
     BASE_STRIDE,
     as_pair,

@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
 def benchmark(args: argparse.Namespace, model: str) -> dict[str, Any]:
     """Seconds of a training step of the model at each stride, and what the schedules save."""
     from asvit_mm.benchmark import Contestant, Setting, median_and_spread, time_in_turn
-    from asvit_mm.phases import PUBLISHED, STRIDES, mean_cost, phases_of_run, read_schedule
+    from asvit_mm.token_schedule import PUBLISHED, STRIDES, mean_cost, phases_of_run, read_schedule
 
     contestants = []
     for stride in STRIDES:

@@ -12,7 +12,7 @@ from ..engine.config import load_config, require
 from ..engine.runner import check_codebase
 from ..errors import InputError
 from ..models import TokenizedBackbone
-from ..phases import (
+from ..token_schedule import (
     PUBLISHED,
     PUBLISHED_SAVINGS,
     PUBLISHED_STEPS,

@@ -12,9 +12,9 @@ from ..engine.config import check_data, merge_options
 from ..engine.distributed import wait_for_all
 from ..engine.runner import parse_options
 from ..errors import InputError
-from ..phases import PUBLISHED, mean_cost, phases_of_run, read_schedule
 from ..study import StudyFolder, train_and_test, training_config, with_validation
 from ..study.schedules import FULL, schedules_report, summarise_schedules
+from ..token_schedule import PUBLISHED, mean_cost, phases_of_run, read_schedule
 from ..utils.files import atomic_write_json, atomic_write_text
 from ..writing import describe_data
 from ..writing.configs import TOKEN_HOOK

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..phases import PUBLISHED_SAVINGS
+from ..token_schedule import PUBLISHED_SAVINGS
 
 FULL = 'full'
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..phases import phases_of_run, read_schedule
 from ..study.schedules import FULL
+from ..token_schedule import phases_of_run, read_schedule
 from .plots import BLUE, GREEN, GREY, ORANGE, RED, _figure
 
 COLOURS = (BLUE, GREEN, ORANGE, RED, '#7a4fa3', '#8a6d3b', '#20889a', '#c23b8f')

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asvit_mm.errors import InputError
-from asvit_mm.phases import (
+from asvit_mm.token_schedule import (
     PUBLISHED,
     PUBLISHED_SAVINGS,
     PUBLISHED_STEPS,
