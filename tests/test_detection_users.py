@@ -15,8 +15,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from asvit_mm.data.images.scenes import CLASSES, write_scenes
 from asvit_mm.models import asvit
-from asvit_mm.scenes import CLASSES, write_scenes
 
 from .small_detector import SIZE, TRAIN, VAL, options, place
 from .test_coco_configs import ROOT, SCENES

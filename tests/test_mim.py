@@ -99,7 +99,7 @@ def user(tmp_path_factory):
         # Published files, but not in this copy of the package: they have to be downloaded.
         for path in (packages / 'asvit_mm/weights').iterdir():
             path.unlink()
-        found.succeeds('asvit_mm.image_sets')
+        found.succeeds('asvit_mm.data.image_sets')
         yield found
 
 

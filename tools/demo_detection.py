@@ -42,8 +42,8 @@ def main() -> None:
     """Train and evaluate, then print the table."""
     args = parse_args()
     with one_line_errors():
+        from asvit_mm.data.images.scenes import ROOT, TRAIN, write_scenes
         from asvit_mm.engine.runner import parse_options
-        from asvit_mm.scenes import ROOT, TRAIN, write_scenes
         from asvit_mm.utils.files import atomic_write_json
 
         parse_options(args.cfg_options)
@@ -240,8 +240,8 @@ def draw(config: Path, checkpoint: str, path: Path, args: argparse.Namespace) ->
     import mmcv
     from mmdet.apis import inference_detector, init_detector
 
+    from asvit_mm.data.images.scenes import CLASSES, FOLDERS
     from asvit_mm.engine.runner import parse_options
-    from asvit_mm.scenes import CLASSES, FOLDERS
     from asvit_mm.writing.detection_plots import plot_detections
 
     options = parse_options(args.cfg_options)

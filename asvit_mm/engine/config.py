@@ -12,8 +12,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
+from ..data.image_sets import IMAGE_SETS
 from ..errors import InputError
-from ..image_sets import IMAGE_SETS
 
 SHIPPED = 'mmdet::'
 
@@ -169,9 +169,9 @@ def _check_path(field: str, path: Path, root: str) -> None:
     state = 'is empty' if path.is_dir() else 'does not exist'
     name = Path(root).name
     hint = (
-        f'write it with `python -m asvit_mm.image_sets {name} {root}`'
+        f'write it with `python -m asvit_mm.data.image_sets {name} {root}`'
         if name in IMAGE_SETS
-        else f'write it with `python -m asvit_mm.scenes {root}`'
+        else f'write it with `python -m asvit_mm.data.scenes {root}`'
         if name == 'scenes'
         else f'put the data there or give another path with --cfg-options {field}=PATH'
     )

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from ..arch import PRESETS, Architecture
 from ..cost import count_macs, count_params
-from ..data import load_images
+from ..data.images import load_images
+from ..data.source import DataSource, describe_data
 from ..engine.distributed import wait_for_all
 from ..errors import InputError
 from ..measures import MEASURES, Score, measure_timed
@@ -29,7 +30,6 @@ from ..study import (
 )
 from ..utils.files import atomic_write_json, atomic_write_text
 from ..utils.units import format_count
-from ..writing import DataSource, describe_data
 from ..writing.study_plots import plot_study
 from .screen import print_summary
 from .setup import check_at_least, relative

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
+from ..data.source import DataSource
 from ..nas import Budget, Clock, Latency, known_latencies
-from ..writing import DataSource
 from .resume import RunSettings
 from .setup import find_device
 

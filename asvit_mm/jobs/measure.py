@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ..arch import PRESETS, Architecture, as_architecture
-from ..data import load_images
+from ..data.images import load_images
+from ..data.source import describe_data
 from ..errors import InputError
 from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Timed, find_measures, measure_timed
 from ..utils.files import atomic_write_json
 from ..utils.units import format_count
-from ..writing import describe_data
 from .screen import Screen
 from .setup import check_at_least, check_writable, default_pixels, find_device, relative, versions
 

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture, as_architecture
+from ..data.source import DataSource
 from ..errors import InputError
 from ..nas import AutoScaling, Budget, Memo, SharedMeasure
 from ..utils.units import format_count, parse_count
-from ..writing import DataSource, RunConfigs, plot_scaling, train_command, write_scale_report
+from ..writing.configs import train_command
+from ..writing.naming import RunConfigs
+from ..writing.plots import plot_scaling
+from ..writing.report import write_scale_report
 from .folder import RunFolder
 from .limits import check_latency, read_budget, read_latency
 from .resume import RunSettings, known, open_folder, recorded, resumable

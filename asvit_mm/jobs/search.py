@@ -10,6 +10,7 @@ from typing import Any
 
 from ..arch import Architecture
 from ..cost import count_macs, count_params
+from ..data.source import DataSource
 from ..errors import InputError
 from ..nas import (
     METHODS,
@@ -25,7 +26,10 @@ from ..nas import (
     search_seeds,
 )
 from ..utils.units import format_count
-from ..writing import DataSource, RunConfigs, plot_search, train_command, write_search_report
+from ..writing.configs import train_command
+from ..writing.naming import RunConfigs
+from ..writing.plots import plot_search
+from ..writing.report import write_search_report
 from .folder import RunFolder
 from .limits import check_latency, read_budget, read_latency
 from .resume import RunSettings, known, open_folder, recorded, resumable

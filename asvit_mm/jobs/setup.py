@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from ..arch import PRESETS
-from ..data import load_images
+from ..data.images import load_images
+from ..data.source import DataSource, describe_data
 from ..engine.config import load_config
 from ..errors import InputError
 from ..models import gelu
@@ -17,7 +18,7 @@ from ..nas import ComplexityMeasure
 from ..ops import attention
 from ..utils.files import existing_folder
 from ..version import __version__
-from ..writing import DataSource, RunConfigs, describe_data
+from ..writing.naming import RunConfigs
 
 DEFAULT_SIZE = 224
 DIGITS_SIZE = 32

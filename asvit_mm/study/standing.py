@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from ..arch import SEARCH_SPACE, Architecture
-from ..data import Seed
+from ..data.images import Seed
 from ..errors import InputError
 from ..measures import Score
 from .choices import shares_of_choices

@@ -14,10 +14,10 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from ..arch import Architecture
+from ..data.source import DataSource
 from ..engine.config import check_data
 from ..errors import InputError
-from ..writing import DataSource, config_text
-from ..writing.configs import TOKEN_HOOK
+from ..writing.configs import TOKEN_HOOK, config_text
 from ..writing.recipes import recipe
 
 # Fields of a schedule that count epochs.

@@ -1,7 +1,7 @@
 """Writing down what was found: configs that train it, pictures of how it was found."""
 
+from ..data.source import DataSource, describe_data
 from .configs import config_text, fitting_phases, progressive_phases, train_command, write_config
-from .datasets import DataSource, describe_data
 from .detection import detection_text
 from .naming import RunConfigs, network_names
 from .plots import plot_learning_curve, plot_scaling, plot_search

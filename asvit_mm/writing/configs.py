@@ -14,11 +14,11 @@ from mmengine.config import Config
 
 from ..arch import Architecture, as_architecture
 from ..cost import count_macs, count_params
+from ..data.source import DataSource
 from ..token_schedule import DEFAULT, STRIDES, read_schedule
 from ..tokens import fits_windows
 from ..utils.files import atomic_write_text
 from ..utils.units import format_count
-from .datasets import DataSource
 from .recipes import Recipe, recipe
 
 TOKEN_HOOK = 'asvit_mm.ProgressiveTokenizationHook'

@@ -4,10 +4,10 @@ from mmengine.config import Config
 
 from ..arch import NUM_STAGES, Architecture, as_architecture
 from ..cost import count_macs, count_params
+from ..data.source import IMAGENET_SIZE, DataSource
 from ..tokens import stage_sizes, window_length
 from ..utils.units import format_count
 from .configs import base_block, drop_path_rate, launch_command
-from .datasets import IMAGENET_SIZE, DataSource
 
 MASK_RCNN = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 GPUS = 8

@@ -5,8 +5,8 @@ from itertools import count
 
 from ..arch import Architecture
 from ..cost import count_macs, count_params
+from ..data.source import DataSource
 from .configs import config_text
-from .datasets import DataSource
 from .detection import detection_text
 from .recipes import recipe
 

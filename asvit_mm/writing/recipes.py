@@ -6,9 +6,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..data import IMAGENET_MEAN, IMAGENET_STD
+from ..data.images import IMAGENET_MEAN, IMAGENET_STD
+from ..data.source import DataSource
 from ..errors import InputError
-from .datasets import DataSource
 from .shipped import shipped_assignments, shipped_config, shipped_text
 
 IMAGENET_EPOCHS = 300

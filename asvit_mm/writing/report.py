@@ -10,10 +10,10 @@ from pathlib import Path
 
 from ..arch import PRESETS, SEARCH_SPACE, Architecture
 from ..cost import count_macs, count_params
+from ..data.source import DataSource
 from ..nas import is_refused
 from ..utils.units import format_count
 from . import page
-from .datasets import DataSource
 from .report_plots import (
     PUBLISHED,
     plot_architecture,

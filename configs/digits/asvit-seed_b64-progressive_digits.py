@@ -1,5 +1,5 @@
 # The published seed on scikit-learn's digits, progressive tokenization; minutes on two cores.
-# Data:      python -m asvit_mm.image_sets
+# Data:      python -m asvit_mm.data.image_sets
 # Command:   python tools/train.py configs/digits/asvit-seed_b64-progressive_digits.py
 # Cost:      2,067,242 parameters, 5.15 M multiply-adds an image of 32 x 32
 # Measured:  99.44 top-1 on the 360 held-out images (seed 0, last epoch)

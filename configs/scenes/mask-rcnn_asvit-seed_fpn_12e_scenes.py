@@ -1,5 +1,5 @@
 # A small Mask R-CNN with the published seed, on scenes of handwritten digits.
-# Data:      python -m asvit_mm.scenes
+# Data:      python -m asvit_mm.data.scenes
 # Command:   python tools/train.py configs/scenes/mask-rcnn_asvit-seed_fpn_12e_scenes.py
 # Weights of a classifier of configs/digits go in by model.backbone.init_cfg; `make demo-detection` does it
 # for the network that `make demo` found.

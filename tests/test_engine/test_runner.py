@@ -11,10 +11,10 @@ import torch
 from mmpretrain.registry import MODELS
 
 from asvit_mm.checkpoints.reading.reading import read_checkpoint
+from asvit_mm.data.images.image_sets import DIGITS, write_image_set
 from asvit_mm.engine import runner
 from asvit_mm.engine.config import check_data, load_config
 from asvit_mm.errors import InputError
-from asvit_mm.image_sets import DIGITS, write_image_set
 
 ROOT = Path(__file__).parents[1]
 LEAF = ROOT / 'configs/digits/asvit-seed_b64-progressive_digits.py'
@@ -79,7 +79,7 @@ def test_missing_data_names_path_field_and_remedy(here: Path) -> None:
     _one_line(
         lambda: runner.train(_arguments()),
         r"'data/digits' \(train_dataloader.dataset.data_root\) does not exist: "
-        '.*python -m asvit_mm.image_sets digits data/digits',
+        '.*python -m asvit_mm.data.image_sets digits data/digits',
     )
     for config, command in (
         ('mnist5k/asvit-seed_b64-progressive_mnist5k', 'image_sets mnist5k data/mnist5k'),

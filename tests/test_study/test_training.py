@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from asvit_mm.arch import SEARCH_SPACE, Architecture
+from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.data.images.source import describe_data
 from asvit_mm.errors import InputError
-from asvit_mm.image_sets import DIGITS, write_image_set
 from asvit_mm.models import AsViT
 from asvit_mm.study.training import (
     CrossEntropy,
@@ -14,7 +15,6 @@ from asvit_mm.study.training import (
     training_config,
     with_validation,
 )
-from asvit_mm.writing import describe_data
 
 ARCH = Architecture.parse('4,2,2|2,1,2|2,1,2|2,1,2|16')
 

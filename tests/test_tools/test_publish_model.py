@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
 from asvit_mm.checkpoints.reading.hosting import check_whole
-from asvit_mm.image_sets import DIGITS, write_image_set
+from asvit_mm.data.images.image_sets import DIGITS, write_image_set
 
 from .runs import Here
 

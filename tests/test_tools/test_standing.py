@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asvit_mm.arch import Architecture
-from asvit_mm.data import load_images
+from asvit_mm.data.images.images import load_images
 from asvit_mm.nas import ComplexityMeasure, measured_fields
 from asvit_mm.study.standing import mean_of
 

@@ -20,18 +20,17 @@ from PIL import Image
 
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
 from asvit_mm.cost import count_params
+from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.data.images.source import describe_data
 from asvit_mm.errors import InputError
-from asvit_mm.image_sets import DIGITS, write_image_set
-from asvit_mm.writing import (
-    RunConfigs,
+from asvit_mm.writing.configs import (
     config_text,
-    describe_data,
     fitting_phases,
-    network_names,
     progressive_phases,
     train_command,
     write_config,
 )
+from asvit_mm.writing.naming import RunConfigs, network_names
 from asvit_mm.writing.shipped import shipped_config
 
 TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')

@@ -18,7 +18,7 @@ from asvit_mm.nas import (
     Reinforce,
     search_seeds,
 )
-from asvit_mm.writing import plot_search
+from asvit_mm.writing.plots import plot_search
 from asvit_mm.writing.report_plots import (
     ORANGE,
     RED,

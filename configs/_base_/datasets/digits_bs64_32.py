@@ -1,5 +1,5 @@
 # The handwritten digits that scikit-learn ships, enlarged from 8 x 8 to 32 x 32 pixels: one token a
-# pixel of theirs at token stride 4. Write the folder with `python -m asvit_mm.image_sets`.
+# pixel of theirs at token stride 4. Write the folder with `python -m asvit_mm.data.image_sets`.
 data_preprocessor = dict(num_classes=10, mean=[77.9] * 3, std=[95.9] * 3, to_rgb=True)
 
 affine = dict(magnitude_std='inf', pad_val=0, prob=0.8, interpolation='bilinear')

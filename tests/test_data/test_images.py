@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from asvit_mm import data
-from asvit_mm.data import load_images
+from asvit_mm.data.images import images as data
+from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.data.images.images import load_images
 from asvit_mm.errors import InputError
-from asvit_mm.image_sets import DIGITS, write_image_set
 
 CONFIG = """
 default_scope = 'mmpretrain'

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..engine.config import check_classifier, load_config
 from ..errors import InputError
-from ..image_sets import DIGITS
+from .image_sets import DIGITS
 
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 IMAGENET_CLASSES = 1000
@@ -23,7 +23,7 @@ class DataSource:
         name: last part of the config's file name.
         num_classes: classes of the head.
         img_size: pixels a side that the network is trained at.
-        images: what :func:`asvit_mm.data.load_images` draws the images to measure on from.
+        images: what :func:`asvit_mm.data.images.load_images` draws the images to measure on from.
         root: the image folder or the config, absolute, so that a written config works anywhere (the
             digits' folder is relative to where training starts, as data folders are by convention).
         train, val: sub-folders of an image folder; val is None where there is none.

@@ -1,9 +1,9 @@
 """Scenes to detect handwritten digits in, composed of real images and written as COCO is.
 
-Digits are those of :data:`asvit_mm.image_sets.DIGITS`, backgrounds crops of the two photographs that
+Digits are those of :data:`asvit_mm.data.image_sets.DIGITS`, backgrounds crops of the two photographs that
 scikit-learn ships (china.jpg and flower.jpg; CC BY 2.0, danielbuechele and vultilion on flickr).
 
-``python -m asvit_mm.scenes [ROOT]`` writes them.
+``python -m asvit_mm.data.scenes [ROOT]`` writes them.
 """
 
 import json
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .errors import InputError, one_line_errors
+from ..errors import InputError, one_line_errors
+from ..utils.files import atomic_directory
 from .image_sets import DIGITS, split_image_set
-from .utils.files import atomic_directory
 
 ROOT = 'data/scenes'
 TRAIN, VAL, SIZE = 600, 120, 128

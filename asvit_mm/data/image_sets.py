@@ -1,6 +1,6 @@
 """Real images that Python packages ship, written as image folders; nothing is downloaded.
 
-``python -m asvit_mm.image_sets [digits|mnist5k] [ROOT]`` writes one.
+``python -m asvit_mm.data.image_sets [digits|mnist5k] [ROOT]`` writes one.
 """
 
 import os
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .errors import InputError, one_line_errors
-from .utils.files import atomic_directory
+from ..errors import InputError, one_line_errors
+from ..utils.files import atomic_directory
 
 NUM_CLASSES = 10
 

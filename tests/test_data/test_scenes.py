@@ -11,9 +11,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from asvit_mm.data.images.image_sets import DIGITS, split_image_set
+from asvit_mm.data.images.scenes import CLASSES, NUM_DIGITS, write_scenes
 from asvit_mm.errors import InputError
-from asvit_mm.image_sets import DIGITS, split_image_set
-from asvit_mm.scenes import CLASSES, NUM_DIGITS, write_scenes
 
 SETTINGS = dict(train=12, val=5, size=96, seed=3)
 
@@ -66,7 +66,7 @@ def test_digits_are_drawn_where_the_masks_are_and_nowhere_else(
         rng.uniform(size=3)  # what a colour takes
         return place
 
-    monkeypatch.setattr('asvit_mm.scenes._written', invisible)
+    monkeypatch.setattr('asvit_mm.data.scenes._written', invisible)
     blank = write_scenes(tmp_path / 'blank', **SETTINGS)
     for image in read(scenes, 'train')['images']:
         own, same = (
@@ -109,7 +109,7 @@ def test_the_same_scenes_are_left_alone_and_others_refused(scenes: Path) -> None
 
 
 def test_the_command(tmp_path: Path) -> None:
-    command = [sys.executable, '-m', 'asvit_mm.scenes', '--train', '2', '--val', '1']
+    command = [sys.executable, '-m', 'asvit_mm.data.scenes', '--train', '2', '--val', '1']
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith('data/scenes: 2 training and 1 held-out scenes\n')

