@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from .arch import Architecture
+from .config_writer.shipped import shipped_tools
 from .jobs.scale import ScaleSettings, run_scaling
 from .jobs.search import SearchSettings, run_search
-from .writing.shipped import shipped_tools
 
 __all__ = ['Network', 'ScaleResult', 'SearchResult', 'scale', 'search']
 

@@ -8,6 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 from rich.console import Console
 from rich.table import Table
 
+from ..config_writer.configs import TOKEN_HOOK
 from ..engine.config import load_config, require
 from ..engine.runner import check_codebase
 from ..errors import InputError
@@ -23,7 +24,6 @@ from ..token_schedule import (
 )
 from ..utils.files import atomic_write_json
 from ..utils.units import format_count
-from ..writing.configs import TOKEN_HOOK
 from .setup import relative
 
 OWN = "the config's"

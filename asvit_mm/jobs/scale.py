@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture, as_architecture
+from ..config_writer.configs import train_command
+from ..config_writer.naming import RunConfigs
 from ..data.source import DataSource
 from ..errors import InputError
 from ..nas import AutoScaling, Budget, Memo, SharedMeasure
 from ..utils.units import format_count, parse_count
-from ..writing.configs import train_command
-from ..writing.naming import RunConfigs
 from ..writing.plots import plot_scaling
 from ..writing.report import write_scale_report
 from .folder import RunFolder

@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.config import Config
 
 from ..arch import as_architecture
+from ..config_writer.configs import TOKEN_HOOK
+from ..config_writer.recipes import recipe
 from ..data.source import describe_data
 from ..engine.config import check_data, merge_options
 from ..engine.distributed import wait_for_all
@@ -17,8 +19,6 @@ from ..study import StudyFolder, train_and_test, training_config, with_validatio
 from ..study.schedules import FULL, schedules_report, summarise_schedules
 from ..token_schedule import PUBLISHED, mean_cost, phases_of_run, read_schedule
 from ..utils.files import atomic_write_json, atomic_write_text
-from ..writing.configs import TOKEN_HOOK
-from ..writing.recipes import recipe
 from ..writing.schedules_plots import plot_schedules
 from .cost import build_tokenized
 from .resume import resumable

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
+from ..config_writer.configs import train_command
+from ..config_writer.naming import RunConfigs
 from ..cost import count_macs, count_params
 from ..data.source import DataSource
 from ..errors import InputError
@@ -26,8 +28,6 @@ from ..nas import (
     search_seeds,
 )
 from ..utils.units import format_count
-from ..writing.configs import train_command
-from ..writing.naming import RunConfigs
 from ..writing.plots import plot_search
 from ..writing.report import write_search_report
 from .folder import RunFolder

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..arch import PRESETS
+from ..config_writer.naming import RunConfigs
 from ..data.images import load_images
 from ..data.source import DataSource, describe_data
 from ..engine.config import load_config
@@ -18,7 +19,6 @@ from ..nas import ComplexityMeasure
 from ..ops import attention
 from ..utils.files import existing_folder
 from ..version import __version__
-from ..writing.naming import RunConfigs
 
 DEFAULT_SIZE = 224
 DIGITS_SIZE = 32

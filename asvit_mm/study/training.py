@@ -14,11 +14,11 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from ..arch import Architecture
+from ..config_writer.configs import TOKEN_HOOK, config_text
+from ..config_writer.recipes import recipe
 from ..data.source import DataSource
 from ..engine.config import check_data
 from ..errors import InputError
-from ..writing.configs import TOKEN_HOOK, config_text
-from ..writing.recipes import recipe
 
 # Fields of a schedule that count epochs.
 _EPOCH_FIELDS = ('begin', 'end', 'T_max', 'step_size', 'total_steps')

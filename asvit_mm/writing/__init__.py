@@ -1,9 +1,15 @@
 """Writing down what was found: configs that train it, pictures of how it was found."""
 
+from ..config_writer.configs import (
+    config_text,
+    fitting_phases,
+    progressive_phases,
+    train_command,
+    write_config,
+)
+from ..config_writer.detection import detection_text
+from ..config_writer.naming import RunConfigs, network_names
 from ..data.source import DataSource, describe_data
-from .configs import config_text, fitting_phases, progressive_phases, train_command, write_config
-from .detection import detection_text
-from .naming import RunConfigs, network_names
 from .plots import plot_learning_curve, plot_scaling, plot_search
 from .report import write_scale_report, write_search_report
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..arch import NUM_STAGES, Architecture
+from ..config_writer.configs import train_command
 from ..cost import stage_macs, token_grids
 from ..data.source import DataSource
 from ..nas import is_refused
 from ..tokens import window_count, window_length
 from ..utils.units import format_count
 from . import page
-from .configs import train_command
 
 Record = Mapping[str, Any]
 

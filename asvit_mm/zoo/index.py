@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from ..checkpoints.hosting import local_path, sha256
+from ..config_writer.shipped import shipped_config
 from ..errors import InputError
-from ..writing.shipped import shipped_config
 
 # What a detector's costs are for. Detectors alone have it in their metadata: :mod:`.cards` sees to it, by
 # their configs, which are not read here, since importing the zoo would wait for them.

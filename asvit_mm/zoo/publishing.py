@@ -19,13 +19,13 @@ from .. import __version__
 from ..benchmark import device_name
 from ..checkpoints.hosting import WEIGHTS_URL, local_path, sha256
 from ..checkpoints.reading import read_checkpoint
+from ..config_writer.shipped import shipped_tools
 from ..engine.arguments import run_tool
 from ..engine.config import load_config, require
 from ..engine.runner import check_codebase
 from ..errors import InputError
 from ..jobs.flops import build_model
 from ..utils.files import atomic_write_bytes, atomic_write_text
-from ..writing.shipped import shipped_tools
 from .cards import dump
 from .index import models
 

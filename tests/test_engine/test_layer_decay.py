@@ -9,11 +9,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS as CLASSIFIERS
 
+from asvit_mm.config_writer.configs import config_text
+from asvit_mm.config_writer.detection import detection_text
 from asvit_mm.data.images.source import describe_data
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
-from asvit_mm.writing.configs import config_text
-from asvit_mm.writing.detection import detection_text
 
 ROOT = Path(__file__).parents[1]
 ARCH = '4,2,2,1|2,1,2,3|2,1,2,1|2,1,2,2|16,12'

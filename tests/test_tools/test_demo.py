@@ -5,10 +5,10 @@ import runpy
 from pathlib import Path
 
 from asvit_mm.arch import as_architecture
+from asvit_mm.config_writer.configs import write_config
+from asvit_mm.config_writer.naming import RunConfigs
 from asvit_mm.cost import count_params
 from asvit_mm.data.images.source import describe_data
-from asvit_mm.writing.configs import write_config
-from asvit_mm.writing.naming import RunConfigs
 
 from .runs import TOOLS
 

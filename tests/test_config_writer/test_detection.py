@@ -14,11 +14,11 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import save_checkpoint
 
 from asvit_mm.arch import PRESETS, SPLIT_CHOICES, as_architecture
+from asvit_mm.config_writer.configs import config_text
+from asvit_mm.config_writer.detection import COCO_SIZE, detection_text, detection_windows
 from asvit_mm.cost import count_macs, token_grids
 from asvit_mm.data.images.source import describe_data
 from asvit_mm.models import AsViT
-from asvit_mm.writing.configs import config_text
-from asvit_mm.writing.detection import COCO_SIZE, detection_text, detection_windows
 
 TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')
 SPLIT = as_architecture('4,8,2,1|2,4,2,1|2,2,2,1|2,1,2,1|16,12')

@@ -19,19 +19,19 @@ from mmpretrain.structures import DataSample
 from PIL import Image
 
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
-from asvit_mm.cost import count_params
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
-from asvit_mm.data.images.source import describe_data
-from asvit_mm.errors import InputError
-from asvit_mm.writing.configs import (
+from asvit_mm.config_writer.configs import (
     config_text,
     fitting_phases,
     progressive_phases,
     train_command,
     write_config,
 )
-from asvit_mm.writing.naming import RunConfigs, network_names
-from asvit_mm.writing.shipped import shipped_config
+from asvit_mm.config_writer.naming import RunConfigs, network_names
+from asvit_mm.config_writer.shipped import shipped_config
+from asvit_mm.cost import count_params
+from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.data.images.source import describe_data
+from asvit_mm.errors import InputError
 
 TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')
 HOOK = 'asvit_mm.ProgressiveTokenizationHook'
