@@ -91,8 +91,8 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
 
     from asvit_mm.arch import as_architecture
     from asvit_mm.cost import count_macs, count_params, schedule_share
+    from asvit_mm.report.plots import plot_learning_curve
     from asvit_mm.utils.units import format_count
-    from asvit_mm.writing.plots import plot_learning_curve
 
     train = work_dir / 'train'
     # The Runner's copy, options included; an earlier demo may have left others beside it.

@@ -16,9 +16,9 @@ from ..config_writer.naming import RunConfigs
 from ..data.source import DataSource
 from ..errors import InputError
 from ..nas import AutoScaling, Budget, Memo, SharedMeasure
+from ..report.plots import plot_scaling
+from ..report.report import write_scale_report
 from ..utils.units import format_count, parse_count
-from ..writing.plots import plot_scaling
-from ..writing.report import write_scale_report
 from .folder import RunFolder
 from .limits import check_latency, read_budget, read_latency
 from .resume import RunSettings, known, open_folder, recorded, resumable

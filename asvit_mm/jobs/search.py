@@ -27,9 +27,9 @@ from ..nas import (
     result_of,
     search_seeds,
 )
+from ..report.plots import plot_search
+from ..report.report import write_search_report
 from ..utils.units import format_count
-from ..writing.plots import plot_search
-from ..writing.report import write_search_report
 from .folder import RunFolder
 from .limits import check_latency, read_budget, read_latency
 from .resume import RunSettings, known, open_folder, recorded, resumable

@@ -10,8 +10,8 @@ from ..config_writer.configs import (
 from ..config_writer.detection import detection_text
 from ..config_writer.naming import RunConfigs, network_names
 from ..data.source import DataSource, describe_data
-from .plots import plot_learning_curve, plot_scaling, plot_search
-from .report import write_scale_report, write_search_report
+from ..report.plots import plot_learning_curve, plot_scaling, plot_search
+from ..report.report import write_scale_report, write_search_report
 
 __all__ = [
     'DataSource',

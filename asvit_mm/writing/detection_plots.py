@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from mmdet.structures import DetDataSample
 
-from .plots import _figure
+from ..report.plots import _figure
 
 COLUMNS = 4
 

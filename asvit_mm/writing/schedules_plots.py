@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..report.plots import BLUE, GREEN, GREY, ORANGE, RED, _figure
 from ..study.schedules import FULL
 from ..token_schedule import phases_of_run, read_schedule
-from .plots import BLUE, GREEN, GREY, ORANGE, RED, _figure
 
 COLOURS = (BLUE, GREEN, ORANGE, RED, '#7a4fa3', '#8a6d3b', '#20889a', '#c23b8f')
 # Late epochs are what schedules differ in: the right panel shows errors there.

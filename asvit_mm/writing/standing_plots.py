@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from ..report.plots import BLUE, GREEN, GREY, KAPPA_LABEL, LENGTH_LABEL, ORANGE, RED, _figure
 from ..study.comparison import unfold
 from ..study.standing import Pair, pair_of
-from .plots import BLUE, GREEN, GREY, KAPPA_LABEL, LENGTH_LABEL, ORANGE, RED, _figure
 
 COLOURS = (RED, BLUE, GREEN, ORANGE, '#7a4fa3', '#8a6d3b', '#20889a', '#c23b8f')
 MARKERS = '*DsP^vXo'

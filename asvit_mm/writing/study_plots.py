@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from .plots import _figure
+from ..report.plots import _figure
 
 COLUMNS = 3
 # A measure that spans more than a decade is drawn on a logarithmic axis.

@@ -10,7 +10,7 @@ from asvit_mm.study import comparison_report, summarise_comparison
 from asvit_mm.study.comparison import _improvements, at, best_so_far, result_pair, score, unfold
 from asvit_mm.writing.standing_plots import plot_comparison
 
-from ..test_writing.test_plots import is_picture
+from ..test_report.test_plots import is_picture
 
 
 def fields(length, kappa):

@@ -10,7 +10,7 @@ from asvit_mm.measures import MEASURES
 from asvit_mm.study import TABLE_WIDTH, markdown_report, screen_table, summarise
 from asvit_mm.writing.study_plots import plot_study
 
-from ..test_writing.test_plots import is_picture, only
+from ..test_report.test_plots import is_picture, only
 
 SETTINGS = {
     'num': 12, 'strata': 2, 'data': 'digits', 'img_size': 32, 'epochs': 5, 'repeat': 2, 'seed': 0,

@@ -20,7 +20,7 @@ from asvit_mm.study import (
 from asvit_mm.study.standing import mean_of
 from asvit_mm.writing.standing_plots import plot_repeats, plot_standing
 
-from ..test_writing.test_plots import is_picture
+from ..test_report.test_plots import is_picture
 
 VALUES = (
     st.none() | st.integers(-3, 3).map(float) | st.floats(allow_nan=False, allow_infinity=False)

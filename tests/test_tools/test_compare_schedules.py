@@ -15,7 +15,7 @@ from asvit_mm.study import training_config, with_validation
 from asvit_mm.study.schedules import schedules_report, summarise_schedules
 from asvit_mm.writing.schedules_plots import plot_schedules
 
-from ..test_writing.test_plots import is_picture
+from ..test_report.test_plots import is_picture
 from .runs import Here, ended, torchrun, write_images
 
 ARCH = '4,2,2|2,1,2|2,1,2|2,1,2|16'

@@ -22,7 +22,7 @@ from .report_plots import (
     plot_measured,
     plot_policy,
 )
-from .report_sections import (
+from .sections import (
     Record,
     architecture_section,
     cost_section,

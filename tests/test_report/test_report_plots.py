@@ -18,8 +18,8 @@ from asvit_mm.nas import (
     Reinforce,
     search_seeds,
 )
-from asvit_mm.writing.plots import plot_search
-from asvit_mm.writing.report_plots import (
+from asvit_mm.report.plots import plot_search
+from asvit_mm.report.report_plots import (
     ORANGE,
     RED,
     follow,

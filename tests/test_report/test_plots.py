@@ -8,7 +8,7 @@ from PIL import Image
 from asvit_mm.errors import InputError
 from asvit_mm.measures import Score
 from asvit_mm.nas import AutoScaling, Budget, Measurement, Memo, Reinforce, search_seeds
-from asvit_mm.writing.plots import plot_learning_curve, plot_scaling, plot_search, read_scalars
+from asvit_mm.report.plots import plot_learning_curve, plot_scaling, plot_search, read_scalars
 
 from ..test_nas.test_scaling import SEED
 from ..test_nas.toy import cost_measure, distance, measuring

@@ -14,7 +14,7 @@ from asvit_mm.jobs.folder import NAMES
 from asvit_mm.jobs.scale import ScaleSettings, run_scaling
 from asvit_mm.jobs.search import SearchSettings, run_search
 from asvit_mm.nas import Clock
-from asvit_mm.writing.report_sections import run_command, scale_command
+from asvit_mm.report.sections import run_command, scale_command
 
 TINY = {'data': 'digits', 'img_size': 16, 'batch_size': 4, 'repeat': 1, 'device': 'cpu'}
 # Attributes that make a browser load something, and elements that do so without one.
