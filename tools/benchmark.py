@@ -87,7 +87,7 @@ def measure_cpu_peak(name: str, setting: Any) -> int:
     """Peak memory of a model in a process of its own, which has not held anything else before."""
     from dataclasses import asdict
 
-    from asvit_mm.benchmark import RETURN_MEMORY
+    from asvit_mm.analysis.benchmark import RETURN_MEMORY
 
     command = [sys.executable, __file__, '--peak-of', name, json.dumps(asdict(setting))]
     environment = {**os.environ, **RETURN_MEMORY}
@@ -173,7 +173,7 @@ def main() -> None:
 
         import torch
 
-        from asvit_mm import benchmark
+        from asvit_mm.analysis import benchmark
         from asvit_mm.engine.runner import parse_options
         from asvit_mm.utils.files import atomic_write_json
 

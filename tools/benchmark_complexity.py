@@ -163,7 +163,7 @@ def main() -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from asvit_mm import benchmark
+        from asvit_mm.analysis import benchmark
         from asvit_mm.arch import as_architecture
         from asvit_mm.measures import curve_basis
         from asvit_mm.measures.length_distortion import output_derivatives

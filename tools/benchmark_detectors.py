@@ -59,7 +59,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.jobs.detectors import run_detectors
+        from asvit_mm.analysis.benchmark_detectors import run_detectors
 
         run_detectors(
             args.configs,

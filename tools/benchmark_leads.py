@@ -331,7 +331,7 @@ def main() -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from asvit_mm import benchmark
+        from asvit_mm.analysis import benchmark
 
         size = (args.img_size, args.img_size)
         setting = benchmark.Setting(mode=args.mode, batch=args.batch_size, size=size)

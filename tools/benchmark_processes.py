@@ -62,7 +62,7 @@ def main() -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from asvit_mm.benchmark import device_name
+        from asvit_mm.analysis.benchmark import device_name
         from asvit_mm.utils.files import atomic_write_json
 
         if min(args.processes, args.steps) < 2 or args.rounds < 1:

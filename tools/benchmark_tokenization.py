@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
 
 def benchmark(args: argparse.Namespace, model: str) -> dict[str, Any]:
     """Seconds of a training step of the model at each stride, and what the schedules save."""
-    from asvit_mm.benchmark import Contestant, Setting, median_and_spread, time_in_turn
+    from asvit_mm.analysis.benchmark import Contestant, Setting, median_and_spread, time_in_turn
     from asvit_mm.token_schedule import PUBLISHED, STRIDES, mean_cost, phases_of_run, read_schedule
 
     contestants = []
@@ -80,7 +80,7 @@ def main() -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from asvit_mm.benchmark import device_name
+        from asvit_mm.analysis.benchmark import device_name
         from asvit_mm.utils.files import atomic_write_json
 
         if args.rounds < 1 or args.batch_size < 1:

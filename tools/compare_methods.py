@@ -37,7 +37,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.jobs.compare import CompareSettings, run_comparison
+        from asvit_mm.analysis.compare_methods import CompareSettings, run_comparison
 
         run_comparison(CompareSettings(**vars(args)), tools=Path(__file__).parent)
 

@@ -54,7 +54,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.jobs.schedules import SchedulesSettings, run_schedules
+        from asvit_mm.analysis.compare_schedules import SchedulesSettings, run_schedules
 
         lists = {name: tuple(getattr(args, name)) for name in ('schedules', 'cfg_options')}
         run_schedules(SchedulesSettings(**{**vars(args), **lists}))

@@ -49,7 +49,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.jobs.correlate import CorrelateSettings, run_study
+        from asvit_mm.analysis.correlate import CorrelateSettings, run_study
 
         run_study(CorrelateSettings(**{**vars(args), 'measures': tuple(args.measures)}))
 

@@ -24,8 +24,8 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
+        from asvit_mm.analysis.schedule_cost import run_costs
         from asvit_mm.engine.runner import parse_options
-        from asvit_mm.jobs.cost import run_costs
 
         run_costs(args.config, parse_options(args.cfg_options), args.json)
 

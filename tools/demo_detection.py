@@ -145,7 +145,7 @@ def swin_width(macs: int) -> int:
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    from asvit_mm.benchmark import count_multiply_adds
+    from asvit_mm.analysis.benchmark import count_multiply_adds
 
     cfg = Config.fromfile(CONFIGS / 'mask-rcnn_swin-c40_fpn_12e_scenes.py')
 
@@ -240,9 +240,9 @@ def draw(config: Path, checkpoint: str, path: Path, args: argparse.Namespace) ->
     import mmcv
     from mmdet.apis import inference_detector, init_detector
 
+    from asvit_mm.analysis.detection_plots import plot_detections
     from asvit_mm.data.images.scenes import CLASSES, FOLDERS
     from asvit_mm.engine.runner import parse_options
-    from asvit_mm.writing.detection_plots import plot_detections
 
     options = parse_options(args.cfg_options)
     model = init_detector(str(config), checkpoint, device='cpu', cfg_options=options)

@@ -30,8 +30,8 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
+        from asvit_mm.analysis.flops import run_flops
         from asvit_mm.engine.runner import parse_options
-        from asvit_mm.jobs.flops import run_flops
 
         shape = args.shape and (args.shape * 2 if len(args.shape) == 1 else args.shape)
         run_flops(args.config, shape, parse_options(args.cfg_options), args.json)

@@ -42,7 +42,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.jobs.standing import StandingSettings, run_standing
+        from asvit_mm.analysis.seed_percentiles import StandingSettings, run_standing
 
         run_standing(StandingSettings(**{**vars(args), 'archs': tuple(args.archs)}))
 

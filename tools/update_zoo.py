@@ -26,7 +26,7 @@ def main() -> None:
     """Refresh, or compare."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.jobs.flops import count_detector
+        from asvit_mm.analysis.flops import count_detector
         from asvit_mm.utils.files import atomic_write_text
         from asvit_mm.zoo.cards import refreshed
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..analysis.flops import build_model, load_model_config
 from ..errors import InputError
 from ..exporting import (
     CALLS,
@@ -23,7 +24,6 @@ from ..exporting import (
     time_both,
 )
 from ..utils.files import atomic_file
-from .flops import build_model, load_model_config
 from .screen import print_summary
 from .setup import check_at_least, check_writable, relative
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from mmpretrain.models import ClsDataPreprocessor
 
+from asvit_mm.analysis.flops import build_model, load_model_config
 from asvit_mm.errors import InputError
 from asvit_mm.exporting.formats import DESCRIPTION
 from asvit_mm.jobs.export import run_export
-from asvit_mm.jobs.flops import build_model, load_model_config
 
 from ..test_coco_configs import SCENES
 from ..test_configs import ROOT

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from asvit_mm.benchmark import build_model
+from asvit_mm.analysis.benchmark import build_model
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 from asvit_mm.models.chunked import parts

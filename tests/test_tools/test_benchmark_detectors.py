@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from asvit_mm.analysis.benchmark_detectors import Detector, load_detector
 from asvit_mm.engine.config import find_config
-from asvit_mm.jobs.detectors import Detector, load_detector
 
 from .runs import TOOLS, Here
 

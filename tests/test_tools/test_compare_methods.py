@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from asvit_mm.jobs.compare import CompareSettings, run_comparison
+from asvit_mm.analysis.compare_methods import CompareSettings, run_comparison
 from asvit_mm.nas import METHODS
 
 from .runs import TOOLS, Here, ended, torchrun

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from asvit_mm.analysis import training_config, with_validation
+from asvit_mm.analysis.compare_schedules import SchedulesSettings, saved_percent, with_schedule
+from asvit_mm.analysis.schedules import schedules_report, summarise_schedules
+from asvit_mm.analysis.schedules_plots import plot_schedules
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import schedule_share
 from asvit_mm.data.images.image_sets import DIGITS, write_image_set
 from asvit_mm.data.images.source import describe_data
-from asvit_mm.jobs.schedules import SchedulesSettings, saved_percent, with_schedule
-from asvit_mm.study import training_config, with_validation
-from asvit_mm.study.schedules import schedules_report, summarise_schedules
-from asvit_mm.writing.schedules_plots import plot_schedules
 
 from ..test_report.test_plots import is_picture
 from .runs import Here, ended, torchrun, write_images

@@ -6,10 +6,10 @@ import shutil
 import pytest
 import torch
 
+from asvit_mm.analysis.standing import mean_of
 from asvit_mm.arch import Architecture
 from asvit_mm.data.images.images import load_images
 from asvit_mm.nas import ComplexityMeasure, measured_fields
-from asvit_mm.study.standing import mean_of
 
 from .runs import Here
 
@@ -34,7 +34,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # The tool prints to whatever the module's first test captures.
         patch.chdir(folder)
-        from asvit_mm.jobs.standing import StandingSettings, run_standing
+        from asvit_mm.analysis.seed_percentiles import StandingSettings, run_standing
 
         run_standing(
             StandingSettings(

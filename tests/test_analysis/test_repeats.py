@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asvit_mm.study.repeats import MAX_SPLITS, rank_agreement, repeat_table, splits, variances
+from asvit_mm.analysis.repeats import MAX_SPLITS, rank_agreement, repeat_table, splits, variances
 
 
 @given(st.integers(1, 5), st.integers(1, 3), st.integers(1, 3))

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..report.plots import BLUE, GREEN, GREY, KAPPA_LABEL, LENGTH_LABEL, ORANGE, RED, _figure
-from ..study.comparison import unfold
-from ..study.standing import Pair, pair_of
+from .comparison import unfold
+from .standing import Pair, pair_of
 
 COLOURS = (RED, BLUE, GREEN, ORANGE, '#7a4fa3', '#8a6d3b', '#20889a', '#c23b8f')
 MARKERS = '*DsP^vXo'
@@ -24,7 +24,7 @@ def plot_standing(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> P
     """L^E against kappa of the random seeds, the named ones marked.
 
     Args:
-        summary: of :func:`asvit_mm.study.summarise_standing`.
+        summary: of :func:`asvit_mm.analysis.summarise_standing`.
     """
     num = summary['study']['settings']['num']
     pairs = {record['arch']: pair_of(record) for record in summary['records']}
@@ -105,7 +105,7 @@ def plot_comparison(summary: Mapping[str, Any], path: str | os.PathLike[str]) ->
     """Best score so far against what was measured, and the scores of the results.
 
     Args:
-        summary: of :func:`asvit_mm.study.summarise_comparison`.
+        summary: of :func:`asvit_mm.analysis.summarise_comparison`.
     """
     with _figure(path, 1, 2, (10, 4.2)) as axes:
         left, right = axes.flat

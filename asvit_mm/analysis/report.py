@@ -28,7 +28,7 @@ def summarise(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) ->
     Returns:
         ``measures``: for each, its direction, published tau, seconds of one network, the
         architectures left out and, under ``top1`` and ``val_loss``, a
-        :class:`~asvit_mm.study.statistics.Correlation`; ``accuracy``: how the trained networks spread;
+        :class:`~asvit_mm.analysis.statistics.Correlation`; ``accuracy``: how the trained networks spread;
         ``study`` and ``records`` as they were given.
     """
     settings = study['settings']

@@ -3,18 +3,18 @@ import math
 import pytest
 import torch
 
-from asvit_mm.arch import SEARCH_SPACE, Architecture
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
-from asvit_mm.data.images.source import describe_data
-from asvit_mm.errors import InputError
-from asvit_mm.models import AsViT
-from asvit_mm.study.training import (
+from asvit_mm.analysis.training import (
     CrossEntropy,
     shortened,
     train_and_test,
     training_config,
     with_validation,
 )
+from asvit_mm.arch import SEARCH_SPACE, Architecture
+from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.data.images.source import describe_data
+from asvit_mm.errors import InputError
+from asvit_mm.models import AsViT
 
 ARCH = Architecture.parse('4,2,2|2,1,2|2,1,2|2,1,2|16')
 

@@ -15,16 +15,16 @@ from ..engine.config import check_data, merge_options
 from ..engine.distributed import wait_for_all
 from ..engine.runner import parse_options
 from ..errors import InputError
-from ..study import StudyFolder, train_and_test, training_config, with_validation
-from ..study.schedules import FULL, schedules_report, summarise_schedules
+from ..jobs.resume import resumable
+from ..jobs.screen import print_summary
+from ..jobs.setup import check_at_least, find_device, relative
 from ..token_schedule import PUBLISHED, mean_cost, phases_of_run, read_schedule
 from ..utils.files import atomic_write_json, atomic_write_text
-from ..writing.schedules_plots import plot_schedules
-from .cost import build_tokenized
-from .resume import resumable
-from .screen import print_summary
-from .setup import check_at_least, find_device, relative
-from .studies import StudySettings, complete_records, open_study, study_command, take_share
+from . import StudyFolder, train_and_test, training_config, with_validation
+from .schedule_cost import build_tokenized
+from .schedules import FULL, schedules_report, summarise_schedules
+from .schedules_plots import plot_schedules
+from .settings import StudySettings, complete_records, open_study, study_command, take_share
 
 CURVES = 'curves.png'
 # What options may change: the rest is the study's own.

@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
+from asvit_mm.analysis import TABLE_WIDTH, markdown_report, screen_table, summarise
+from asvit_mm.analysis.study_plots import plot_study
 from asvit_mm.measures import MEASURES
-from asvit_mm.study import TABLE_WIDTH, markdown_report, screen_table, summarise
-from asvit_mm.writing.study_plots import plot_study
 
 from ..test_report.test_plots import is_picture, only
 

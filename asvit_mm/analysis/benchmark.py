@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from .arch import PRESETS
-from .errors import InputError
-from .models.inference import optimize_for_inference
+from ..arch import PRESETS
+from ..errors import InputError
+from ..models.inference import optimize_for_inference
 
 # glibc gives a tensor's memory back to the system as soon as it is freed.
 RETURN_MEMORY = {'MALLOC_MMAP_THRESHOLD_': '65536'}
@@ -162,7 +162,7 @@ def build_model(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
 def _own_classifier(arch: str, options: Mapping[str, Any]) -> nn.Module:
     from mmpretrain.registry import MODELS
 
-    from .arch import as_architecture
+    from ..arch import as_architecture
 
     width = as_architecture(arch).widths[-1]
     return MODELS.build(
@@ -193,7 +193,7 @@ def _mmdet_backbone(name: str) -> nn.Module:
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    from .engine.config import mmdet_configs
+    from ..engine.config import mmdet_configs
 
     configs = mmdet_configs()
     found = sorted(configs.glob(f'**/{name}.py'))

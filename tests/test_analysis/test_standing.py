@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asvit_mm.arch import SEARCH_SPACE
-from asvit_mm.errors import InputError
-from asvit_mm.study import (
+from asvit_mm.analysis import (
     draw_seeds,
     percentile,
     percentiles,
@@ -17,8 +15,10 @@ from asvit_mm.study import (
     standing_report,
     summarise_standing,
 )
-from asvit_mm.study.standing import mean_of
-from asvit_mm.writing.standing_plots import plot_repeats, plot_standing
+from asvit_mm.analysis.standing import mean_of
+from asvit_mm.analysis.standing_plots import plot_repeats, plot_standing
+from asvit_mm.arch import SEARCH_SPACE
+from asvit_mm.errors import InputError
 
 from ..test_report.test_plots import is_picture
 

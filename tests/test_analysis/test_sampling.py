@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asvit_mm.analysis.sampling import draw_equally, quantile_strata, sample_architectures
 from asvit_mm.arch import SEARCH_SPACE
 from asvit_mm.cost import count_params
 from asvit_mm.errors import InputError
-from asvit_mm.study.sampling import draw_equally, quantile_strata, sample_architectures
 
 
 def size(arch):

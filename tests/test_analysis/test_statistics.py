@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from asvit_mm.study.statistics import (
+from asvit_mm.analysis.statistics import (
     all_pairs,
     bootstrap_interval,
     correlate,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..report.plots import BLUE, GREEN, GREY, ORANGE, RED, _figure
-from ..study.schedules import FULL
 from ..token_schedule import phases_of_run, read_schedule
+from .schedules import FULL
 
 COLOURS = (BLUE, GREEN, ORANGE, RED, '#7a4fa3', '#8a6d3b', '#20889a', '#c23b8f')
 # Late epochs are what schedules differ in: the right panel shows errors there.
@@ -23,7 +23,7 @@ def plot_schedules(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> 
     and every end.
 
     Args:
-        summary: of :func:`asvit_mm.study.schedules.summarise_schedules`.
+        summary: of :func:`asvit_mm.analysis.schedules.summarise_schedules`.
     """
     epochs = summary['study']['settings']['epochs']
     x = np.arange(1, epochs + 1)

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from asvit_mm.analysis import StudyFolder
 from asvit_mm.errors import InputError
-from asvit_mm.study import StudyFolder
 
 STUDY = {
     'settings': {'epochs': 3, 'measures': ('params', 'flops')},

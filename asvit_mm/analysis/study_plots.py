@@ -22,7 +22,7 @@ def plot_study(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> Path
     """Top-1 against each measure, one panel each, coloured by parameters; tau in the title.
 
     Args:
-        summary: of :func:`asvit_mm.study.summarise`.
+        summary: of :func:`asvit_mm.analysis.summarise`.
     """
     records, measures = summary['records'], summary['measures']
     params = np.array([record['params'] for record in records]) / 1e6

@@ -12,6 +12,7 @@ from ..config_writer.configs import TOKEN_HOOK
 from ..engine.config import load_config, require
 from ..engine.runner import check_codebase
 from ..errors import InputError
+from ..jobs.setup import relative
 from ..models import TokenizedBackbone
 from ..token_schedule import (
     PUBLISHED,
@@ -24,7 +25,6 @@ from ..token_schedule import (
 )
 from ..utils.files import atomic_write_json
 from ..utils.units import format_count
-from .setup import relative
 
 OWN = "the config's"
 TABLE_WIDTH = 100

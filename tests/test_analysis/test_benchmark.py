@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from asvit_mm import benchmark
+from asvit_mm.analysis import benchmark
+from asvit_mm.analysis.benchmark import Setting, build_model, count_multiply_adds, run
 from asvit_mm.arch import PRESETS, Architecture
-from asvit_mm.benchmark import Setting, build_model, count_multiply_adds, run
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.errors import InputError
 
@@ -83,7 +83,7 @@ def test_mistakes_in_one_line(names, setting, said):
 @pytest.mark.slow
 def test_checkpointing_takes_less_memory_at_the_peak():
     code = (
-        'from asvit_mm.benchmark import Setting, cpu_peak\n'
+        'from asvit_mm.analysis.benchmark import Setting, cpu_peak\n'
         "setting = Setting('training', batch=4, size=(128, 128), options=dict(with_cp={}))\n"
         f"print(cpu_peak('{DEEP}', setting))"
     )

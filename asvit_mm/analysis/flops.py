@@ -13,14 +13,14 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..benchmark import count_by_module
 from ..engine.config import find_config, is_detector, load_config, one_line, require
 from ..engine.runner import check_codebase
 from ..errors import InputError
+from ..jobs.setup import check_writable, relative
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json
 from ..utils.units import format_count
-from .setup import check_writable, relative
+from .benchmark import count_by_module
 
 TABLE_WIDTH = 90
 

@@ -11,21 +11,14 @@ import torch
 
 from ..arch import Architecture
 from ..engine.distributed import Share, wait_for_all
+from ..jobs.resume import resumable
+from ..jobs.screen import figure, print_summary
+from ..jobs.search import SearchSettings, run_search
+from ..jobs.setup import check_at_least, prepare, relative
 from ..nas import METHODS, ComplexityMeasure, measured_fields
-from ..study import (
-    StudyFolder,
-    comparison_report,
-    draw_seeds,
-    search_seeds_of,
-    summarise_comparison,
-)
 from ..utils.files import atomic_write_json, atomic_write_text
-from ..writing.standing_plots import plot_comparison
-from .resume import resumable
-from .screen import figure, print_summary
-from .search import SearchSettings, run_search
-from .setup import check_at_least, prepare, relative
-from .studies import (
+from . import StudyFolder, comparison_report, draw_seeds, search_seeds_of, summarise_comparison
+from .settings import (
     MeasuringStudySettings,
     complete_records,
     open_study,
@@ -33,6 +26,7 @@ from .studies import (
     study_command,
     take_share,
 )
+from .standing_plots import plot_comparison
 
 # A stream of the seed that no search draws from: theirs have one more number, this one two.
 REFERENCE_STREAM = (0, 1)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asvit_mm.study import comparison_report, summarise_comparison
-from asvit_mm.study.comparison import _improvements, at, best_so_far, result_pair, score, unfold
-from asvit_mm.writing.standing_plots import plot_comparison
+from asvit_mm.analysis import comparison_report, summarise_comparison
+from asvit_mm.analysis.comparison import _improvements, at, best_so_far, result_pair, score, unfold
+from asvit_mm.analysis.standing_plots import plot_comparison
 
 from ..test_report.test_plots import is_picture
 

@@ -15,9 +15,13 @@ from ..data.images import load_images
 from ..data.source import DataSource, describe_data
 from ..engine.distributed import wait_for_all
 from ..errors import InputError
+from ..jobs.screen import print_summary
+from ..jobs.setup import check_at_least, relative
 from ..measures import MEASURES, Score, measure_timed
 from ..nas.evaluator import usable
-from ..study import (
+from ..utils.files import atomic_write_json, atomic_write_text
+from ..utils.units import format_count
+from . import (
     TABLE_WIDTH,
     Sampled,
     StudyFolder,
@@ -28,12 +32,14 @@ from ..study import (
     train_and_test,
     training_config,
 )
-from ..utils.files import atomic_write_json, atomic_write_text
-from ..utils.units import format_count
-from ..writing.study_plots import plot_study
-from .screen import print_summary
-from .setup import check_at_least, relative
-from .studies import MeasuringStudySettings, complete_records, open_study, study_command, take_share
+from .settings import (
+    MeasuringStudySettings,
+    complete_records,
+    open_study,
+    study_command,
+    take_share,
+)
+from .study_plots import plot_study
 
 ALL = 'all'
 

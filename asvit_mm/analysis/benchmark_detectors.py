@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from ..benchmark import device_name, median_and_spread, time_in_turn
 from ..engine.config import is_detector
 from ..errors import InputError
+from ..jobs.setup import check_at_least, check_writable, find_device, relative
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json
+from .benchmark import device_name, median_and_spread, time_in_turn
 from .flops import black_image, build_model, count_prediction, detect, load_model_config
-from .setup import check_at_least, check_writable, find_device, relative
 
 # mmdet's names are long, and a name on two lines cannot be copied.
 TABLE_WIDTH = 160
@@ -48,7 +48,7 @@ def run_detectors(
     (on a GPU torch computes convolutions in TF32, its default), one call of each detector a round, in turn.
     Weights are random and always the same, and for the heads of two stages no score is too low, so that
     proposals and detections are as many as the config allows: the multiply-adds are those of
-    :func:`~asvit_mm.jobs.flops.run_flops`.
+    :func:`~asvit_mm.analysis.flops.run_flops`.
 
     What reads boxes takes time, but counts no multiply-adds, and random weights find other boxes in each
     model: the backbone's time inside the same predictions is given, too.

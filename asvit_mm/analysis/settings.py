@@ -10,9 +10,9 @@ import torch
 
 from ..engine.distributed import Share, find_share, wait_for_all
 from ..errors import InputError, ShareError
-from ..study import StudyFolder
-from .screen import Screen
-from .setup import JobSettings, MeasuringSettings, check_at_least, find_device, versions
+from ..jobs.screen import Screen
+from ..jobs.setup import JobSettings, MeasuringSettings, check_at_least, find_device, versions
+from . import StudyFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def open_study(folder: StudyFolder, settings: StudySettings, share: Share) -> No
     """Open the folder in the first process, and let the others join; says what is done already.
 
     Raises:
-        InputError: see :meth:`~asvit_mm.study.StudyFolder.open`.
+        InputError: see :meth:`~asvit_mm.analysis.StudyFolder.open`.
     """
     if share.rank == 0:
         folder.open(resume=settings.resume, overwrite=settings.overwrite)

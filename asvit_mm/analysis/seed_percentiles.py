@@ -9,19 +9,25 @@ from typing import Any
 from ..arch import Architecture
 from ..engine.distributed import wait_for_all
 from ..errors import InputError
+from ..jobs.resume import resumable
+from ..jobs.scale import read_topology
+from ..jobs.screen import figure, print_summary
+from ..jobs.setup import check_at_least, prepare, relative
 from ..measures import SEARCH_MEASURES
 from ..nas import ComplexityMeasure
 from ..nas.evaluator import usable
-from ..study import StudyFolder, draw_seeds, standing_report, summarise_standing
-from ..study.standing import pair_of
 from ..utils.files import atomic_write_json, atomic_write_text
 from ..utils.identity import read_object
-from ..writing.standing_plots import plot_repeats, plot_standing
-from .resume import resumable
-from .scale import read_topology
-from .screen import figure, print_summary
-from .setup import check_at_least, prepare, relative
-from .studies import MeasuringStudySettings, complete_records, open_study, study_command, take_share
+from . import StudyFolder, draw_seeds, standing_report, summarise_standing
+from .settings import (
+    MeasuringStudySettings,
+    complete_records,
+    open_study,
+    study_command,
+    take_share,
+)
+from .standing import pair_of
+from .standing_plots import plot_repeats, plot_standing
 
 # Added to the study's seed for its images, curves and weights: a network that a search chose for what it
 # measured must be judged by draws that the search has not seen.

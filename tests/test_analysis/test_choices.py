@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asvit_mm.analysis import draw_seeds
+from asvit_mm.analysis.choices import shares_of_choices
 from asvit_mm.arch import SEARCH_SPACE
-from asvit_mm.study import draw_seeds
-from asvit_mm.study.choices import shares_of_choices
 
 
 def slow(seeds, values, name):
