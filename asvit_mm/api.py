@@ -18,8 +18,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from .arch import Architecture
 from .config_writer.shipped import shipped_tools
-from .jobs.scale import ScaleSettings, run_scaling
-from .jobs.search import SearchSettings, run_search
+from .runs.scale import ScaleSettings, run_scaling
+from .runs.search import SearchSettings, run_search
 
 __all__ = ['Network', 'ScaleResult', 'SearchResult', 'scale', 'search']
 

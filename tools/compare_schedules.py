@@ -9,7 +9,7 @@ import argparse
 
 from asvit_mm.engine.arguments import CFG_OPTIONS_HELP
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import TRAINING_DATA_HELP, add_study_arguments
+from asvit_mm.runs.arguments import TRAINING_DATA_HELP, add_study_arguments
 
 
 def parse_args() -> argparse.Namespace:

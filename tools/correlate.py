@@ -7,7 +7,7 @@ torchrun --nproc_per_node=2 tools/correlate.py --launcher pytorch ...
 import argparse
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import TRAINING_DATA_HELP, add_measuring_arguments, add_study_arguments
+from asvit_mm.runs.arguments import TRAINING_DATA_HELP, add_measuring_arguments, add_study_arguments
 
 
 def parse_args() -> argparse.Namespace:

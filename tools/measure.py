@@ -58,7 +58,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = vars(parse_args())
     with one_line_errors():
-        from asvit_mm.jobs.measure import MeasureSettings, print_measures, run_measuring
+        from asvit_mm.runs.measure import MeasureSettings, print_measures, run_measuring
 
         if args.pop('list'):
             print_measures()

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import add_run_arguments
+from asvit_mm.runs.arguments import add_run_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,7 +45,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.jobs.scale import ScaleSettings, run_scaling
+        from asvit_mm.runs.scale import ScaleSettings, run_scaling
 
         run_scaling(ScaleSettings(**vars(args)), tools=Path(__file__).parent)
 

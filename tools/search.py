@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.jobs.arguments import add_run_arguments
+from asvit_mm.runs.arguments import add_run_arguments
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,7 +41,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.jobs.search import SearchSettings, run_search
+        from asvit_mm.runs.search import SearchSettings, run_search
 
         run_search(SearchSettings(**vars(args)), tools=Path(__file__).parent)
 

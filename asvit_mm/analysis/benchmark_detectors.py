@@ -14,7 +14,7 @@ from torch import nn
 
 from ..engine.config import is_detector
 from ..errors import InputError
-from ..jobs.setup import check_at_least, check_writable, find_device, relative
+from ..runs.setup import check_at_least, check_writable, find_device, relative
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json
 from .benchmark import device_name, median_and_spread, time_in_turn

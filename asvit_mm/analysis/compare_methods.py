@@ -11,11 +11,11 @@ import torch
 
 from ..arch import Architecture
 from ..engine.distributed import Share, wait_for_all
-from ..jobs.resume import resumable
-from ..jobs.screen import figure, print_summary
-from ..jobs.search import SearchSettings, run_search
-from ..jobs.setup import check_at_least, prepare, relative
 from ..nas import METHODS, ComplexityMeasure, measured_fields
+from ..runs.progress import figure, print_summary
+from ..runs.resume import resumable
+from ..runs.search import SearchSettings, run_search
+from ..runs.setup import check_at_least, prepare, relative
 from ..utils.files import atomic_write_json, atomic_write_text
 from . import StudyFolder, comparison_report, draw_seeds, search_seeds_of, summarise_comparison
 from .settings import (

@@ -15,9 +15,9 @@ from ..engine.config import check_data, merge_options
 from ..engine.distributed import wait_for_all
 from ..engine.runner import parse_options
 from ..errors import InputError
-from ..jobs.resume import resumable
-from ..jobs.screen import print_summary
-from ..jobs.setup import check_at_least, find_device, relative
+from ..runs.progress import print_summary
+from ..runs.resume import resumable
+from ..runs.setup import check_at_least, find_device, relative
 from ..token_schedule import PUBLISHED, mean_cost, phases_of_run, read_schedule
 from ..utils.files import atomic_write_json, atomic_write_text
 from . import StudyFolder, train_and_test, training_config, with_validation

@@ -15,10 +15,10 @@ from ..data.images import load_images
 from ..data.source import DataSource, describe_data
 from ..engine.distributed import wait_for_all
 from ..errors import InputError
-from ..jobs.screen import print_summary
-from ..jobs.setup import check_at_least, relative
 from ..measures import MEASURES, Score, measure_timed
 from ..nas.evaluator import usable
+from ..runs.progress import print_summary
+from ..runs.setup import check_at_least, relative
 from ..utils.files import atomic_write_json, atomic_write_text
 from ..utils.units import format_count
 from . import (

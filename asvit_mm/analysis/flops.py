@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from ..engine.config import find_config, is_detector, load_config, one_line, require
 from ..engine.runner import check_codebase
 from ..errors import InputError
-from ..jobs.setup import check_writable, relative
+from ..runs.setup import check_writable, relative
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json
 from ..utils.units import format_count

@@ -12,8 +12,8 @@ from ..config_writer.configs import TOKEN_HOOK
 from ..engine.config import load_config, require
 from ..engine.runner import check_codebase
 from ..errors import InputError
-from ..jobs.setup import relative
 from ..models import TokenizedBackbone
+from ..runs.setup import relative
 from ..token_schedule import (
     PUBLISHED,
     PUBLISHED_SAVINGS,

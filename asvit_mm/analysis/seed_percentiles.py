@@ -9,13 +9,13 @@ from typing import Any
 from ..arch import Architecture
 from ..engine.distributed import wait_for_all
 from ..errors import InputError
-from ..jobs.resume import resumable
-from ..jobs.scale import read_topology
-from ..jobs.screen import figure, print_summary
-from ..jobs.setup import check_at_least, prepare, relative
 from ..measures import SEARCH_MEASURES
 from ..nas import ComplexityMeasure
 from ..nas.evaluator import usable
+from ..runs.progress import figure, print_summary
+from ..runs.resume import resumable
+from ..runs.scale import read_topology
+from ..runs.setup import check_at_least, prepare, relative
 from ..utils.files import atomic_write_json, atomic_write_text
 from ..utils.identity import read_object
 from . import StudyFolder, draw_seeds, standing_report, summarise_standing

@@ -10,8 +10,8 @@ import torch
 
 from ..engine.distributed import Share, find_share, wait_for_all
 from ..errors import InputError, ShareError
-from ..jobs.screen import Screen
-from ..jobs.setup import JobSettings, MeasuringSettings, check_at_least, find_device, versions
+from ..runs.progress import Screen
+from ..runs.setup import JobSettings, MeasuringSettings, check_at_least, find_device, versions
 from . import StudyFolder
 
 

@@ -23,9 +23,9 @@ from ..exporting import (
     require_packages,
     time_both,
 )
+from ..runs.progress import print_summary
+from ..runs.setup import check_at_least, check_writable, relative
 from ..utils.files import atomic_file
-from .screen import print_summary
-from .setup import check_at_least, check_writable, relative
 
 
 def run_export(

@@ -11,9 +11,9 @@ from mmengine.registry import DefaultScope
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.jobs.scale import ScaleSettings, run_scaling
-from asvit_mm.jobs.search import costs
 from asvit_mm.nas import next_sizes
+from asvit_mm.runs.scale import ScaleSettings, run_scaling
+from asvit_mm.runs.search import costs
 
 from .kills import cut, files, stopped
 from .runs import TINY, Here, tool
@@ -238,7 +238,7 @@ def test_interrupted_before_a_member_has_its_configs(here, monkeypatch):
             raise KeyboardInterrupt
         return costs(arch, data)
 
-    monkeypatch.setattr('asvit_mm.jobs.scale.costs', interrupt)
+    monkeypatch.setattr('asvit_mm.runs.scale.costs', interrupt)
     with pytest.raises(
         KeyboardInterrupt, match=r'after 1 steps .* series so far in run/so_far\.json'
     ):

@@ -16,9 +16,9 @@ from PIL import Image
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.jobs.scale import read_topology
-from asvit_mm.jobs.search import SearchSettings, run_search
 from asvit_mm.nas import METHODS
+from asvit_mm.runs.scale import read_topology
+from asvit_mm.runs.search import SearchSettings, run_search
 
 from .kills import cut, files, stopped
 from .runs import TINY, TOOLS, Here, tool
@@ -217,7 +217,7 @@ def test_interrupted_at_the_end(here, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr('asvit_mm.jobs.search.plot_search', interrupt)
+        patch.setattr('asvit_mm.runs.search.plot_search', interrupt)
         with pytest.raises(
             KeyboardInterrupt, match=r'3 of 3 steps, best so far in run/so_far\.json'
         ):

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Timed, find_measures, measure_timed
 from ..utils.files import atomic_write_json
 from ..utils.units import format_count
-from .screen import Screen
+from .progress import Screen
 from .setup import check_at_least, check_writable, default_pixels, find_device, relative, versions
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')

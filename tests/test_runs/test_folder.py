@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asvit_mm.errors import InputError
-from asvit_mm.jobs.folder import RunFolder
+from asvit_mm.runs.folder import RunFolder
 
 RUN = {'task': 'count', 'settings': {'steps': 6, 'words': ('a', 'b')}, 'versions': {'torch': '2'}}
 STEPS = 6

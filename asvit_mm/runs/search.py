@@ -32,8 +32,8 @@ from ..report.report import write_search_report
 from ..utils.units import format_count
 from .folder import RunFolder
 from .limits import check_latency, read_budget, read_latency
+from .progress import Screen, figure, print_summary
 from .resume import RunSettings, known, open_folder, recorded, resumable
-from .screen import Screen, figure, print_summary
 from .setup import check_at_least, prepare, relative
 from .together import lead
 

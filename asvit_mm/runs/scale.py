@@ -21,8 +21,8 @@ from ..report.report import write_scale_report
 from ..utils.units import format_count, parse_count
 from .folder import RunFolder
 from .limits import check_latency, read_budget, read_latency
+from .progress import Screen, figure, print_summary
 from .resume import RunSettings, known, open_folder, recorded, resumable
-from .screen import Screen, figure, print_summary
 from .search import cost_rows, costs, found_seed
 from .setup import prepare, relative
 from .together import lead

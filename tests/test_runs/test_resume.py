@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 
 from asvit_mm.arch import PRESETS
 from asvit_mm.errors import InputError
-from asvit_mm.jobs.resume import known, recorded
-from asvit_mm.jobs.scale import ScaleSettings
-from asvit_mm.jobs.search import SearchSettings
 from asvit_mm.measures import Score
 from asvit_mm.nas import (
     METHODS,
@@ -30,6 +27,9 @@ from asvit_mm.nas import (
     search_seeds,
     too_slow,
 )
+from asvit_mm.runs.resume import known, recorded
+from asvit_mm.runs.scale import ScaleSettings
+from asvit_mm.runs.search import SearchSettings
 
 from ..test_nas.toy import choices, cost_measure, distance, distance_measure
 

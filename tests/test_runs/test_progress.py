@@ -7,7 +7,7 @@ import warnings
 import pytest
 from rich.console import Console
 
-from asvit_mm.jobs.screen import LOG_LINES, Screen, figure, print_summary
+from asvit_mm.runs.progress import LOG_LINES, Screen, figure, print_summary
 
 
 def show(console, total=50, counts=True):
