@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from asvit_mm.exporting import Network
-from asvit_mm.exporting.networks import Pixels
+from asvit_mm.export import Network
+from asvit_mm.export.networks import Pixels
 
 
 class Maps(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 
 from asvit_mm.arch import PRESETS
 from asvit_mm.errors import InputError
-from asvit_mm.exporting.networks import size_step
+from asvit_mm.export.networks import size_step
 from asvit_mm.models import AsViT
 
 ARCH = '5,2,2,1|3,1,2,1|2,1,2,1|3,1,2,1|16,16'

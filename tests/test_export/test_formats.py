@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from asvit_mm.errors import InputError
-from asvit_mm.exporting import FORMATS
-from asvit_mm.exporting.formats import trace
+from asvit_mm.export import FORMATS
+from asvit_mm.export.formats import trace
 
 from .small import network
 

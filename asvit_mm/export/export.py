@@ -9,7 +9,10 @@ import torch
 
 from ..analysis.flops import build_model, load_model_config
 from ..errors import InputError
-from ..exporting import (
+from ..runs.progress import print_summary
+from ..runs.setup import check_at_least, check_writable, relative
+from ..utils.files import atomic_file
+from . import (
     CALLS,
     FORMATS,
     INPUT,
@@ -23,9 +26,6 @@ from ..exporting import (
     require_packages,
     time_both,
 )
-from ..runs.progress import print_summary
-from ..runs.setup import check_at_least, check_writable, relative
-from ..utils.files import atomic_file
 
 
 def run_export(

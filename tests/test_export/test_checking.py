@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from asvit_mm.exporting import images_of, largest_difference, probed_shapes
+from asvit_mm.export import images_of, largest_difference, probed_shapes
 
 from .small import Maps, network
 
