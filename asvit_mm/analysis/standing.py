@@ -97,8 +97,8 @@ def summarise_standing(
         Plain data. ``named``: for each its values, their percentiles among the random architectures other
         than itself, and that of the rank sum; ``random``: the quartiles; ``repeats``: see
         :func:`~asvit_mm.analysis.repeats.repeat_table`, over the random ones; ``choices``: see
-        :func:`~asvit_mm.analysis.choices.shares_of_choices`, likewise; ``seconds_a_network``: the mean over all
-        networks; ``study`` and ``records`` as they were given.
+        :func:`~asvit_mm.analysis.choices.shares_of_choices`, likewise; ``seconds_a_network``: the mean over
+        all networks; ``study`` and ``records`` as they were given.
     """
     num = study['settings']['num']
     pairs = {record['arch']: pair_of(record) for record in records}

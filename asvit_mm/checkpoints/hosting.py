@@ -22,7 +22,7 @@ from ..errors import InputError
 # into the metafiles. No public host has been chosen; whoever serves the folder SHIPPED there publishes them.
 WEIGHTS_URL = 'http://127.0.0.1:8000'
 # The published files that the package brings along; they are never fetched.
-SHIPPED = Path(__file__).parent / 'weights'
+SHIPPED = Path(__file__).parents[1] / 'weights'
 DATE_AND_HASH = r'_(\d{8})-([0-9a-f]{8})\.(pth|safetensors)'
 PUBLISHED = re.compile(f'(.+){DATE_AND_HASH}')
 

@@ -59,7 +59,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU: of a file, or of any address that MMEngine fetches.
 
     A file, and what ``http`` fetches, is read as weights, plain data and the history of a log; nothing that
-    it names is run. Where a name says its SHA-256 (:mod:`asvit_mm.checkpoints.hosting`), the content is held to it.
+    it names is run. Where a name says its SHA-256 (:mod:`~asvit_mm.checkpoints.hosting`), the content is
+    held to it.
 
     Raises:
         InputError: no such file, truncated, corrupted, not a checkpoint, with objects of other kinds, or not

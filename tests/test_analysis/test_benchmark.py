@@ -13,7 +13,7 @@ from asvit_mm.arch import PRESETS, Architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.errors import InputError
 
-TOOLS = Path(__file__).parents[1] / 'tools'
+TOOLS = Path(__file__).parents[2] / 'tools'
 TINY = '5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16'
 DEEP = '5,2,4,8|3,2,4,4|2,1,4,2|3,1,4,1|16,32'
 

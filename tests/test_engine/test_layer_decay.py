@@ -15,7 +15,7 @@ from asvit_mm.data.images.source import describe_data
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ARCH = '4,2,2,1|2,1,2,3|2,1,2,1|2,1,2,2|16,12'
 OURS = 'asvit_mm.BackboneDecayConstructor'
 MMPRETRAINS = 'mmpretrain.LearningRateDecayOptimWrapperConstructor'

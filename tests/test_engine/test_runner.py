@@ -16,7 +16,7 @@ from asvit_mm.engine import runner
 from asvit_mm.engine.config import check_data, load_config
 from asvit_mm.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LEAF = ROOT / 'configs/digits/asvit-seed_b64-progressive_digits.py'
 
 

@@ -27,7 +27,7 @@ from asvit_mm.errors import InputError
 from ...autocast import CPUAutocast
 from ...test_tools.runs import Here
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = Path(__file__).parents[3] / 'configs'
 HOOK = 'asvit_mm.ProgressiveTokenizationHook'
 PHASES = [dict(end=2, stride=16), dict(end=4, stride=8), dict(end=6, stride=4)]
 SIZE = 32
