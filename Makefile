@@ -1,4 +1,4 @@
-# Everything runs in .venv, which tools/install.py builds from the pinned requirements, once.
+# Everything runs in .venv, which tools/misc/install.py builds from the pinned requirements, once.
 # PYTHON chooses the interpreter that it is made with: PYTHON=python3.12 make demo
 
 PYTHON ?= python3
@@ -21,13 +21,13 @@ install:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 		echo 'error: $(PYTHON) is missing or older than Python 3.10; install Python 3.10 to 3.13' \
 			'or choose one: PYTHON=python3.12 make ...' >&2; exit 1; }
-	@$(PYTHON) tools/install.py
+	@$(PYTHON) tools/misc/install.py
 
 demo: install
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python tools/misc/demo.py
 
 demo-detection: install
-	@$(BIN)/python tools/demo_detection.py
+	@$(BIN)/python tools/misc/demo_detection.py
 
 test: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

@@ -111,7 +111,7 @@ def test_importing_the_package_is_cheap_and_its_names_come_when_used():
         'assert not {"torch", "mmengine", "numpy"} & set(sys.modules)\n'
         'assert asvit_mm.search is asvit_mm.api.search\n'
         'assert "torch" in sys.modules\n'
-        'import asvit_mm.nas, asvit_mm.writing\n'
+        'import asvit_mm.nas, asvit_mm.config_writer\n'
         'assert callable(asvit_mm.search) and callable(asvit_mm.scale)\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -80,7 +80,7 @@ def user(tmp_path_factory):
         text = re.sub("(?m)^WEIGHTS_URL = '.*'$", f"WEIGHTS_URL = '{address}'", setting.read_text())
         setting.write_text(text)
         subprocess.run(
-            [sys.executable, 'tools/update_zoo.py'],
+            [sys.executable, 'tools/misc/update_zoo.py'],
             cwd=source,
             check=True,
             env={**os.environ, 'PYTHONPATH': str(source)},

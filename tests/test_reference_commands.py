@@ -30,41 +30,41 @@ from .test_tools.test_demo_detection import finished_demo
 # What comes behind a tool's command; argparse takes the last value of a flag. What stands in brackets comes
 # where the command has the flag itself.
 SMALL = {
-    'benchmark.py': '--rounds 1 --batch-size 1 [--size 64]',
-    'benchmark_complexity.py': '--rounds 1 --batch-size 4 --img-size 32 --angles 3',
-    'benchmark_detectors.py': '--rounds 1 --shape 64',
-    'benchmark_leads.py': '--rounds 1 --batch-size 1 --img-size 64',
-    'benchmark_processes.py': '--rounds 1 --steps 2 --repeat 1 --img-size 16',
-    'benchmark_tokenization.py': 'small --rounds 1 --batch-size 1 --size 64',
-    'compare_methods.py': '--seeds 2 --steps 3 --reference 3 --img-size 16 --batch-size 3',
-    'compare_schedules.py': '--seeds 1',
-    'correlate.py': '--num-archs 4 --epochs 1 --repeat 1 --img-size 16 --batch-size 2 '
+    'analysis_tools/benchmark.py': '--rounds 1 --batch-size 1 [--size 64]',
+    'analysis_tools/benchmark_measures.py': '--rounds 1 --batch-size 4 --img-size 32 --angles 3',
+    'analysis_tools/benchmark_detectors.py': '--rounds 1 --shape 64',
+    'analysis_tools/benchmark_leads.py': '--rounds 1 --batch-size 1 --img-size 64',
+    'analysis_tools/benchmark_processes.py': '--rounds 1 --steps 2 --repeat 1 --img-size 16',
+    'analysis_tools/benchmark_tokenization.py': 'small --rounds 1 --batch-size 1 --size 64',
+    'analysis_tools/compare_methods.py': '--seeds 2 --steps 3 --reference 3 --img-size 16 --batch-size 3',
+    'analysis_tools/compare_schedules.py': '--seeds 1',
+    'analysis_tools/correlate.py': '--num-archs 4 --epochs 1 --repeat 1 --img-size 16 --batch-size 2 '
     '--data path/to/images',
-    'cost.py': '',
-    'demo.py': '--steps 2 --repeat 1 --cfg-options train_cfg.val_interval=60 '
+    'analysis_tools/cost.py': '',
+    'misc/demo.py': '--steps 2 --repeat 1 --cfg-options train_cfg.val_interval=60 '
     'train_dataloader.dataset.indices=8 val_dataloader.dataset.indices=8',
-    'demo_detection.py': '--scenes 6 --seed 3 --cfg-options train_cfg.max_epochs=1',
+    'misc/demo_detection.py': '--scenes 6 --seed 3 --cfg-options train_cfg.max_epochs=1',
     'dist_train.sh': 'OPTIONS',
-    'export.py': '--size 64',
-    'get_flops.py': '--shape 64',
+    'model_converters/export.py': '--size 64',
+    'analysis_tools/get_flops.py': '--shape 64',
     'image_sets': '',
-    'measure.py': '--repeat 1 --img-size 32 --batch-size 4',
-    'publish_model.py': '--metafile work_dirs/metafile.yml',
+    'analysis_tools/measure.py': '--repeat 1 --img-size 32 --batch-size 4',
+    'model_converters/publish_model.py': '--metafile work_dirs/metafile.yml',
     'scale.py': '--repeat 1 --img-size 32 --batch-size 4 [--targets 2.5M 4M] [--min-params 2.5M] '
     '[--max-params 4M]',
     'scenes': '--train 2 --val 1',
     'search.py': '--steps 2 --repeat 1 --img-size 32 --batch-size 4 [--max-latency 5000]',
-    'standing.py': '--num-archs 4 --repeat 1 --img-size 16 --batch-size 3',
+    'analysis_tools/seed_percentiles.py': '--num-archs 4 --repeat 1 --img-size 16 --batch-size 3',
     'test.py': 'OPTIONS',
     'train.py': 'OPTIONS',
-    'update_zoo.py': '--check',  # as it stands it writes into the repository
+    'misc/update_zoo.py': '--check',  # as it stands it writes into the repository
 }
 # Commands that nothing runs.
 NOT_RUN = {
-    'make demo': 'builds .venv; tools/demo.py is run here',
-    'make demo-detection': 'builds .venv; tools/demo_detection.py is run here',
+    'make demo': 'builds .venv; tools/misc/demo.py is run here',
+    'make demo-detection': 'builds .venv; tools/misc/demo_detection.py is run here',
     'make test': 'runs the tests',
-    'python -m pytest tests/test_cost.py tests/test_models tests/test_complexity': 'runs tests',
+    'python -m pytest tests/test_cost.py tests/test_models tests/test_measures': 'runs tests',
     'python -m http.server --bind 127.0.0.1 --directory asvit_mm/weights': 'does not end',
     'source .venv/bin/activate': 'of the shell that it is typed in',
     "pip install '.[mminstall]'": 'run in tests/test_setup.py',
@@ -181,7 +181,7 @@ def prepare(command, folder, data):
         (folder / 'data').mkdir()
         for path in data.iterdir():
             (folder / 'data' / path.name).symlink_to(path)
-    if tool == 'demo_detection.py':
+    if tool == 'misc/demo_detection.py':
         finished_demo(folder / 'work_dirs/demo')
         # Sixty epochs of the peer's classifier, which no option shortens.
         (folder / 'data/digits').unlink()

@@ -159,7 +159,7 @@ def test_documented_pip_command_installs_what_works(page: str, tmp_path: Path) -
     packages = next(environment.rglob('site-packages'))
     (packages / 'dependencies.pth').write_text('\n'.join(site.getsitepackages()) + '\n')
     if 'opencv-python-headless' in {one.name for one in metadata.distributions()}:
-        # OpenCV is here as its twin without a screen, of the same modules (tools/install.py).
+        # OpenCV is here as its twin without a screen, of the same modules (tools/misc/install.py).
         opencv = metadata.version('opencv-python-headless')
         twin = packages / f'opencv_python-{opencv}.dist-info'
         twin.mkdir()

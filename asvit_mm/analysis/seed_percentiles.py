@@ -75,7 +75,7 @@ class StandingSettings(MeasuringStudySettings):
 
     def command(self) -> str:
         """The command that makes this study in one process."""
-        return study_command('standing.py', self.work_dir, *self.archs, **self.decisive())
+        return study_command('seed_percentiles.py', self.work_dir, *self.archs, **self.decisive())
 
 
 def run_standing(settings: StandingSettings) -> dict[str, Any] | None:

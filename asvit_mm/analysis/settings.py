@@ -137,7 +137,7 @@ def study_command(script: str, work_dir: str, *named: str, **flags: object) -> s
         named: its positional arguments.
         flags: name and value of every other argument.
     """
-    words = ['python', f'tools/{script}', *named, '--work-dir', work_dir]
+    words = ['python', f'tools/analysis_tools/{script}', *named, '--work-dir', work_dir]
     for name, value in flags.items():
         # torchrun takes --num for an abbreviation of its own options.
         words.append('--num-archs' if name == 'num' else f'--{name.replace("_", "-")}')

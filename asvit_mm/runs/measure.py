@@ -29,7 +29,7 @@ TABLE_WIDTH = 100
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureSettings:
-    """Settings of ``tools/measure.py``.
+    """Settings of ``tools/analysis_tools/measure.py``.
 
     Args:
         archs: preset names or architecture strings, measured at their own depths and width.

@@ -1,6 +1,6 @@
 """Metafiles and model cards that agree with the configs: whatever can be counted is counted again.
 
-A metafile's names, results and weights are what somebody wrote or ``tools/publish_model.py`` recorded; its
+A metafile's names, results and weights are what somebody wrote or ``tools/model_converters/publish_model.py`` recorded; its
 costs, addresses and architecture strings follow from the configs and from one setting, and so do the tables
 in pages, which stand between ``<!-- models: configs/FOLDER -->`` and ``<!-- end -->``.
 """
@@ -120,7 +120,7 @@ def _check_weights(name: str, digest: str | None) -> None:
     match = PUBLISHED.fullmatch(name)
     if match is None or digest is None or not digest.startswith(match[3]):
         raise InputError(
-            f'{name} is not named by its SHA-256 ({digest}): tools/publish_model.py does it'
+            f'{name} is not named by its SHA-256 ({digest}): tools/model_converters/publish_model.py does it'
         )
     if (SHIPPED / name).is_file() and sha256(SHIPPED / name) != digest:
         raise InputError(f'{SHIPPED / name} is not what was published: take it from the history')

@@ -1,7 +1,7 @@
 # The classifier whose weights mask-rcnn_swin-c40_fpn_12e_scenes.py starts from: recipe of configs/digits,
 # without phases of tokens.
 # Data:      python -m asvit_mm.data.image_sets
-# Command:   python tools/demo_detection.py --peer
+# Command:   python tools/misc/demo_detection.py --peer
 _base_ = [
     '../_base_/datasets/digits_bs64_32.py',
     '../_base_/schedules/digits_adamw_60e.py',

@@ -110,7 +110,7 @@ def test_the_tool_writes_table_json_and_picture(tmp_path):
         '2',
     ]
     files = ['--json', tmp_path / 'b.json', '--plot', tmp_path / 'b.png', '--memory']
-    command = [sys.executable, TOOLS / 'benchmark.py', *arguments, *files]
+    command = [sys.executable, TOOLS / 'analysis_tools/benchmark.py', *arguments, *files]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 'ms/GMAC' in done.stdout
@@ -124,7 +124,11 @@ def test_the_tool_writes_table_json_and_picture(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('mode', ['inference', 'training'])
 def test_every_lead_gives_the_same_outputs(mode):
-    command = [sys.executable, TOOLS / 'benchmark_leads.py', '8,2,3|4,1,2|4,1,4|4,1,6|32']
+    command = [
+        sys.executable,
+        TOOLS / 'analysis_tools/benchmark_leads.py',
+        '8,2,3|4,1,2|4,1,4|4,1,6|32',
+    ]
     options = ['--mode', mode, '--img-size', '64', '--batch-size', '2', '--rounds', '1']
     done = subprocess.run([*command, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -103,7 +103,7 @@ def test_summary(summary):
 
 
 def test_report(summary):
-    page = comparison_report(summary, 'python tools/compare_methods.py')
+    page = comparison_report(summary, 'python tools/analysis_tools/compare_methods.py')
     assert '| method | measured | best of 1 | best of 2 | best of 4 | result |' in page
     assert (
         '| random | 4 ± 0 | 50.00 ± 70.71 | 50.00 ± 70.71 | 50.00 ± 70.71 | 50.0 ± 70.7 |' in page

@@ -64,11 +64,13 @@ def test_directions_and_what_is_left_out(summary):
 
 
 def test_page(summary):
-    page = markdown_report(summary, 'python tools/correlate.py --num 12', 'scatter.png')
+    page = markdown_report(
+        summary, 'python tools/analysis_tools/correlate.py --num 12', 'scatter.png'
+    )
     rows = [line for line in page.splitlines() if line.startswith('| ')]
     assert len(rows) == 2 + len(MEASURES)
     assert len({row.count('|') for row in rows}) == 1
-    assert '    python tools/correlate.py --num 12' in page
+    assert '    python tools/analysis_tools/correlate.py --num 12' in page
     assert '1 architecture(s) without a score are left out (arch 4: NaN)' in page
     assert '80.00 to 91.00 %' in page
     assert '(scatter.png)' in page

@@ -140,7 +140,7 @@ def test_summary(summary):
 
 
 def test_report(summary):
-    page = standing_report(summary, 'python tools/standing.py')
+    page = standing_report(summary, 'python tools/analysis_tools/seed_percentiles.py')
     assert f'| best | {CELL} | 9.135 | 100.0 | 18.75 | 100.0 | 100.0 |' in page
     assert 'A network takes 3 s (mean, both measures), so 4 of them take 12 s.' in page
     assert '| kappa | 1 | 1.000 ± 0.000 | 1.000 ± 0.000 | 4 |' in page

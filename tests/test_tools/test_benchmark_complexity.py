@@ -4,7 +4,7 @@ import pytest
 
 from tests.test_tools.runs import tool
 
-TOOL = 'benchmark_complexity.py'
+TOOL = 'analysis_tools/benchmark_measures.py'
 
 
 @pytest.mark.slow

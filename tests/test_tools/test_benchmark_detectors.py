@@ -1,4 +1,4 @@
-"""tools/benchmark_detectors.py run as users do."""
+"""tools/analysis_tools/benchmark_detectors.py run as users do."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ TEACHER = 'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-
 # It wants to know the border that its own test pipeline pads with.
 CENTERNET = 'mmdet::centernet/centernet_r18_8xb16-crop512-140e_coco.py'
 GLIP = 'mmdet::glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py'
-TOOL = 'benchmark_detectors.py'
+TOOL = 'analysis_tools/benchmark_detectors.py'
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_peers_side_by_side(here):
         # As counted for this config alone, from another model with the same weights, whatever was drawn.
         torch.rand(1)
         path, shape = find_config(detector['config']), found['shape']
-        here.run('get_flops.py', path, '--shape', *shape, '--json', 'counted.json')
+        here.run('analysis_tools/get_flops.py', path, '--shape', *shape, '--json', 'counted.json')
         counted = json.loads((here.folder / 'counted.json').read_text())
         (backbone,) = [row for row in counted['modules'] if row['name'] == 'backbone']
         for figure in ('params', 'macs', 'rois'):

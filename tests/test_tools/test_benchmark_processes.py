@@ -4,7 +4,7 @@ import pytest
 
 from .runs import tool
 
-TOOL = 'benchmark_processes.py'
+TOOL = 'analysis_tools/benchmark_processes.py'
 
 
 @pytest.mark.slow

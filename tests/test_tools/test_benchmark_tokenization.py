@@ -7,7 +7,7 @@ from asvit_mm.cost import schedule_share
 
 from .runs import Here
 
-TOOL = 'benchmark_tokenization.py'
+TOOL = 'analysis_tools/benchmark_tokenization.py'
 ARCH = '4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16'
 
 

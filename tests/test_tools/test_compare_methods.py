@@ -81,7 +81,10 @@ def test_comparison(finished):
     assert names == sorted(f'{name}{end}' for name in SEARCHES for end in ('', '.log'))
     assert 'architecture' in (finished / 'run' / 'searches' / 'random-1.log').read_text()
     page = (finished / 'run' / 'report.md').read_text()
-    assert 'tools/compare_methods.py --work-dir run --seeds 2 --steps 3 --reference 3' in page
+    assert (
+        'tools/analysis_tools/compare_methods.py --work-dir run --seeds 2 --steps 3 --reference 3'
+        in page
+    )
     assert (finished / 'run' / 'comparison.png').stat().st_size > 10_000
 
 
@@ -110,7 +113,7 @@ def test_half_done_and_resumed(finished, here):
     (broken / 'trace.jsonl').write_bytes(trace[: trace.index(b'\n') + 20])
     for name in FILES:
         (work_dir / name).unlink()
-    out = here.run('compare_methods.py', '--work-dir', 'run', *STUDY, '--resume')
+    out = here.run('analysis_tools/compare_methods.py', '--work-dir', 'run', *STUDY, '--resume')
     assert out.startswith('resumed: 3 of 3 architectures are done')
     assert records(work_dir) == whole
     assert read_report(work_dir) == report
@@ -119,7 +122,7 @@ def test_half_done_and_resumed(finished, here):
 @pytest.mark.slow
 def test_over_two_processes(finished):
     status, out, err = ended(
-        torchrun('compare_methods.py', '--work-dir', 'two', *STUDY, cwd=finished)
+        torchrun('analysis_tools/compare_methods.py', '--work-dir', 'two', *STUDY, cwd=finished)
     )
     assert status == 0, err
     assert out.count('score: 50 is a random seed') == len(METHODS)
@@ -141,12 +144,12 @@ def test_over_two_processes(finished):
 )
 def test_refusals(here, args, words):
     here.monkeypatch.delenv('RANK', raising=False)
-    assert words in here.refusal('compare_methods.py', *STUDY, *args)
+    assert words in here.refusal('analysis_tools/compare_methods.py', *STUDY, *args)
     assert not (here.folder / 'work_dirs' / 'compare' / 'study.json').exists()
 
 
 def test_another_study_in_the_folder(finished, here):
     here.monkeypatch.chdir(finished)
-    run = ('compare_methods.py', '--work-dir', 'run', *STUDY)
+    run = ('analysis_tools/compare_methods.py', '--work-dir', 'run', *STUDY)
     assert 'exists already: give --resume' in here.refusal(*run)
     assert 'settings.steps is 3 there and 4 here' in here.refusal(*run, '--resume', '--steps', '4')

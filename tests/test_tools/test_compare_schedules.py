@@ -1,4 +1,4 @@
-"""tools/compare_schedules.py run as users do, on tiny images."""
+"""tools/analysis_tools/compare_schedules.py run as users do, on tiny images."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from ..test_report.test_plots import is_picture
 from .runs import Here, ended, torchrun, write_images
 
 ARCH = '4,2,2|2,1,2|2,1,2|2,1,2|16'
-TOOL = 'compare_schedules.py'
+TOOL = 'analysis_tools/compare_schedules.py'
 STUDY = ['--data', 'images', '--img-size', '32', '--epochs', '4', '--seeds', '2', '--device', 'cpu']
 
 
@@ -56,7 +56,10 @@ def test_alone_resumed_and_in_two_processes(here):
     assert 'token stride 16' in (here.folder / 'run' / 'logs' / '001.log').read_text()
     assert 'token stride' not in (here.folder / 'run' / 'logs' / '000.log').read_text()
     page = (here.folder / 'run' / 'report.md').read_text()
-    assert f"tools/compare_schedules.py '{ARCH}' --work-dir run --schedules 80-140" in page
+    assert (
+        f"tools/analysis_tools/compare_schedules.py '{ARCH}' --work-dir run --schedules 80-140"
+        in page
+    )
 
     (here.folder / 'run' / 'records' / '002.json').unlink()
     assert 'resumed: 3 of 4' in here.run(TOOL, *args, '--work-dir', 'run', '--resume')

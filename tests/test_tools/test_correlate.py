@@ -1,4 +1,4 @@
-"""tools/correlate.py as a process: a tiny study, killed and resumed, over two processes, refused."""
+"""tools/analysis_tools/correlate.py as a process: a tiny study, killed and resumed, over two processes, refused."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def finished(tmp_path_factory):
     """A folder with images and a finished study in run/, and the process."""
     folder = tmp_path_factory.mktemp('correlate')
     write_images(folder)
-    done = tool('correlate.py', '--work-dir', 'run', *STUDY, cwd=folder)
+    done = tool('analysis_tools/correlate.py', '--work-dir', 'run', *STUDY, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -70,7 +70,7 @@ def test_a_finished_study_is_reported_again_without_training(finished, here):
     folder, _ = finished
     here.monkeypatch.chdir(folder)
     before = (folder / 'run' / 'report.json').read_text()
-    out = here.run('correlate.py', '--work-dir', 'run', *STUDY, '--resume')
+    out = here.run('analysis_tools/correlate.py', '--work-dir', 'run', *STUDY, '--resume')
     assert 'resumed: 4 of 4 architectures are done' in out
     assert (folder / 'run' / 'report.json').read_text() == before
 
@@ -78,7 +78,13 @@ def test_a_finished_study_is_reported_again_without_training(finished, here):
 @pytest.mark.slow
 def test_killed_and_resumed(finished):
     folder, _ = finished
-    command = [sys.executable, str(TOOLS / 'correlate.py'), '--work-dir', 'killed', *STUDY]
+    command = [
+        sys.executable,
+        str(TOOLS / 'analysis_tools/correlate.py'),
+        '--work-dir',
+        'killed',
+        *STUDY,
+    ]
     process = subprocess.Popen(
         command, cwd=folder, env={**os.environ, 'OMP_NUM_THREADS': '1'}, stdout=subprocess.PIPE
     )
@@ -94,7 +100,9 @@ def test_killed_and_resumed(finished):
     assert not (folder / 'killed' / 'report.json').exists()
     assert 1 <= len(records(folder / 'killed')) < 4
     kept = (folder / 'killed' / 'records' / '000.json').read_bytes()
-    again = tool('correlate.py', '--work-dir', 'killed', *STUDY, '--resume', cwd=folder)
+    again = tool(
+        'analysis_tools/correlate.py', '--work-dir', 'killed', *STUDY, '--resume', cwd=folder
+    )
     assert again.returncode == 0, again.stderr
     assert 'of 4 architectures are done' in again.stdout
     assert (folder / 'killed' / 'records' / '000.json').read_bytes() == kept
@@ -106,7 +114,9 @@ def test_killed_and_resumed(finished):
 @pytest.mark.slow
 def test_over_two_processes(finished):
     folder, _ = finished
-    status, out, err = ended(torchrun('correlate.py', '--work-dir', 'two', *STUDY, cwd=folder))
+    status, out, err = ended(
+        torchrun('analysis_tools/correlate.py', '--work-dir', 'two', *STUDY, cwd=folder)
+    )
     assert status == 0, err
     assert records(folder / 'two') == records(folder / 'run')
     assert out.count('published') == 1
@@ -133,7 +143,7 @@ def test_over_two_processes(finished):
 def test_refusals(here, args, words):
     here.monkeypatch.delenv('RANK', raising=False)
     (here.folder / 'file').write_text('')
-    assert words in here.refusal('correlate.py', *STUDY, *args)
+    assert words in here.refusal('analysis_tools/correlate.py', *STUDY, *args)
     assert not (here.folder / 'work_dirs').exists()
 
 
@@ -141,7 +151,7 @@ def test_another_study_in_the_folder(finished, here):
     folder, _ = finished
     here.monkeypatch.chdir(folder)
     before = records(folder / 'run')
-    run = ('correlate.py', '--work-dir', 'run', *STUDY)
+    run = ('analysis_tools/correlate.py', '--work-dir', 'run', *STUDY)
     assert 'exists already: give --resume' in here.refusal(*run)
     line = here.refusal(*run, '--resume', '--epochs', '2')
     assert 'settings.epochs is 1 there and 2 here' in line
@@ -151,7 +161,7 @@ def test_another_study_in_the_folder(finished, here):
 def test_help_waits_for_nothing_heavy():
     script = (
         'import runpy, sys\n'
-        f'sys.argv = [{str(TOOLS / "correlate.py")!r}, "-h"]\n'
+        f'sys.argv = [{str(TOOLS / "analysis_tools/correlate.py")!r}, "-h"]\n'
         'try:\n'
         '    runpy.run_path(sys.argv[0], run_name="__main__")\n'
         'except SystemExit as done:\n'

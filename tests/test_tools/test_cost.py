@@ -1,4 +1,4 @@
-"""tools/cost.py run as users do."""
+"""tools/analysis_tools/cost.py run as users do."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def here(monkeypatch, capsys, tmp_path):
 
 
 def test_the_published_schedules_of_base(here):
-    out = here.run('cost.py', BASE, '--json', 'cost.json')
+    out = here.run('analysis_tools/cost.py', BASE, '--json', 'cost.json')
     found = json.loads((here.folder / 'cost.json').read_text())
     arch = PRESETS['base']
     assert list(found['schedules']) == ["the config's", '40-70', '80-140', '120-210']
@@ -50,7 +50,7 @@ def test_the_published_schedules_of_base(here):
 
 def test_a_run_of_iterations_and_what_does_not_fit(here):
     options = ['train_cfg.max_epochs=4', 'custom_hooks=[]', 'model.backbone.arch=seed']
-    out = here.run('cost.py', DIGITS, '--cfg-options', *options)
+    out = here.run('analysis_tools/cost.py', DIGITS, '--cfg-options', *options)
     assert '4 epochs at 32x32 pixels' in out
     assert "the config's" not in out
     # 4 * 40 / 300 and 4 * 70 / 300 both come to one epoch.
@@ -63,7 +63,7 @@ def test_a_run_of_iterations_and_what_does_not_fit(here):
         "custom_hooks = [dict(type='asvit_mm.ProgressiveTokenizationHook', phases='80-140', "
         'by_epoch=False)]\n'
     )
-    out = here.run('cost.py', 'iterations.py')
+    out = here.run('analysis_tools/cost.py', 'iterations.py')
     assert '3000 iterations at 224x224 pixels' in out
     assert re.search(r'80-140: [\d.]+ % of .* \(published: 37.4 %\)', out)
     assert re.search(r'800 .* 64 .* 4 .* 4x4 ', out)
@@ -76,7 +76,7 @@ def test_a_schedule_in_one_word(here):
         "custom_hooks = [dict(type='asvit_mm.ProgressiveTokenizationHook', "
         "phases='16@0.25,8@0.5,4@1.0')]\n"
     )
-    out = here.run('cost.py', 'word.py')
+    out = here.run('analysis_tools/cost.py', 'word.py')
     assert re.search(r"the config's: [\d.]+ % of the multiply-adds of training saved *\n", out)
 
 
@@ -101,4 +101,4 @@ def test_refusals(here, args, words):
     )
     (here.folder / 'headless.py').write_text("model = dict(type='x')\n" + train)
     (here.folder / 'other.py').write_text("model = dict(type='x')\n")
-    assert words in here.refusal('cost.py', *args)
+    assert words in here.refusal('analysis_tools/cost.py', *args)

@@ -1,4 +1,4 @@
-"""What tools/demo.py sums up, from the files of a finished run."""
+"""What tools/misc/demo.py sums up, from the files of a finished run."""
 
 import json
 import runpy
@@ -30,7 +30,7 @@ def test_an_earlier_demo_in_the_same_folder_is_not_summed_up(tmp_path):
     (train / 'test.json').write_text(json.dumps({'accuracy/top1': 98.61}))
     (tmp_path / 'search').mkdir()
     (tmp_path / 'search' / 'result.json').write_text(json.dumps({'arch': 'a seed'}))
-    summary = runpy.run_path(str(TOOLS / 'demo.py'))['summary']
+    summary = runpy.run_path(str(TOOLS / 'misc/demo.py'))['summary']
     for config, arch in zip(configs, (FIRST, SECOND), strict=True):
         text = summary(tmp_path, config, 'epoch_40.pth', {'train': 7.0})
         lines = {line[:14].strip(): line[14:].strip() for line in text.splitlines()}

@@ -1,4 +1,4 @@
-"""tools/demo_detection.py on a classifier as tools/demo.py leaves it, and the peer's way beside it."""
+"""tools/misc/demo_detection.py on a classifier as tools/misc/demo.py leaves it, and the peer's way beside it."""
 
 import argparse
 import json
@@ -22,12 +22,12 @@ from asvit_mm.errors import InputError
 from .runs import TOOLS, Here
 
 ARCH = '4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16'
-DEMO = runpy.run_path(str(TOOLS / 'demo_detection.py'))
+DEMO = runpy.run_path(str(TOOLS / 'misc/demo_detection.py'))
 CONFIGS = TOOLS.parent / 'configs' / 'scenes'
 
 
 def finished_demo(folder):
-    """What tools/demo.py leaves, with a classifier that has learnt nothing."""
+    """What tools/misc/demo.py leaves, with a classifier that has learnt nothing."""
     for step in ('scale', 'train'):
         (folder / step).mkdir(parents=True)
     arch = as_architecture(ARCH)
@@ -54,7 +54,7 @@ def test_from_the_classifiers_weights_to_pictures(monkeypatch, capsys, tmp_path)
     finished_demo(tmp_path / 'demo')
     here = Here(monkeypatch, capsys, tmp_path)
     out = here.run(
-        'demo_detection.py',
+        'misc/demo_detection.py',
         *('--demo', 'demo', '--work-dir', 'work', '--scenes', 6, '--seed', 3),
         *('--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=3'),
     )
@@ -73,7 +73,7 @@ def test_from_the_classifiers_weights_to_pictures(monkeypatch, capsys, tmp_path)
 def test_what_cannot_be_done_is_said_in_one_line(monkeypatch, capsys, tmp_path):
     finished_demo(tmp_path / 'demo')
     here = Here(monkeypatch, capsys, tmp_path)
-    tool = ['demo_detection.py', '--demo', 'demo', '--scenes']
+    tool = ['misc/demo_detection.py', '--demo', 'demo', '--scenes']
     assert 'demo with seed 3, not 0' in here.refusal(*tool, 1)
     (tmp_path / 'demo' / 'train' / 'epoch_60.pth').unlink()
     assert 'epoch_60.pth is gone: remove demo' in here.refusal(*tool, 1, '--seed', 3)

@@ -1,4 +1,4 @@
-"""tools/export.py run as users do."""
+"""tools/model_converters/export.py run as users do."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from .runs import TOOLS, Here
 
 DIGITS = ROOT / 'configs/digits/asvit-seed_b64-progressive_digits.py'
 MAPS = ['--cfg-options', 'model.backbone.out_indices=(0,3)']
-TOOL = 'export.py'
+TOOL = 'model_converters/export.py'
 
 
 @pytest.fixture

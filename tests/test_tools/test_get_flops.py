@@ -1,4 +1,4 @@
-"""tools/get_flops.py run as users do."""
+"""tools/analysis_tools/get_flops.py run as users do."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ DIGITS = CONFIGS / 'digits/asvit-seed_b64-progressive_digits.py'
 RETINANET = CONFIGS / 'coco/retinanet_asvit-s_fpn_1x_coco.py'
 # Four maps for a neck of three.
 MAPS = 'model.backbone.out_indices=(0,1,2,3)'
-TOOL = 'get_flops.py'
+TOOL = 'analysis_tools/get_flops.py'
 
 
 @pytest.fixture

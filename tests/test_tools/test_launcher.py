@@ -85,7 +85,7 @@ def test_an_error_of_the_second_process_alone_is_printed(tmp_path):
     (tmp_path / 'run' / 'searches').mkdir(parents=True)
     # The second search is of the evolution, and the second process's.
     (tmp_path / 'run' / 'searches' / 'evolution-0').write_text('in the way')
-    status, _, err = ended(torchrun('compare_methods.py', *args, cwd=tmp_path))
+    status, _, err = ended(torchrun('analysis_tools/compare_methods.py', *args, cwd=tmp_path))
     assert status != 0
     assert err.count('error: ') == 1
     assert "evolution-0' cannot be written" in err

@@ -1,4 +1,4 @@
-"""tools/measure.py as its users run it: the table, the JSON file, and the lines of its refusals."""
+"""tools/analysis_tools/measure.py as its users run it: the table, the JSON file, and the lines of its refusals."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
     """A folder with the scores of every measure in scores.json, and the process."""
     folder = tmp_path_factory.mktemp('measure')
     args = ('--measures', 'all', '--json', 'out/scores.json', *TINY, '--repeat', 2)
-    done = tool('measure.py', 'seed', SCALED, *args, cwd=folder)
+    done = tool('analysis_tools/measure.py', 'seed', SCALED, *args, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -70,7 +70,7 @@ def test_table(finished):
 
 
 def test_default_measures(here):
-    out = here.run('measure.py', 'seed', OTHER, *TINY)
+    out = here.run('analysis_tools/measure.py', 'seed', OTHER, *TINY)
     for title in ('length distortion ↑', 'NTK condition number ↓', 'parameters ↑', 'FLOPs'):
         assert title in out
     assert 'synflow' not in out
@@ -79,7 +79,7 @@ def test_default_measures(here):
 
 
 def test_one_network_has_no_deviation_in_json(here):
-    here.run('measure.py', 'seed', '--json', 'a.json', *TINY)
+    here.run('analysis_tools/measure.py', 'seed', '--json', 'a.json', *TINY)
     text = (here.folder / 'a.json').read_text()
     assert 'NaN' not in text
     scores = json.loads(text)['architectures'][0]['scores']
@@ -88,7 +88,7 @@ def test_one_network_has_no_deviation_in_json(here):
 
 def test_costs_need_no_images(here):
     args = ('large', '--measures', 'params', 'flops', '--data', 'nowhere', '--device', 'cpu')
-    out = here.run('measure.py', *args)
+    out = here.run('analysis_tools/measure.py', *args)
     params = count_params(PRESETS['large'], abs_pos_embed=False)
     macs = count_macs(PRESETS['large'])
     assert f' {format_count(params)} ' in out
@@ -97,7 +97,7 @@ def test_costs_need_no_images(here):
 
 def test_the_seed_decides(here):
     def values(seed):
-        here.run('measure.py', OTHER, '--seed', seed, '--json', 'a.json', *TINY)
+        here.run('analysis_tools/measure.py', OTHER, '--seed', seed, '--json', 'a.json', *TINY)
         scores = json.loads((here.folder / 'a.json').read_text())['architectures'][0]['scores']
         return {name: found['value'] for name, found in scores.items()}
 
@@ -112,7 +112,16 @@ def test_double_precision_and_memory(here):
     names = ('extrinsic_curvature', 'gauss_map_length', 'synflow')
     values = []
     for args in ((), ('--dtype', 'float64'), ('--memory', '0.02')):
-        here.run('measure.py', OTHER, '--measures', *names, '--json', 'a.json', *TINY, *args)
+        here.run(
+            'analysis_tools/measure.py',
+            OTHER,
+            '--measures',
+            *names,
+            '--json',
+            'a.json',
+            *TINY,
+            *args,
+        )
         scores = json.loads((here.folder / 'a.json').read_text())['architectures'][0]['scores']
         values.append([found['value'] for found in scores.values()])
     for other in values[1:]:
@@ -124,7 +133,16 @@ def test_bad_scores_are_listed_with_their_reason(finished):
     (folder / 'same').mkdir()
     for i in range(4):
         Image.new('RGB', (32, 32), 'red').save(folder / 'same' / f'{i}.png')
-    done = tool('measure.py', 'seed', '--data', 'same', '--json', 'bad.json', *TINY, cwd=folder)
+    done = tool(
+        'analysis_tools/measure.py',
+        'seed',
+        '--data',
+        'same',
+        '--json',
+        'bad.json',
+        *TINY,
+        cwd=folder,
+    )
     assert done.returncode == 0, done.stderr
     assert 'bad: seed, ntk_condition_number: network 1 of 1: ' in done.stdout
     assert done.stderr.count('\n') == 1
@@ -137,7 +155,7 @@ def test_bad_scores_are_listed_with_their_reason(finished):
 
 
 def test_list(here):
-    out = here.run('measure.py', '--list')
+    out = here.run('analysis_tools/measure.py', '--list')
     assert all(name in out for name in MEASURES)
     assert out.count('lower') == 1
     assert '2203.12217' in out
@@ -166,12 +184,12 @@ def test_list(here):
 )
 def test_refusals(here, args, words):
     (here.folder / 'file').write_text('')
-    assert words in here.refusal('measure.py', *TINY, *args)
+    assert words in here.refusal('analysis_tools/measure.py', *TINY, *args)
 
 
 def test_help_is_cheap():
     code = (
-        f'import runpy, sys; sys.argv = [{str(TOOLS / "measure.py")!r}, "-h"]\n'
+        f'import runpy, sys; sys.argv = [{str(TOOLS / "analysis_tools/measure.py")!r}, "-h"]\n'
         'try: runpy.run_path(sys.argv[0], run_name="__main__")\n'
         'except SystemExit: pass\n'
         'assert "torch" not in sys.modules and "numpy" not in sys.modules'

@@ -1,4 +1,4 @@
-"""tools/publish_model.py and tools/update_zoo.py as users run them."""
+"""tools/model_converters/publish_model.py and tools/misc/update_zoo.py as users run them."""
 
 import re
 from pathlib import Path
@@ -38,7 +38,7 @@ def config(tmp_path):
 
 
 def test_published_and_recorded_beside_the_config(here, config, tmp_path):
-    printed = here.run('publish_model.py', config, 'epoch_1.pth', '--half')
+    printed = here.run('model_converters/publish_model.py', config, 'epoch_1.pth', '--half')
     (weights,) = (tmp_path / 'weights').iterdir()
     check_whole(weights)
     assert f'written: weights/{weights.name}' in printed
@@ -46,7 +46,14 @@ def test_published_and_recorded_beside_the_config(here, config, tmp_path):
     (model,) = content['Models']
     assert model['Weights'].endswith(f'/{weights.name}')
     assert 'Results' not in model
-    here.run('publish_model.py', config, 'epoch_1.pth', '--format', 'safetensors', '--no-metafile')
+    here.run(
+        'model_converters/publish_model.py',
+        config,
+        'epoch_1.pth',
+        '--format',
+        'safetensors',
+        '--no-metafile',
+    )
     assert yaml.safe_load((config.parent / 'metafile.yml').read_text()) == content
     assert len(list((tmp_path / 'weights').glob('*.safetensors'))) == 1
 
@@ -56,7 +63,7 @@ def test_evaluated_by_the_test_tool(here, config, tmp_path):
     write_image_set(DIGITS, 'data/digits')
     options = ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
     here.run(
-        *('publish_model.py', config, 'epoch_1.pth', '--evaluate', 'digits'),
+        *('model_converters/publish_model.py', config, 'epoch_1.pth', '--evaluate', 'digits'),
         *('--metafile', 'mine.yml', '--cfg-options', *options),
     )
     (model,) = yaml.safe_load((tmp_path / 'mine.yml').read_text())['Models']
@@ -69,11 +76,15 @@ def test_evaluated_by_the_test_tool(here, config, tmp_path):
 
 
 def test_refusals_are_one_line(here, config, tmp_path):
-    assert 'does not exist' in here.refusal('publish_model.py', config, 'absent.pth')
-    line = here.refusal('publish_model.py', config, 'epoch_1.pth', '--trained')
+    assert 'does not exist' in here.refusal(
+        'model_converters/publish_model.py', config, 'absent.pth'
+    )
+    line = here.refusal('model_converters/publish_model.py', config, 'epoch_1.pth', '--trained')
     assert 'without averaged weights' in line
     (tmp_path / 'bad.yml').write_text('[]')
-    line = here.refusal('publish_model.py', config, 'epoch_1.pth', '--metafile', 'bad.yml')
+    line = here.refusal(
+        'model_converters/publish_model.py', config, 'epoch_1.pth', '--metafile', 'bad.yml'
+    )
     assert 'is no metafile' in line
     assert not (tmp_path / 'weights').exists()
 
@@ -81,6 +92,6 @@ def test_refusals_are_one_line(here, config, tmp_path):
 def test_a_stale_zoo_is_named(here, monkeypatch):
     """The real pages, as if the weights were elsewhere."""
     monkeypatch.setattr('asvit_mm.zoo.cards.WEIGHTS_URL', 'https://elsewhere.invalid')
-    line = here.refusal('update_zoo.py', '--check')
+    line = here.refusal('misc/update_zoo.py', '--check')
     assert 'stale: ' in line
     assert 'configs/digits/metafile.yml' in line

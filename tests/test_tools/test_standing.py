@@ -75,7 +75,10 @@ def test_report(finished):
         assert one['length_distortion']['percentile'] % 25 == 0
     assert report['seconds_a_network'] > 0
     page = (finished / 'run' / 'report.md').read_text()
-    assert 'tools/standing.py seed found=result.json --work-dir run --num-archs 4' in page
+    assert (
+        'tools/analysis_tools/seed_percentiles.py seed found=result.json --work-dir run --num-archs 4'
+        in page
+    )
     assert all((finished / 'run' / name).stat().st_size > 500 for name in FILES)
 
 
@@ -85,7 +88,12 @@ def test_half_done_and_resumed_with_another_seed(finished, here):
     whole = records(half)
     for name in ('records/001.json', 'records/004.json', *FILES):
         (half / name).unlink()
-    run = ('standing.py', 'found=result.json', 'third=5,2,2|2,1,2|2,1,2|2,1,2|16', *STUDY)
+    run = (
+        'analysis_tools/seed_percentiles.py',
+        'found=result.json',
+        'third=5,2,2|2,1,2|2,1,2|2,1,2|16',
+        *STUDY,
+    )
     out = here.run(*run, '--work-dir', 'run', '--resume')
     assert 'resumed: 4 of 7 architectures are done' in out
     again = records(half)
@@ -116,20 +124,22 @@ def test_half_done_and_resumed_with_another_seed(finished, here):
 )
 def test_refusals(here, args, words):
     here.monkeypatch.delenv('RANK', raising=False)
-    assert words in here.refusal('standing.py', *STUDY, *args)
+    assert words in here.refusal('analysis_tools/seed_percentiles.py', *STUDY, *args)
     assert not (here.folder / 'work_dirs' / 'standing' / 'study.json').exists()
 
 
 def test_a_search_with_the_draws_of_the_study_is_not_judged_by_them(here):
     result = {'arch': OTHER, 'settings': {'seed': 1_000_002}}
     (here.folder / 'result.json').write_text(json.dumps(result))
-    line = here.refusal('standing.py', 'x=result.json', *STUDY, '--seed', '2')
+    line = here.refusal(
+        'analysis_tools/seed_percentiles.py', 'x=result.json', *STUDY, '--seed', '2'
+    )
     assert 'result.json was found with the draws' in line
 
 
 def test_another_study_in_the_folder(finished, here):
     here.monkeypatch.chdir(finished)
-    run = ('standing.py', '--work-dir', 'run', *STUDY)
+    run = ('analysis_tools/seed_percentiles.py', '--work-dir', 'run', *STUDY)
     assert 'exists already: give --resume' in here.refusal(*run)
     line = here.refusal(*run, '--resume', '--repeat', '3')
     assert 'settings.repeat is 2 there and 3 here' in line

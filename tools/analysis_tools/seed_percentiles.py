@@ -1,7 +1,7 @@
 """Where do these seeds stand among random ones, and what do repeats buy? Measures, nothing is trained.
 
 Resumable after a kill (--resume), also with further architectures. Over two processes:
-torchrun --nproc_per_node=2 tools/standing.py --launcher pytorch ...
+torchrun --nproc_per_node=2 tools/analysis_tools/seed_percentiles.py --launcher pytorch ...
 """
 
 import argparse

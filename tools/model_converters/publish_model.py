@@ -69,7 +69,7 @@ def main() -> None:
             metrics = evaluate(args.config, weights, folder, args.cfg_options or [])
         given = args.cfg_options or []
         record(metafile, args.config, weights, metrics, args.evaluate or '', given)
-        print(f'recorded: {metafile}; python tools/update_zoo.py counts and writes the tables')
+        print(f'recorded: {metafile}; python tools/misc/update_zoo.py counts and writes the tables')
 
 
 if __name__ == '__main__':

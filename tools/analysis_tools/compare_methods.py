@@ -1,7 +1,7 @@
 """Compare the search methods: each from several seeds, scored by where it stands among random seeds.
 
 Resumable after a kill (--resume). Over two processes:
-torchrun --nproc_per_node=2 tools/compare_methods.py --launcher pytorch ...
+torchrun --nproc_per_node=2 tools/analysis_tools/compare_methods.py --launcher pytorch ...
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     with one_line_errors():
         from asvit_mm.analysis.compare_methods import CompareSettings, run_comparison
 
-        run_comparison(CompareSettings(**vars(args)), tools=Path(__file__).parent)
+        run_comparison(CompareSettings(**vars(args)), tools=Path(__file__).parents[1])
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Build the project's environment ``.venv``: ``python3 tools/install.py``, or ``make install``.
+"""Build the project's environment ``.venv``: ``python3 tools/misc/install.py``, or ``make install``.
 
 Needs nothing but Python's standard library and, where no prebuilt mmcv is to be had, a C++
 compiler. Every step looks at what is there before it works, so that a second run does nothing and
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / '.venv'
 PYTHON = VENV / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
 STAMP = VENV / 'asvit_mm-installed'

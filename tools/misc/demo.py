@@ -12,7 +12,7 @@ from typing import Any
 from asvit_mm.engine.arguments import run_tool
 from asvit_mm.errors import InputError, one_line_errors
 
-TOOLS = Path(__file__).resolve().parent
+TOOLS = Path(__file__).resolve().parents[1]
 
 
 def parse_args() -> argparse.Namespace:

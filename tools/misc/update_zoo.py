@@ -5,7 +5,7 @@ from pathlib import Path
 
 from asvit_mm.errors import InputError, one_line_errors
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,7 +34,7 @@ def main() -> None:
         stale = [path for path, text in texts.items() if path.read_text(encoding='utf-8') != text]
         names = ', '.join(str(path.relative_to(ROOT)) for path in stale)
         if args.check and stale:
-            raise InputError(f'stale: {names}; run python tools/update_zoo.py')
+            raise InputError(f'stale: {names}; run python tools/misc/update_zoo.py')
         for path in stale:
             atomic_write_text(path, texts[path])
         print(f'written: {names}' if stale else 'nothing is stale')

@@ -1,7 +1,7 @@
 """Study what the complexity measures predict: sample, measure, train, correlate.
 
 Resumable after a kill (--resume). Over two processes:
-torchrun --nproc_per_node=2 tools/correlate.py --launcher pytorch ...
+torchrun --nproc_per_node=2 tools/analysis_tools/correlate.py --launcher pytorch ...
 """
 
 import argparse

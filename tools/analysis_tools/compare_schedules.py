@@ -2,7 +2,7 @@
 
 Trains one architecture without a schedule and with each, on the same recipe. Resumable after a kill
 (--resume). Over two processes:
-torchrun --nproc_per_node=2 tools/compare_schedules.py --launcher pytorch ...
+torchrun --nproc_per_node=2 tools/analysis_tools/compare_schedules.py --launcher pytorch ...
 """
 
 import argparse

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asvit_mm.errors import one_line_errors
 
-CONFIGS = Path(__file__).parents[1] / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 CASCADE = '4conv1fc-giou_amp-ms-crop-3x_coco.py'
 PEERS = [
     *(str(CONFIGS / f'coco/mask-rcnn_asvit-{size}_fpn_1x_coco.py') for size in 'sb'),

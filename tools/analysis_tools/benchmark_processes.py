@@ -37,7 +37,7 @@ def run_search(folder: Path, args: argparse.Namespace, processes: int, threads: 
     launcher = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
     words = [sys.executable, *(launcher if processes > 1 else [])]
     words += [
-        str(Path(__file__).parent / 'search.py'),
+        str(Path(__file__).parents[1] / 'search.py'),
         '--work-dir',
         str(folder),
         '--device',

@@ -1,6 +1,6 @@
 """Detection on real data: the demo's classifier becomes the backbone of a Mask R-CNN that finds digits.
 
-Goes on where tools/demo.py ends, and runs it first where it has not been run. Scenes of handwritten digits
+Goes on where tools/misc/demo.py ends, and runs it first where it has not been run. Scenes of handwritten digits
 on photographs are composed of what scikit-learn ships; a detector is trained from the classifier's weights,
 evaluated with COCO's metrics, and draws what it finds. --peer adds the same run with mmdet's Swin, cut to
 the same multiply-adds and pretrained on the same digits.
@@ -14,7 +14,7 @@ from typing import Any
 from asvit_mm.engine.arguments import run_tool
 from asvit_mm.errors import InputError, one_line_errors
 
-TOOLS = Path(__file__).resolve().parent
+TOOLS = Path(__file__).resolve().parents[1]
 CONFIGS = TOOLS.parent / 'configs' / 'scenes'
 PICTURES = 12
 
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo_detection'))
     parser.add_argument(
-        '--demo', type=Path, default=Path('work_dirs/demo'), help="tools/demo.py's work dir"
+        '--demo', type=Path, default=Path('work_dirs/demo'), help="tools/misc/demo.py's work dir"
     )
     parser.add_argument('--peer', action='store_true', help='the same with a Swin')
     parser.add_argument(
@@ -68,14 +68,14 @@ def main() -> None:
 
 
 def demo_classifier(folder: Path, seed: int) -> dict[str, Any]:
-    """The classifier of tools/demo.py: architecture, checkpoint and accuracy; trained here if need be."""
+    """The classifier of tools/misc/demo.py: architecture, checkpoint and accuracy; trained here if need be."""
     from mmengine.config import Config
 
     tested, found = folder / 'train' / 'test.json', folder / 'scale' / 'result.json'
     if not (tested.is_file() and found.is_file()):
         run_tool(
             'Search, scale and train a classifier',
-            TOOLS / 'demo.py',
+            TOOLS / 'misc' / 'demo.py',
             '--work-dir',
             folder,
             '--seed',
@@ -198,7 +198,7 @@ def detect(name: str, config: Path, top1: float, args: argparse.Namespace) -> di
     options = [f'randomness.seed={args.seed}', *args.cfg_options]
     run_tool(
         'Count its cost',
-        TOOLS / 'get_flops.py',
+        TOOLS / 'analysis_tools' / 'get_flops.py',
         *(config, '--shape', 128, '--json', counts, '--cfg-options', *options),
     )
     seconds = run_tool(
