@@ -2,8 +2,8 @@
 
 The names of weights are those of the classifiers that mmpretrain builds from ``configs/asvit``, so that one
 checkpoint serves both: ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth')`` reads what
-``tools/model_converters/publish_model.py`` writes, as ``.pth`` or ``.safetensors``. What a run wrote holds more than weights,
-which timm refuses.
+``tools/model_converters/publish_model.py`` writes, as ``.pth`` or ``.safetensors``. What a run wrote holds
+more than weights, which timm refuses.
 """
 
 from collections import OrderedDict

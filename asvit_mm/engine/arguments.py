@@ -57,7 +57,7 @@ def run_tool(title: str, script: Path, *arguments: object) -> float:
     Raises:
         InputError: the tool failed; it has said why.
     """
-    name = f'{script.parent.name}/{script.name}'
+    name = Path('tools', *script.parts[script.parts.index('tools') + 1 :]).as_posix()
     print(f'\n=== {title}\n$ python {name} {" ".join(map(str, arguments))}', flush=True)
     started = time.perf_counter()
     status = subprocess.run([sys.executable, str(script), *map(str, arguments)]).returncode

@@ -3,7 +3,7 @@
 // GELU(x) = x P(x) and its derivative is P(x) + x p(x), for the probability P and the density p of the standard
 // normal distribution (arXiv 1606.08415).
 
-#include "vectors.h"
+#include "../ops/vectors.h"
 
 namespace {
 

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/correlate.py as a process: a tiny study, killed and resumed, over two processes, refused."""
+"""tools/analysis_tools/correlate.py: a tiny study, killed and resumed, over two processes, refused."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""tools/misc/demo_detection.py on a classifier as tools/misc/demo.py leaves it, and the peer's way beside it."""
+"""tools/misc/demo_detection.py on a classifier as the demo leaves it, and the peer's way beside it."""
 
 import argparse
 import json

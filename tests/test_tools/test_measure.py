@@ -1,4 +1,4 @@
-"""tools/analysis_tools/measure.py as its users run it: the table, the JSON file, and the lines of its refusals."""
+"""tools/analysis_tools/measure.py as users run it: table, JSON file, and the lines of its refusals."""
 
 import json
 import subprocess

@@ -1,6 +1,6 @@
 """Detection on real data: the demo's classifier becomes the backbone of a Mask R-CNN that finds digits.
 
-Goes on where tools/misc/demo.py ends, and runs it first where it has not been run. Scenes of handwritten digits
+Goes on where tools/misc/demo.py ends, and runs it first where it has not been run. Scenes of digits
 on photographs are composed of what scikit-learn ships; a detector is trained from the classifier's weights,
 evaluated with COCO's metrics, and draws what it finds. --peer adds the same run with mmdet's Swin, cut to
 the same multiply-adds and pretrained on the same digits.
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def demo_classifier(folder: Path, seed: int) -> dict[str, Any]:
-    """The classifier of tools/misc/demo.py: architecture, checkpoint and accuracy; trained here if need be."""
+    """The classifier of tools/misc/demo.py: architecture, checkpoint, accuracy; trained if need be."""
     from mmengine.config import Config
 
     tested, found = folder / 'train' / 'test.json', folder / 'scale' / 'result.json'
