@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from ..errors import InputError
 
 # The base address of every published file, and the only place that names it: `tools/misc/update_zoo.py`
-# writes it into the metafiles. No public host has been chosen; whoever serves the folder SHIPPED there publishes them.
+# writes it into the metafiles. No public host has been chosen; whoever serves the folder SHIPPED there
+# publishes them.
 WEIGHTS_URL = 'http://127.0.0.1:8000'
 # The published files that the package brings along; they are never fetched.
 SHIPPED = Path(__file__).parents[1] / 'weights'
