@@ -1,8 +1,8 @@
 """Metafiles and model cards that agree with the configs: whatever can be counted is counted again.
 
 A metafile's names, results and weights are what somebody wrote or
-``tools/model_converters/publish_model.py`` recorded; its costs, addresses and architecture strings follow from
-the configs and from one setting, and so do the tables in pages, which stand between
+``tools/model_converters/publish_model.py`` recorded; its costs, addresses and architecture strings follow
+from the configs and from one setting, and so do the tables in pages, which stand between
 ``<!-- models: configs/FOLDER -->`` and ``<!-- end -->``.
 """
 
