@@ -31,17 +31,17 @@ class TokenizedBackbone(Protocol):
 
     Attributes:
         base_token_stride: pixels between two tokens of the full grid.
-        token_stride: those in force.
-        token_dilation: pixels between two taps of the first projection.
     """
 
     base_token_stride: int
 
     @property
-    def token_stride(self) -> int: ...
+    def token_stride(self) -> int:
+        """Pixels between two tokens, at present."""
 
     @property
-    def token_dilation(self) -> int: ...
+    def token_dilation(self) -> int:
+        """Pixels between two taps of the first projection, at present."""
 
     def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
         """Change the grid; parameters and state dict stay as they are. None: dilation by the rule."""

@@ -37,32 +37,22 @@ from ..tokens import (
     BASE_STRIDE,
     as_pair,
     as_window_sizes,
+    check_fits_windows,
     check_merge_rounding,
     check_multiple,
     check_token_stride,
     default_dilation,
     embed_padding,
     embedded,
-    fits_windows,
     merge_padding,
-    stage_sizes,
     window_count,
     window_length,
 )
 
 Config = dict[str, Any]
 
-# Functions of sizes, which torch.fx takes as they are instead of tracing into them.
-for _name in (
-    'attend',
-    'add_positions',
-    'partition_windows',
-    'reverse_windows',
-    'pad_for_embedding',
-    'pad_for_merging',
-    'resize_map',
-):
-    torch.fx.wrap(_name)
+# Functions of sizes are wrapped: torch.fx takes them as they are instead of tracing into them.
+torch.fx.wrap('attend')
 
 
 # -- tokens from pixels, and fewer tokens from many ------------------------------------------------------
@@ -80,16 +70,6 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(in_channels, width, kernel, stride=BASE_STRIDE)
         self.norm = build_norm(norm_cfg, width)
 
-    @property
-    def stride(self) -> int:
-        """Pixels between two tokens."""
-        return self.proj.stride[0]
-
-    @property
-    def dilation(self) -> int:
-        """Pixels between two taps of the kernel."""
-        return self.proj.dilation[0]
-
     def set_stride(self, stride: int, dilation: int | None = None) -> None:
         """Set the stride, and the dilation; None: :func:`~asvit_mm.tokens.default_dilation`."""
         check_token_stride(stride, dilation)
@@ -98,8 +78,9 @@ class PatchEmbed(nn.Module):
         self.proj.stride, self.proj.dilation = (stride, stride), (dilation, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_for_embedding(x, self.proj.kernel_size[0], self.stride, self.dilation)
-        return self.norm(self.proj(x).permute(0, 2, 3, 1))  # (B, C, H, W) -> (B, H, W, C)
+        proj = self.proj
+        x = pad_for_embedding(x, proj.kernel_size[0], proj.stride[0], proj.dilation[0])
+        return self.norm(proj(x).permute(0, 2, 3, 1))  # (B, C, H, W) -> (B, H, W, C)
 
 
 class PatchMerging(nn.Module):
@@ -123,6 +104,7 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(patches.flatten(3)))
 
 
+@torch.fx.wrap
 def pad_for_embedding(x: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
     """Zeros around an image (B, C, H, W), such that the convolution gives ceil(side / stride) tokens."""
     top, bottom = embed_padding(x.shape[2], kernel, stride, dilation)
@@ -130,6 +112,7 @@ def pad_for_embedding(x: Tensor, kernel: int, stride: int, dilation: int) -> Ten
     return F.pad(x, (left, right, top, bottom))
 
 
+@torch.fx.wrap
 def pad_for_merging(x: Tensor, kernel: int, rounding: str = 'up') -> Tensor:
     """Zeros around tokens (B, H, W, C), such that patches of ``kernel`` tokens at stride 2 tile them."""
     top, bottom = merge_padding(x.shape[1], kernel, rounding)
@@ -137,6 +120,7 @@ def pad_for_merging(x: Tensor, kernel: int, rounding: str = 'up') -> Tensor:
     return F.pad(x, (0, 0, left, right, top, bottom))
 
 
+@torch.fx.wrap
 def add_positions(x: Tensor, pos: Tensor) -> Tensor:
     """Tokens (B, H, W, C) plus their position embedding (1, h, w, C), resampled where sizes differ."""
     size = x.shape[1:3]
@@ -151,6 +135,7 @@ def resample_positions(pos: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(pos.permute(0, 3, 1, 2), size, mode='bicubic').permute(0, 2, 3, 1)
 
 
+@torch.fx.wrap
 def resize_map(x: Tensor, image: Tensor, stage: int, merge_rounding: str) -> Tensor:
     """A map (B, C, h, w) to the size that it has at the base token stride (bilinear)."""
     size = token_grids(image.shape[2:], BASE_STRIDE, merge_rounding)[stage]
@@ -160,6 +145,7 @@ def resize_map(x: Tensor, image: Tensor, stage: int, merge_rounding: str) -> Ten
 # -- windows ---------------------------------------------------------------------------------------------
 
 
+@torch.fx.wrap
 def partition_windows(
     x: Tensor, split: int, window_size: int | None
 ) -> tuple[Tensor, Tensor | None]:
@@ -187,6 +173,7 @@ def partition_windows(
     return x.reshape(batch, rows * columns, window_h * window_w, channels), mask
 
 
+@torch.fx.wrap
 def reverse_windows(x: Tensor, size: Sequence[int], split: int, window_size: int | None) -> Tensor:
     """The inverse of :func:`partition_windows`: windows back to tokens (B, *size, C) without padding."""
     (rows, window_h), (columns, window_w) = _windows(size, split, window_size)
@@ -314,8 +301,7 @@ class Stage(nn.Module):
 class MapNorm(nn.LayerNorm):
     """LayerNorm of a token map (B, H, W, C) that emits it channels-first, (B, C, H, W).
 
-    What looks at a backbone's maps through its last norms (class activation maps, feature extractors,
-    hooks) expects channels first.
+    Class activation maps, feature extractors and hooks look at a backbone's maps here.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -332,11 +318,6 @@ class ToMap(nn.Module):
 def build_norm(norm_cfg: Config | None, width: int) -> nn.Module:
     """A norm over the last axis; None is the identity, as the length distortion needs it."""
     return nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, width)[1]
-
-
-def build_map_norm(norm_cfg: Config | None, width: int) -> nn.Module:
-    """The norm of an output map."""
-    return ToMap() if norm_cfg is None else build_norm({**norm_cfg, 'type': MapNorm}, width)
 
 
 # -- backbone --------------------------------------------------------------------------------------------
@@ -397,22 +378,17 @@ class AsViT(BaseModule):
         init_cfg: Config | list[Config] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        _require(_is_int(in_channels, 1), 'in_channels', in_channels, 'an integer from 1 up')
+        _require(_is_int(in_channels, 1), f'{in_channels = }', 'an integer from 1 up')
+        _require(_are_stages(out_indices), f'{out_indices = }', 'increasing stages from 0 to 3')
+        _require(0 <= drop_rate < 1, f'{drop_rate = }', 'a number from 0 to below 1')
+        _require(0 <= drop_path_rate < 1, f'{drop_path_rate = }', 'a number from 0 to below 1')
         _require(
-            _are_stages(out_indices), 'out_indices', out_indices, 'increasing stages from 0 to 3'
-        )
-        for name, rate in (('drop_rate', drop_rate), ('drop_path_rate', drop_path_rate)):
-            _require(0 <= rate < 1, name, rate, 'a number from 0 to below 1')
-        _require(
-            _is_int(frozen_stages, -1, NUM_STAGES),
-            'frozen_stages',
-            frozen_stages,
-            '-1 (none), 0 (the embedding) or up to 4',
+            _is_int(frozen_stages, -1, 4), f'{frozen_stages = }', '-1 (none), 0 (embedding) to 4'
         )
         layer_norm = norm_cfg is None or norm_cfg.get('type') in ('LN', 'LayerNorm')
-        _require(layer_norm, 'norm_cfg', norm_cfg, 'LN, since tokens are (..., C), or None')
+        _require(layer_norm, f'{norm_cfg = }', 'LN, since tokens are (..., C), or None')
         activation = isinstance(act_cfg, Mapping) and 'type' in act_cfg
-        _require(activation, 'act_cfg', act_cfg, "a dict such as dict(type='GELU')")
+        _require(activation, f'{act_cfg = }', "a dict such as dict(type='GELU')")
         check_merge_rounding(merge_rounding)
         self.architecture = arch = as_architecture(arch)
         self.img_size = height, width = as_pair(img_size)
@@ -449,7 +425,8 @@ class AsViT(BaseModule):
                 Stage(merging, blocks, arch.splits[i], self.window_sizes[i], with_cp)
             )
         for i in self.out_indices:
-            self.add_module(f'norm{i}', build_map_norm(norm_cfg, widths[i]))
+            norm = build_norm({**norm_cfg, 'type': MapNorm}, widths[i]) if norm_cfg else ToMap()
+            self.add_module(f'norm{i}', norm)
 
         self.reset_parameters()
         self._freeze()
@@ -486,12 +463,12 @@ class AsViT(BaseModule):
     @property
     def token_stride(self) -> int:
         """Pixels between two tokens of the first stage."""
-        return self.patch_embed.stride
+        return self.patch_embed.proj.stride[0]
 
     @property
     def token_dilation(self) -> int:
         """Pixels between two taps of the first projection."""
-        return self.patch_embed.dilation
+        return self.patch_embed.proj.dilation[0]
 
     def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
         """Make the tokens coarser or finer; parameters and state dict stay as they are.
@@ -514,16 +491,9 @@ class AsViT(BaseModule):
         """
         check_token_stride(stride, dilation)
         check_multiple(stride, BASE_STRIDE)
-        if self.window_sizes != (None,) * NUM_STAGES:
-            return
-        for side in self.img_size:
-            if not fits_windows(side, stride, self.architecture.splits, self.merge_rounding):
-                sizes = stage_sizes(side, stride, self.merge_rounding)
-                raise InputError(
-                    f'token stride {stride} is too coarse for {side} pixels: fewer tokens per side '
-                    f'({", ".join(map(str, sizes))} in the stages) than windows '
-                    f'({", ".join(map(str, self.architecture.splits))})'
-                )
+        growing = self.window_sizes == (None,) * NUM_STAGES
+        for side in self.img_size if growing else ():
+            check_fits_windows(side, stride, self.architecture.splits, self.merge_rounding)
 
     def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
         """(height, width) of the token grid of each stage for images of ``img_size``."""
@@ -613,15 +583,15 @@ class AsViT(BaseModule):
         key = f'{prefix}pos_embed'
         if self.pos_embed is not None and key in state_dict:
             pos = state_dict[key]
-            size = self.pos_embed.shape[1:3]
-            if pos.ndim == 4 and pos.shape[1:3] != size and pos.shape[3] == self.pos_embed.shape[3]:
-                state_dict[key] = resample_positions(pos.float(), size).to(self.pos_embed.dtype)
+            own = self.pos_embed
+            if pos.ndim == 4 and pos.shape[1:3] != own.shape[1:3] and pos.shape[3] == own.shape[3]:
+                state_dict[key] = resample_positions(pos.float(), own.shape[1:3]).to(own.dtype)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def _require(allowed: bool, name: str, value: Any, hint: str) -> None:
+def _require(allowed: bool, setting: str, hint: str) -> None:
     if not allowed:
-        raise InputError(f'{name} = {value!r} is not allowed: give {hint}')
+        raise InputError(f'{setting} is not allowed: give {hint}')
 
 
 def _is_int(value: Any, lowest: int, highest: int | None = None) -> bool:

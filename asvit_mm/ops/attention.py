@@ -3,8 +3,8 @@
 The operator has an implementation for the CPU (attention.cpp, FlashAttention's algorithm, arXiv 2205.14135),
 shapes for fake tensors, a derivative and a FLOP formula, so that ``torch.compile`` keeps it in its graph and
 profilers and counters name it. Under ``torch.func`` transforms it decomposes into torch's
-``scaled_dot_product_attention``, which :func:`attend` calls itself wherever the kernel does not fit. Both give
-the same values to rounding. What the kernel gains: docs/performance.md.
+``scaled_dot_product_attention``, which :func:`attend` calls itself wherever the kernel does not fit. Both
+give the same values to rounding. What the kernel gains: docs/performance.md.
 """
 
 import math
@@ -83,7 +83,7 @@ _BACKWARD = 'asvit_mm::attention_backward'
     schema='(Tensor qkv, float scale, Tensor? mask=None) -> (Tensor, Tensor)',
 )
 def attention(qkv: Tensor, scale: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The output of :func:`attend` and, for the derivative, log2 of each softmax's denominator, (B, heads, N)."""
+    """The output of :func:`attend`, and log2 of each softmax's denominator, (B, heads, N), for backward."""
     if not _fits_kernel(qkv, mask):
         return explicit_attention(qkv, scale, mask)
     batch, tokens, _, heads, dim = qkv.shape
