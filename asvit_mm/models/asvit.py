@@ -385,6 +385,7 @@ class AsViT(BaseModule):
         _require(
             _is_int(frozen_stages, -1, 4), f'{frozen_stages = }', '-1 (none), 0 (embedding) to 4'
         )
+        _require(isinstance(with_cp, bool), f'{with_cp = }', 'True or False')
         layer_norm = norm_cfg is None or norm_cfg.get('type') in ('LN', 'LayerNorm')
         _require(layer_norm, f'{norm_cfg = }', 'LN, since tokens are (..., C), or None')
         activation = isinstance(act_cfg, Mapping) and 'type' in act_cfg

@@ -146,13 +146,19 @@ def _scores(q: Tensor, k: Tensor, scale: float, mask: Tensor | None) -> Tensor:
 
 
 def _fits_kernel(qkv: Tensor, mask: Tensor | None) -> bool:
-    """Whether the kernel, which sees addresses only, may run; refuses shapes that no attention has."""
+    """Whether the kernel may run; refuses what it, which sees addresses only, would misread.
+
+    Raises:
+        ValueError: shapes or a mask of another kind than :func:`attend` takes.
+    """
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f'qkv of shape {tuple(qkv.shape)} is not (B, N, 3, heads, dim)')
-    fits = mask is None or (
-        mask.dtype == torch.bool and mask.shape == (qkv.shape[0], 1, 1, qkv.shape[1])
-    )
-    return fits and qkv.dtype == torch.float32 and has_kernel()
+    expected = (qkv.shape[0], 1, 1, qkv.shape[1])
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != expected):
+        raise ValueError(
+            f'mask of {mask.dtype} and shape {tuple(mask.shape)} is not one of bool and shape {expected}'
+        )
+    return qkv.dtype == torch.float32 and has_kernel()
 
 
 def _contiguous(mask: Tensor | None) -> Tensor | None:
