@@ -127,9 +127,32 @@ def _load(path: str) -> Any:
     return torch.load(path, map_location='cpu', weights_only=True)
 
 
-def check_pretrained(
+def load_pretrained(
     module: nn.Module, init_cfg: Mapping[str, Any], *, optional: Iterable[str], resampled: str
 ) -> None:
+    """Check, log and load the checkpoint of a ``Pretrained`` init_cfg, without MMEngine's loader.
+
+    MMEngine loads whatever fits and leaves the rest of the module random, which a user sees when the run is
+    over; and where torch refuses to read a file as weights, MMEngine reads it as a program.
+
+    Args:
+        init_cfg: ``checkpoint`` and, for a part of it, ``prefix``, as MMEngine's PretrainedInit has them.
+        optional: beginnings of names that either side may lack.
+        resampled: a weight that may have another height and width than the module's, which resamples it
+            when it is loaded.
+
+    Raises:
+        InputError: a checkpoint that cannot be read, has nothing of that prefix, lacks a weight of the
+            module, has one that the module has not, or one of another shape.
+    """
+    module.load_state_dict(
+        check_pretrained(module, init_cfg, optional=optional, resampled=resampled), strict=False
+    )
+
+
+def check_pretrained(
+    module: nn.Module, init_cfg: Mapping[str, Any], *, optional: Iterable[str], resampled: str
+) -> dict[str, Tensor]:
     """Log what of the checkpoint of a ``Pretrained`` init_cfg a module takes; refuse what does not fit.
 
     MMEngine loads whatever fits and leaves the rest of the module random, which a user sees when the run is
@@ -154,6 +177,7 @@ def check_pretrained(
     if not given:
         raise InputError(f'{path!r} has no weights that begin with {start!r}: mind init_cfg.prefix')
     check_fit(module, given, path, optional=optional, resampled=resampled)
+    return given
 
 
 def select_weights(content: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ from mmengine.runner import load_checkpoint as mmengine_load
 from safetensors.torch import save_file
 from torch import nn
 
-from asvit_mm.checkpoints.reading import hosting
-from asvit_mm.checkpoints.reading.reading import read_checkpoint
+from asvit_mm.checkpoints import hosting
+from asvit_mm.checkpoints.reading import read_checkpoint
 from asvit_mm.errors import InputError
 
 from ..pickled import Calls

@@ -16,7 +16,7 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from asvit_mm.checkpoints.reading.reading import read_checkpoint
+from asvit_mm.checkpoints.reading import read_checkpoint
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 
