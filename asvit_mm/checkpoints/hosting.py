@@ -74,7 +74,9 @@ def resolve(name: str) -> str:
     found = _TABLES[scheme]().get(key)
     if found is None:
         raise InputError(f'checkpoint {name!r} cannot be fetched: {scheme} has no weights {key!r}')
-    return found if is_remote(found) else f'{mmengine_checkpoint._get_mmengine_home()}/{found}'
+    if is_remote(found):
+        return found
+    return os.path.join(mmengine_checkpoint._get_mmengine_home(), found)
 
 
 def is_remote(address: str) -> bool:
