@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, schedule_share
-from asvit_mm.data.images.scenes import write_scenes
+from asvit_mm.data.scenes import write_scenes
 from asvit_mm.engine.hooks import ProgressiveTokenizationHook
 from asvit_mm.errors import InputError
 
