@@ -6,6 +6,7 @@ relative to it.
 """
 
 import base64
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,14 +51,13 @@ def write_search_report(
     if policies:
         plot_policy(policies, folder / 'policy.png')
     archs = {record['arch'] for record in records}
-    limit = settings['max_latency']
     # A network over the latency limit is timed and not measured.
-    slow = [r for r in records if limit is not None and r['latency_ms'] > limit]
+    slow = [r for r in records if r.get('latency_ms', 0) > (settings['max_latency'] or math.inf)]
     others = {r['arch']: r for r in records if r['arch'] != result['arch'] and _measured(r)}
-    standing = None
+    comparison = None
     if others and _measured(result):
         length, kappa = result['length_distortion'], result['ntk_condition_number']
-        standing = {
+        comparison = {
             'others': len(others),
             'lower_length': sum(r['length_distortion'] < length for r in others.values()),
             'higher_kappa': sum(r['ntk_condition_number'] > kappa for r in others.values()),
@@ -74,7 +74,7 @@ def write_search_report(
         slow_networks=len({record['arch'] for record in slow}),
         slow_steps=len(slow),
         invalid_steps=sum(not _measured(record) for record in records) - len(slow),
-        standing=standing,
+        comparison=comparison,
         published_seen=str(PRESETS['seed']) in archs,
         scale_command=shlex.join(scale_command(work_dir, settings)),
     )
@@ -146,8 +146,7 @@ def _write(
     **context: Any,
 ) -> Path:
     """Write the page of a run whose main result is ``network``."""
-    folder, task, settings = Path(work_dir), result['task'], result['settings']
-    arch = Architecture.parse(network['arch'])
+    folder, arch = Path(work_dir), Architecture.parse(network['arch'])
     plot_architecture(arch, network['train_img_size'], folder / 'architecture.png')
     names = [f'{name}.png' for name in (*figures, 'architecture')]
     grids = [rows for rows, _ in token_grids(network['train_img_size'])]
@@ -165,8 +164,6 @@ def _write(
     text = environment.get_template('report.html.j2').render(
         **context,
         result=result,
-        task=task,
-        settings=settings,
         network=network,
         seed_form=arch.seed_form,
         figures={name: base64.b64encode((folder / name).read_bytes()).decode() for name in names},
@@ -174,7 +171,7 @@ def _write(
         head_macs=network['macs'] - sum(stage.total for stage in macs),
         train_command=train_command(f'{work_dir}/{network["config"]}', data),
         data_note=data.note,
-        run_command=shlex.join(run_command(work_dir, task, settings)),
+        run_command=shlex.join(run_command(work_dir, result['task'], result['settings'])),
     )
     return atomic_write_text(folder / 'report.html', text)
 
