@@ -47,15 +47,15 @@ def plot_search(records: Sequence[Record], path: PathLike) -> Path:
     """Both measures against the step; below, where a policy was learned, its reward and entropy."""
     steps = column(records, 'step')
     learned = 'reward' in records[0]
-    size = 3.5 if len(steps) <= 200 else 2.2
-    dots = {'color': BLUE, 'ms': size, 'alpha': 0.5, 'mew': 0}
+    dots = {'color': BLUE, 'ms': 3.5 if len(steps) <= 200 else 2.2, 'alpha': 0.5, 'mew': 0}
     with figure(path, 1 + learned, 2, (10, 3.7 + 3.5 * learned)) as axes:
         for ax, (name, label, better) in zip(axes[0], MEASURES, strict=True):
             values = column(records, name)
             ax.plot(steps, values, 'o', label='network of this step', **dots)
             _running_median(ax, steps, values)
-            best = better.accumulate(values)
-            ax.step(steps, best, color=GREEN, lw=1.2, where='post', label='best so far')
+            ax.step(
+                steps, better.accumulate(values), c=GREEN, lw=1.2, where='post', label='best so far'
+            )
             missing = steps[np.isnan(values)]
             if len(missing):
                 top = {'transform': ax.get_xaxis_transform(), 'color': RED, 'ms': 5}
@@ -68,9 +68,10 @@ def plot_search(records: Sequence[Record], path: PathLike) -> Path:
             baseline = column(records, 'baseline')
             reward.plot(steps, baseline, color=ORANGE, lw=1.6, label='baseline (moving average)')
             reward.set_title('Reward')
-            entropy.plot(steps, column(records, 'entropy'), color=GREEN, lw=1.8)
+            nats = column(records, 'entropy')
+            entropy.plot(steps, nats, color=GREEN, lw=1.8)
             entropy.set_title('Entropy of the policy (nats)')
-            entropy.set_ylim(bottom=0)
+            entropy.set_ylim(0, 1.05 * nats.max())
         for ax in axes.flat:
             ax.set_xlabel('step')
             ax.set_xlim(-0.02 * len(steps) - 0.3, 1.02 * len(steps) - 0.7)

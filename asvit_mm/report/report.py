@@ -27,8 +27,6 @@ from .plots import plot_measured, plot_policy
 Record = Mapping[str, Any]
 Policies = Sequence[Sequence[Sequence[float]]]
 
-PUBLISHED = ('small', 'base', 'large')
-
 
 def write_search_report(
     work_dir: str,
@@ -96,7 +94,7 @@ def write_scale_report(
             'params': count_params(PRESETS[name], classes, img_size=size),
             'macs': count_macs(PRESETS[name], size, classes),
         }
-        for name in PUBLISHED
+        for name in ('small', 'base', 'large')
     ]
     return _write(
         work_dir,
@@ -131,7 +129,7 @@ def scale_command(work_dir: str, settings: Record) -> list[str]:
     Args:
         settings: of the search's run.json.
     """
-    # What scaling has no use for, or limits by settings of its own.
+    # Of no use to scaling, or limits that it sets by itself.
     left_out = {'steps', 'method', 'max_params', 'max_flops', 'max_latency'}
     flags = _flags({name: value for name, value in settings.items() if name not in left_out})
     return ['python', 'tools/scale.py', f'{work_dir}/result.json', *flags]
