@@ -102,6 +102,7 @@ if __name__ == '__main__':
                 'ops/*.h',
                 'models/*.cpp',
                 'models/*.h',
+                'report/*.j2',
                 'weights/*',
             ]
         },

@@ -112,6 +112,7 @@ def test_wheel_holds_the_package_and_its_mim_folder(tmp_path: Path) -> None:
         *package.rglob('*.py'),
         *package.rglob('*.cpp'),
         *package.rglob('*.h'),
+        *package.rglob('*.j2'),
         *(package / 'weights').iterdir(),
     ]
     assert package / 'models/attention.cpp' in files

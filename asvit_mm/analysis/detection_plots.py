@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from mmdet.structures import DetDataSample
 
-from ..report.plots import _figure
+from ..report.figure import figure
 
 COLUMNS = 4
 
@@ -32,7 +32,7 @@ def plot_detections(
         score: what is less certain is left out.
     """
     rows = -(-len(images) // COLUMNS)
-    with _figure(path, rows, COLUMNS, (3 * COLUMNS, 3 * rows)) as axes:
+    with figure(path, rows, COLUMNS, (3 * COLUMNS, 3 * rows)) as axes:
         for axis in axes.flat:
             axis.axis('off')
         for axis, image, sample in zip(axes.flat, images, samples, strict=False):

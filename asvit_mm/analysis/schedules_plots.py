@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..report.plots import BLUE, GREEN, GREY, ORANGE, RED, _figure
+from ..report.figure import BLUE, GREEN, GREY, ORANGE, RED, figure
 from ..token_schedule import phases_of_run, read_schedule
 from .schedules import FULL
 
@@ -27,7 +27,7 @@ def plot_schedules(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> 
     """
     epochs = summary['study']['settings']['epochs']
     x = np.arange(1, epochs + 1)
-    with _figure(path, 1, 2, (10, 4.4)) as axes:
+    with figure(path, 1, 2, (10, 4.4)) as axes:
         ends = []
         colours = iter(COLOURS)
         for row in summary['schedules']:

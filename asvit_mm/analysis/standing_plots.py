@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..report.plots import BLUE, GREEN, GREY, KAPPA_LABEL, LENGTH_LABEL, ORANGE, RED, _figure
+from ..report.figure import BLUE, GREEN, GREY, KAPPA_LABEL, LENGTH_LABEL, ORANGE, RED, figure
 from .comparison import unfold
 from .standing import Pair, pair_of
 
@@ -30,7 +30,7 @@ def plot_standing(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> P
     pairs = {record['arch']: pair_of(record) for record in summary['records']}
     drawn = [pairs[record['arch']] for record in summary['records'][:num]]
     random = _points([pair for pair in drawn if None not in pair])
-    with _figure(path, 1, 1, (6.4, 4.8)) as axes:
+    with figure(path, 1, 1, (6.4, 4.8)) as axes:
         ax = axes[0, 0]
         ax.scatter(
             *random.T, s=16, color=GREY, alpha=0.75, lw=0, label=f'{len(random)} random seeds'
@@ -68,7 +68,7 @@ def plot_standing(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> P
 
 def plot_repeats(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     """Agreement of ranks against the number of networks averaged; a panel a measure."""
-    with _figure(path, 1, len(summary['repeats']), (9, 4)) as axes:
+    with figure(path, 1, len(summary['repeats']), (9, 4)) as axes:
         for ax, (name, table) in zip(axes.flat, summary['repeats'].items(), strict=True):
             for key, color, label in (
                 ('rest', BLUE, r'$\tau$ with the mean of all others'),
@@ -107,7 +107,7 @@ def plot_comparison(summary: Mapping[str, Any], path: str | os.PathLike[str]) ->
     Args:
         summary: of :func:`asvit_mm.analysis.summarise_comparison`.
     """
-    with _figure(path, 1, 2, (10, 4.2)) as axes:
+    with figure(path, 1, 2, (10, 4.2)) as axes:
         left, right = axes.flat
         names = [method['method'] for method in summary['methods']]
         for i, method in enumerate(summary['methods']):

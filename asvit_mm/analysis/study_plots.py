@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from ..report.plots import _figure
+from ..report.figure import figure
 
 COLUMNS = 3
 # A measure that spans more than a decade is drawn on a logarithmic axis.
@@ -30,7 +30,7 @@ def plot_study(summary: Mapping[str, Any], path: str | os.PathLike[str]) -> Path
     norm = LogNorm(smallest, largest)
     columns = min(COLUMNS, len(measures))
     rows = math.ceil(len(measures) / columns)
-    with _figure(path, rows, columns, (3.9 * columns + 0.9, 3.2 * rows)) as axes:
+    with figure(path, rows, columns, (3.9 * columns + 0.9, 3.2 * rows)) as axes:
         for ax in axes.flat[len(measures) :]:
             ax.set_visible(False)
         for ax, measure in zip(axes.flat, measures, strict=False):

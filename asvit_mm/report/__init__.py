@@ -1,1 +1,1 @@
-"""The report of a run, and its pictures."""
+"""The report of a run: one HTML page and its figures."""

@@ -1,298 +1,190 @@
-"""A run's report: one HTML page that needs nothing else, and its pictures as PNG files.
+"""The report of a run: one self-contained HTML page, for readers who do not know the paper.
 
-Links lead to the run's other files by names relative to it. It depends on the run's result only, not on
-when or how fast it was obtained.
+This module gathers numbers, commands and figures; all wording is in report.html.j2. The page depends on
+the run's result only, not on when or how fast it was obtained. It links to the run's other files by names
+relative to it.
 """
 
-from collections.abc import Sequence
-from html import escape
+import base64
+import math
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..arch import PRESETS, SEARCH_SPACE, Architecture
-from ..cost import count_macs, count_params
+from ..config_writer.configs import train_command
+from ..cost import count_macs, count_params, stage_macs, token_grids
 from ..data.source import DataSource
-from ..nas import is_refused
+from ..tokens import window_count, window_length
+from ..utils.files import atomic_write_text
 from ..utils.units import format_count
-from . import page
-from .report_plots import (
-    PUBLISHED,
-    plot_architecture,
-    plot_candidates,
-    plot_family,
-    plot_measured,
-    plot_policy,
-)
-from .sections import (
-    Record,
-    architecture_section,
-    cost_section,
-    left_out_sentence,
-    limits_sentence,
-    measures_explained,
-    run_section,
-    scale_command,
-    tiles,
-    training_section,
-)
+from .architecture import plot_architecture
+from .plots import plot_measured, plot_policy
 
+Record = Mapping[str, Any]
 Policies = Sequence[Sequence[Sequence[float]]]
-
-METHOD_NAMES = {
-    'reinforce': 'REINFORCE, the method of the paper: choices that gave better networks than the one '
-    'before become more likely; the result is the most likely value of every choice',
-    'evolution': 'regularised evolution: a changed copy of a good network replaces the oldest one; the '
-    'result is the measured network with the best ranks in both numbers',
-    'random': 'random search: networks are drawn uniformly; the result is the one with the best ranks '
-    'in both numbers',
-}
 
 
 def write_search_report(
     work_dir: str,
     result: Record,
-    trace: Sequence[Record],
+    records: Sequence[Record],
     data: DataSource,
     policies: Policies = (),
 ) -> Path:
-    """Write report.html of a search and the pictures that are not there yet.
+    """Write report.html of a search, and its figures beside it.
 
     Args:
-        work_dir: the run's folder, as commands shall name it; search.png is in it.
+        work_dir: the run's folder, as the printed commands name it; search.png is in it.
         result: the whole content of result.json.
-        trace: records of :func:`asvit_mm.nas.search_seeds`.
+        records: of trace.jsonl.
         data: what the config trains on.
-        policies: see :func:`~.report_plots.plot_policy`; none where the method has no policy.
-
-    Returns:
-        the page.
+        policies: see :func:`~.plots.plot_policy`; none where the method has no policy.
     """
-    folder, arch = Path(work_dir), Architecture.parse(result['arch'])
-    plot_measured(trace, result, folder / 'measured.png')
-    plot_architecture(arch, result['train_img_size'], folder / 'architecture.png')
+    folder, settings = Path(work_dir), result['settings']
+    plot_measured(records, result, folder / 'measured.png')
     if policies:
         plot_policy(policies, folder / 'policy.png')
-    different = len({record['arch'] for record in trace})
-    timed = len({record['arch'] for record in trace if is_refused(record)})
-    summary = (
-        f'<p>A vision transformer was designed without training any. {page.number(len(trace), "candidate")} '
-        f'({page.number(different, "different one")} of {SEARCH_SPACE.size:,} possible) were built with '
-        'random weights, each with one block a stage, and judged by two numbers that need no training'
-        f'{f" ({timed:,} were too slow and only timed)" if timed else ""}. '
-        f'The search proceeded by {METHOD_NAMES[result["settings"]["method"]]}. '
-        f'{limits_sentence(result["settings"])}</p>'
-        f'<p>It found <code>{escape(str(arch))}</code>. {_standing(result, trace)}</p>'
+    archs = {record['arch'] for record in records}
+    # A network over the latency limit is timed and not measured.
+    slow = [r for r in records if r.get('latency_ms', 0) > (settings['max_latency'] or math.inf)]
+    others = {r['arch']: r for r in records if r['arch'] != result['arch'] and _measured(r)}
+    comparison = None
+    if others and _measured(result):
+        length, kappa = result['length_distortion'], result['ntk_condition_number']
+        comparison = {
+            'others': len(others),
+            'lower_length': sum(r['length_distortion'] < length for r in others.values()),
+            'higher_kappa': sum(r['ntk_condition_number'] > kappa for r in others.values()),
+        }
+    return _write(
+        work_dir,
+        result,
+        result,
+        data,
+        figures=('search', 'policy', 'measured') if policies else ('search', 'measured'),
+        steps=len(records),
+        different=len(archs),
+        space=SEARCH_SPACE.size,
+        slow_networks=len({record['arch'] for record in slow}),
+        slow_steps=len(slow),
+        invalid_steps=sum(not _measured(record) for record in records) - len(slow),
+        comparison=comparison,
+        published_seen=str(PRESETS['seed']) in archs,
+        scale_command=shlex.join(scale_command(work_dir, settings)),
     )
-    sections = {
-        'summary': ('In short', summary + tiles(result) + measures_explained(result['settings'])),
-        'architecture': (
-            'The architecture that was found',
-            architecture_section(folder, arch, result),
-        ),
-        'search': ('The course of the search', _course(folder, trace, policies)),
-        'measured': (
-            'All networks that were measured',
-            page.picture(
-                folder,
-                'measured.png',
-                'Each dot is a network, darker ones came later; the star is the found one'
-                + (
-                    ', the diamond the topology that the authors published.'
-                    if str(PRESETS['seed']) in {record['arch'] for record in trace}
-                    else '.'
-                )
-                + left_out_sentence(trace),
-            ),
-        ),
-        'cost': ('What the network costs', cost_section(arch, result)),
-        'train': (
-            'Train it, or make it larger',
-            training_section(work_dir, result, data)
-            + '<p>A seed is small. Grow it, again without training:</p>'
-            + page.command(scale_command(work_dir, result['settings'])),
-        ),
-        'run': ('This run', run_section(work_dir, result, ('search.png', *_pictures(policies)))),
-    }
-    return page.write_page(folder, f'As-ViT search: {arch}', sections)
 
 
 def write_scale_report(
-    work_dir: str, result: Record, trace: Sequence[Record], data: DataSource
+    work_dir: str, result: Record, records: Sequence[Record], data: DataSource
 ) -> Path:
-    """Write report.html of a scaling run and the pictures that are not there yet.
+    """Write report.html of a scaling run, and its figures beside it; scaling.png is there already.
+
+    The arguments are those of :func:`write_search_report`.
+    """
+    largest = result['series'][-1]
+    size, classes = largest['train_img_size'], largest['num_classes']
+    published = [
+        {
+            'name': f'As-ViT-{name.capitalize()}',
+            'arch': str(PRESETS[name]),
+            'params': count_params(PRESETS[name], classes, img_size=size),
+            'macs': count_macs(PRESETS[name], size, classes),
+        }
+        for name in ('small', 'base', 'large')
+    ]
+    return _write(
+        work_dir,
+        result,
+        largest,
+        data,
+        figures=('scaling',),
+        candidates=sum('candidate' in record for record in records),
+        series=result['series'],
+        targets=result.get('targets') or [],
+        published=published,
+    )
+
+
+def run_command(work_dir: str, task: str, settings: Record) -> list[str]:
+    """The command that makes a run, with every setting that decides its result.
 
     Args:
-        work_dir: the run's folder, as commands shall name it; scaling.png is in it.
-        result: the whole content of result.json.
-        trace: the run's records; those with ``candidate`` are the measured proxies.
-        data: what the configs train on.
-
-    Returns:
-        the page.
+        task: 'search' or 'scale', which name the tool.
+        settings: of run.json.
     """
-    folder, series = Path(work_dir), result['series']
-    last, targets = series[-1], result.get('targets') or []
-    arch = Architecture.parse(last['arch'])
-    candidates = [record for record in trace if 'candidate' in record]
-    plot_candidates(candidates, series, folder / 'measured.png')
-    plot_architecture(arch, last['train_img_size'], folder / 'architecture.png')
-    plot_family(
-        series,
-        folder / 'family.png',
-        num_classes=last['num_classes'],
-        img_size=last['train_img_size'],
-        targets=targets,
+    arch = [settings['arch']] if 'arch' in settings else []
+    # The tool takes either targets or a minimum and a maximum.
+    left_out = {'arch', *(('min_params', 'max_params') if settings.get('targets') else ())}
+    flags = _flags({name: value for name, value in settings.items() if name not in left_out})
+    return ['python', f'tools/{task}.py', *arch, '--work-dir', work_dir, *flags]
+
+
+def scale_command(work_dir: str, settings: Record) -> list[str]:
+    """The command that scales what a search found, measuring as the search did.
+
+    Args:
+        settings: of the search's run.json.
+    """
+    # Of no use to scaling, or limits that it sets by itself.
+    left_out = {'steps', 'method', 'max_params', 'max_flops', 'max_latency'}
+    flags = _flags({name: value for name, value in settings.items() if name not in left_out})
+    return ['python', 'tools/scale.py', f'{work_dir}/result.json', *flags]
+
+
+def _write(
+    work_dir: str,
+    result: Record,
+    network: Record,
+    data: DataSource,
+    figures: Sequence[str],
+    **context: Any,
+) -> Path:
+    """Write the page of a run whose main result is ``network``."""
+    folder, arch = Path(work_dir), Architecture.parse(network['arch'])
+    plot_architecture(arch, network['train_img_size'], folder / 'architecture.png')
+    names = [f'{name}.png' for name in (*figures, 'architecture')]
+    grids = [rows for rows, _ in token_grids(network['train_img_size'])]
+    windows = [window_length(*sizes) for sizes in zip(grids, arch.splits, strict=True)]
+    counts = [window_count(*sizes) ** 2 for sizes in zip(grids, windows, strict=True)]
+    macs = stage_macs(arch, network['train_img_size'])
+    environment = Environment(
+        loader=PackageLoader('asvit_mm', 'report'),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    summary = (
-        f'<p>The topology <code>{escape(result["topology"])}</code> was grown without training, from '
-        'one block a stage on. In every step each way of adding one block and some width was tried on '
-        'a narrow copy with random weights, and the one with the best ranks in two numbers was kept. '
-        f'{page.number(result["measured_architectures"], "candidate")} were measured; every step gives '
-        f'one network of a family, which has {len(series)}. It ended thus: {escape(result["stopped"])}. '
-        f'{limits_sentence(result["settings"])}</p>'
-        f'<p>The largest is <code>{escape(str(arch))}</code> with {format_count(last["params"])} '
-        'parameters.</p>'
+    environment.filters['count'] = format_count
+    text = environment.get_template('report.html.j2').render(
+        **context,
+        result=result,
+        network=network,
+        seed_form=arch.seed_form,
+        figures={name: base64.b64encode((folder / name).read_bytes()).decode() for name in names},
+        stages=list(zip(grids, windows, counts, arch.depths, arch.widths, macs, strict=True)),
+        head_macs=network['macs'] - sum(stage.total for stage in macs),
+        train_command=train_command(f'{work_dir}/{network["config"]}', data),
+        data_note=data.note,
+        run_command=shlex.join(run_command(work_dir, result['task'], result['settings'])),
     )
-    sections = {
-        'summary': ('In short', summary + tiles(last) + measures_explained(result['settings'])),
-        **({'targets': ('Networks for the targets', _targets(targets))} if targets else {}),
-        'architecture': (
-            'The largest architecture',
-            architecture_section(folder, arch, last),
-        ),
-        'path': (
-            'How the network grew',
-            page.picture(
-                folder,
-                'family.png',
-                'Width and blocks against parameters, beside the published family (S, B and L: '
-                'As-ViT-Small, -Base and -Large), counted with the same head and image size.',
-            )
-            + page.picture(
-                folder,
-                'scaling.png',
-                'Size and the two numbers along the steps; grey dots are candidates passed over. The '
-                'numbers are those of the narrow copies, a quarter as wide.',
-            ),
-        ),
-        'measured': (
-            'All candidates that were measured',
-            page.picture(
-                folder,
-                'measured.png',
-                'Each grey dot is a candidate; the blue ones were kept and are joined in their order. '
-                'Later ones are larger, which moves both numbers.' + left_out_sentence(candidates),
-            ),
-        ),
-        'family': ('The family', _family(series, last)),
-        'cost': ('What the largest network costs', cost_section(arch, last)),
-        'train': ('Train it', training_section(work_dir, last, data)),
-        'run': (
-            'This run',
-            run_section(
-                work_dir, result, ('scaling.png', 'family.png', 'measured.png', 'architecture.png')
-            ),
-        ),
-    }
-    return page.write_page(folder, f'As-ViT scaling: {result["topology"]}', sections)
+    return atomic_write_text(folder / 'report.html', text)
 
 
-def _standing(result: Record, trace: Sequence[Record]) -> str:
-    """A sentence on how the found network compares with the others that were measured."""
-    others = {r['arch']: r for r in trace if r['arch'] != result['arch'] and 'bad' not in r}
-    own = result['length_distortion'], result['ntk_condition_number']
-    if not others or None in own:
-        return ''
-    shorter = sum(r['length_distortion'] < own[0] for r in others.values())
-    harder = sum(r['ntk_condition_number'] > own[1] for r in others.values())
-    return (
-        f'Of the {page.number(len(others), "other network")} measured here, {shorter:,} have a lower '
-        f'L<sup>E</sup> and {harder:,} a higher κ.'
-    )
+def _measured(record: Record) -> bool:
+    """Whether a record has both measures."""
+    return None not in (record['length_distortion'], record['ntk_condition_number'])
 
 
-def _course(folder: Path, trace: Sequence[Record], policies: Policies) -> str:
-    caption = (
-        'Each dot is the network of a step. Green: the best value so far of either number by itself, '
-        'which need not be of the same network.'
-    )
-    if not policies:
-        return page.picture(folder, 'search.png', caption)
-    return (
-        page.picture(
-            folder,
-            'search.png',
-            caption
-            + ' Below: the reward that a network brought, and the entropy of the policy, which falls '
-            'as the search makes up its mind.',
-        )
-        + '<h3>What the search came to prefer</h3>'
-        + page.picture(
-            folder,
-            'policy.png',
-            'The height of a band is the probability of that value at that step, all bands together '
-            'are 100 %; a darker band is a larger value. Bands are labelled on the left, where the '
-            'search knows nothing and takes all values for about equally good. Limits are left aside.',
-        )
-    )
-
-
-def _pictures(policies: Policies) -> tuple[str, ...]:
-    return (*(('policy.png',) if policies else ()), 'measured.png', 'architecture.png')
-
-
-def _family(series: Sequence[Record], last: Record) -> str:
-    """The series, and the published family counted likewise."""
-    size, classes = last['train_img_size'], last['num_classes']
-    rows = [
-        (
-            page.link(f'step {member["step"]}', member['config']),
-            page.code(member['arch']),
-            format_count(member['params']),
-            format_count(member['macs']),
-            page.value(member['length_distortion']),
-            page.value(member['ntk_condition_number']),
-        )
-        for member in series
-    ]
-    for name in PUBLISHED:
-        arch = PRESETS[name]
-        params = count_params(arch, classes, img_size=size)
-        macs = count_macs(arch, size, classes)
-        rows.append(
-            (
-                f'As-ViT-{name.capitalize()} (published)',
-                page.code(str(arch)),
-                format_count(params),
-                format_count(macs),
-                '',
-                '',
-            )
-        )
-    header = ('network', 'architecture', 'parameters', 'multiply-adds', 'L<sup>E</sup>', 'κ')
-    return (
-        f'<p>Parameters and multiply-adds are of classifiers with {classes} classes for images of {size} '
-        f'&times; {size} pixels, the published ones included. L<sup>E</sup> and κ are those of the narrow '
-        'copies; the links lead to the configs.</p>'
-        + page.table(header, rows, numbers=range(2, 6), marked={len(series) - 1})
-    )
-
-
-def _targets(targets: Sequence[Record]) -> str:
-    rows = []
-    for target in targets:
-        arch = page.code(target['arch'])
-        rows.append(
-            (
-                format_count(target['target']),
-                page.link('config', target['config']) if 'config' in target else '',
-                arch,
-                format_count(target['params']),
-                format_count(target['macs']),
-            )
-        )
-    header = ('at most', '', 'architecture', 'parameters', 'multiply-adds')
-    return (
-        '<p>For each number of parameters that was asked for, the network at or under it where growing '
-        'ended. Each is a growth of its own; the rest of this page shows the one for the largest '
-        'target.</p>' + page.table(header, rows, numbers=(0, 3, 4))
-    )
+def _flags(settings: Record) -> list[str]:
+    words = []
+    for name, value in settings.items():
+        if value is None or value is False:
+            continue
+        words.append(f'--{name.replace("_", "-")}')
+        if value is not True:
+            words += map(str, value if isinstance(value, list) else [value])
+    return words

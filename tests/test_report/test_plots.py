@@ -1,17 +1,33 @@
-"""Pictures of real, short runs."""
+"""Figures of recorded runs."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from asvit_mm.arch import PRESETS, SEARCH_SPACE
 from asvit_mm.errors import InputError
-from asvit_mm.measures import Score
-from asvit_mm.nas import AutoScaling, Budget, Measurement, Memo, Reinforce, search_seeds
-from asvit_mm.report.plots import plot_learning_curve, plot_scaling, plot_search, read_scalars
+from asvit_mm.report.figure import ORANGE, RED
+from asvit_mm.report.plots import (
+    plot_learning_curve,
+    plot_measured,
+    plot_policy,
+    plot_scaling,
+    plot_search,
+    read_scalars,
+)
 
-from ..test_nas.test_scaling import SEED
-from ..test_nas.toy import cost_measure, distance, measuring
+RUNS = Path(__file__).parents[2] / 'docs' / 'runs'
+KAPPA = 'ntk_condition_number'
+
+
+def recorded(task):
+    """The records and the result of the documented run."""
+    lines = (RUNS / task / 'trace.jsonl').read_text().splitlines()
+    result = json.loads((RUNS / task / 'result.json').read_text())
+    return [json.loads(line) for line in lines], result
 
 
 def is_picture(path):
@@ -20,59 +36,75 @@ def is_picture(path):
         return image.format == 'PNG' and min(image.size) > 400 and len(colors) > 100
 
 
+def has_color(path, color):
+    """Whether more than a hundred pixels have the colour."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert('RGB'))
+    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return (pixels == wanted).all(-1).sum() > 100
+
+
 def only(folder):
     return [p.name for p in folder.iterdir()]
 
 
-@pytest.mark.parametrize('steps', [1, 30])
-def test_search(tmp_path, steps):
-    numbers = iter(range(steps))
-
-    def measure(arch):
-        good = distance(arch)
-        if next(numbers) % 7 == 3:
-            return Measurement(good.length_distortion, Score.bad('x'))
-        return good
-
-    records = search_seeds(Reinforce(), Memo(measuring(measure), remeasure=True), steps)
-    path = plot_search(list(records), tmp_path / 'a.png')
-    assert is_picture(path)
+def test_search(tmp_path):
+    records, result = recorded('search')
+    records = [{**r, KAPPA: None if i == 3 else r[KAPPA]} for i, r in enumerate(records[:30])]
+    assert is_picture(plot_search(records, tmp_path / 'a.png'))
     assert only(tmp_path) == ['a.png']
+    # A single network without a policy and without kappa.
+    one = {name: records[3][name] for name in ('step', 'arch', 'length_distortion', KAPPA)}
+    assert is_picture(plot_search([one], tmp_path / 'b.png'))
+    measured = plot_measured(records, result, tmp_path / 'c.png')
+    assert is_picture(measured)
+    assert has_color(measured, RED)
+    assert not has_color(measured, ORANGE)
+    published = {**records[1], 'arch': str(PRESETS['seed'])}
+    measured = plot_measured([one, published], {**result, KAPPA: None}, measured)
+    assert has_color(measured, ORANGE)
+    assert not has_color(measured, RED)
 
 
-@pytest.mark.parametrize('steps', [1, 4])
-def test_scaling(tmp_path, steps):
-    search = AutoScaling(SEED, Memo(cost_measure), Budget(10, 32, 10**8), min_params=5 * 10**7)
-    series = [search.step() for _ in range(steps)]
-    assert is_picture(plot_scaling(series, tmp_path / 'a.png', 10**7, 10**8))
-    assert is_picture(plot_scaling(series, tmp_path / 'b.png'))
+def test_policy(tmp_path):
+    sizes = [len(values) for values in SEARCH_SPACE.choices.values()]
+    uniform = [[1 / size] * size for size in sizes]
+    decided = [[1.0] + [0.0] * (size - 1) for size in sizes]
+    first = plot_policy([uniform, decided], tmp_path / 'a.png')
+    assert is_picture(first)
+    assert plot_policy([uniform, uniform], tmp_path / 'b.png').read_bytes() != first.read_bytes()
 
 
-def scalars(tmp_path):
-    """As MMEngine's LocalVisBackend writes them: 23 iterations an epoch."""
-    lines = []
-    for epoch in range(1, 11):
-        lines.append({'loss': 2 / epoch, 'lr': 1e-3, 'epoch': epoch, 'iter': 23 * epoch - 3,
-                      'step': 23 * epoch - 3})  # fmt: skip
-        lines.append({'accuracy/top1': 90.0 + epoch / 2, 'data_time': 0.1, 'step': epoch})
-    path = tmp_path / 'scalars.json'
-    path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    return path
+def test_scaling(tmp_path):
+    records, result = recorded('scale')
+    series = result['series'][:4]
+    plain = plot_scaling(series, tmp_path / 'a.png').read_bytes()
+    assert not has_color(tmp_path / 'a.png', RED)
+    series[0]['candidates'] = [r for r in records[:20] if 'candidate' in r]
+    assert plot_scaling(series, tmp_path / 'a.png').read_bytes() != plain
+    one = plot_scaling(series[:1], tmp_path / 'b.png', 10**6, 10**7)
+    assert is_picture(one)
+    assert has_color(one, RED)
 
 
 def test_learning_curve(tmp_path):
-    train, val = read_scalars(scalars(tmp_path))
-    assert train['loss'] == [2 / epoch for epoch in range(1, 11)]
-    assert train['epoch'][-1] == pytest.approx(10)
-    assert val == {'epoch': list(range(1, 11)), 'accuracy': [90 + e / 2 for e in range(1, 11)]}
+    """Scalars as MMEngine's LocalVisBackend writes them, 23 iterations per epoch."""
+    lines = []
+    for epoch in range(1, 11):
+        step = 23 * epoch - 3
+        lines.append({'loss': 2 / epoch, 'lr': 1e-3, 'epoch': epoch, 'iter': step, 'step': step})
+        lines.append({'accuracy/top1': 90.0 + epoch / 2, 'data_time': 0.1, 'step': epoch})
+    path = tmp_path / 'scalars.json'
+    path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    losses, accuracies = read_scalars(path)
+    assert losses[:, 1].tolist() == [2 / epoch for epoch in range(1, 11)]
+    assert losses[-1, 0] == pytest.approx(10)
+    assert accuracies.tolist() == [[epoch, 90 + epoch / 2] for epoch in range(1, 11)]
     phases = [{'end': 2, 'stride': 16}, {'end': 5, 'stride': 8}, {'end': 10, 'stride': 4}]
-    assert is_picture(plot_learning_curve(scalars(tmp_path), tmp_path / 'a.png', phases))
-
-
-def test_bad_scalars_are_one_line(tmp_path):
+    assert is_picture(plot_learning_curve(path, tmp_path / 'a.png', phases))
     with pytest.raises(InputError, match='does not exist'):
         read_scalars(tmp_path / 'no.json')
-    for text, words in (('{"x"', 'no JSON lines'), ('{"x": 1}\n', 'neither a loss nor')):
-        (tmp_path / 's.json').write_text(text)
+    for text, words in (('{"x"', 'not made of JSON lines'), ('{"x": 1}\n', 'neither a loss nor')):
+        path.write_text(text)
         with pytest.raises(InputError, match=words):
-            read_scalars(tmp_path / 's.json')
+            read_scalars(path)

@@ -1,215 +1,142 @@
-"""Reports of real, short runs: whole, self-contained, the same each time."""
+"""Reports of a short real run and of recorded ones: complete, self-contained, the same each time."""
 
-import json
 import runpy
 import shlex
+import shutil
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from asvit_mm.arch import PRESETS
-from asvit_mm.nas import Clock
-from asvit_mm.report.sections import run_command, scale_command
-from asvit_mm.runs.folder import NAMES
-from asvit_mm.runs.scale import ScaleSettings, run_scaling
-from asvit_mm.runs.search import SearchSettings, run_search
+from asvit_mm.data.source import describe_data
+from asvit_mm.report.report import write_scale_report, write_search_report
 
-TINY = {'data': 'digits', 'img_size': 16, 'batch_size': 4, 'repeat': 1, 'device': 'cpu'}
-# Attributes that make a browser load something, and elements that do so without one.
+from .test_plots import KAPPA, RUNS, recorded
+
+ROOT = Path(__file__).parents[2]
+TINY = ['--img-size', '16', '--batch-size', '2', '--repeat', '1', '--device', 'cpu']
+ODD = """a <b>&"c" 'd'"""
+NASTY = """p <script>alert('1')<"{{ 7 * 7 }}" {% if %}\nq"""
+SEARCH = ['summary', 'architecture', 'search', 'cost', 'train', 'run']
+SCALE = ['summary', 'targets', 'architecture', 'growth', 'family', 'cost', 'train', 'run']
+# Attributes that make a browser load something.
 LOADING = {'src', 'srcset', 'href', 'data', 'poster', 'action', 'background', 'style'}
-VOID = {'meta', 'img', 'br', 'link', 'hr', 'input', 'base', 'source'}
 
 
-class Page(HTMLParser):
-    """What a page holds; fails where an element is not closed in its place."""
+class Page:
+    """What a page holds: its text in one line, its links, its commands as words."""
 
     def __init__(self, path):
-        super().__init__()
-        self.open, self.tags, self.ids, self.references, self.text = [], [], [], [], []
-        self.feed(path.read_text(encoding='utf-8'))
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name == 'id':
-                self.ids.append(value)
-            if name in LOADING:
-                self.references.append((tag, name, value))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    @property
-    def all_text(self):
-        return ' '.join(' '.join(self.text).split())
+        self.source = path.read_text(encoding='utf-8')
+        self.root = ElementTree.fromstring(self.source)
+        self.text = ' '.join(' '.join(self.root.itertext()).split())
+        self.links = [link.get('href') for link in self.root.iter('a')]
+        self.commands = [shlex.split(block.text) for block in self.root.iter('pre')]
 
 
 def check(folder, sections):
     """The page of a run, after what holds of every page."""
     page = Page(folder / 'report.html')
-    assert page.ids == sections
-    assert not {'script', 'link', 'iframe', 'object', 'base'} & set(page.tags)
-    jumps, files, pictures = [], [], []
-    for tag, name, value in page.references:
-        assert (tag, name) in {('a', 'href'), ('img', 'src')}
-        if tag == 'img':
-            assert value.startswith('data:image/png;base64,iVBOR')
-            pictures.append(value)
-        elif value.startswith('#'):
-            jumps.append(value[1:])
-        else:
-            files.append(value)
-    assert jumps == sections
-    # The run's result is written after its page, yet what a page names is there in the end.
+    assert [section.get('id') for section in page.root.iter('section')] == sections
+    assert [link[1:] for link in page.links if link.startswith('#')] == sections
+    elements = list(page.root.iter())
+    assert not {'script', 'link', 'iframe', 'object', 'base'} & {e.tag for e in elements}
+    assert 'url(' not in page.source
+    loading = {(e.tag, name) for e in elements for name in LOADING & set(e.keys())}
+    assert loading == {('a', 'href'), ('img', 'src')}
+    pictures = [image.get('src') for image in page.root.iter('img')]
+    assert all(picture.startswith('data:image/png;base64,iVBOR') for picture in pictures)
+    files = {link for link in page.links if not link.startswith(('#', 'https://'))}
     assert all((folder / name).exists() for name in files)
-    assert {'result.json', 'trace.jsonl', 'run.json', 'timing.jsonl', 'configs/'} <= set(files)
-    assert len(pictures) == len({name for name in files if name.endswith('.png')})
-    assert {path.name for path in folder.iterdir()} <= {*NAMES, '.lock'}
-    assert 'url(' not in (folder / 'report.html').read_text()
+    assert {'result.json', 'trace.jsonl', 'run.json', 'timing.jsonl', 'configs/'} <= files
+    shown = {name for name in files if name.endswith('.png')}
+    assert {path.name for path in folder.glob('*.png')} == shown
+    assert len(pictures) == len(shown)
     return page
 
 
-def arguments(page):
-    """The words of the command that the page says made the run."""
-    # After the command of what to do next, where there is one.
-    return [shlex.split(text) for text in page.text if text.startswith('python tools/s')][-1]
+def copy(task, folder):
+    """The documented run without the report and what comes with it; its records and result."""
+    shutil.copytree(RUNS / task, folder)
+    main = {'search': 'search.png', 'scale': 'scaling.png'}[task]
+    for path in folder.glob('*.*'):
+        if path.suffix in ('.png', '.html') and path.name != main:
+            path.unlink()
+    return recorded(task)
 
 
-SEARCH = ['summary', 'architecture', 'search', 'measured', 'cost', 'train', 'run']
+def run(monkeypatch, tool, *words):
+    """Run a tool within this process."""
+    monkeypatch.setattr(sys, 'argv', [tool, *words])
+    runpy.run_path(str(ROOT / tool), run_name='__main__')
 
 
-@pytest.mark.parametrize('method', ['reinforce', 'random'])
-def test_search(tmp_path, monkeypatch, method):
+@pytest.mark.slow
+def test_search_and_the_command_that_repeats_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = run_search(SearchSettings(work_dir='run', steps=4, method=method, **TINY))
-    page = check(Path('run'), SEARCH)
-    assert result['arch'] in page.text
-    assert f'{result["params"]:,} parameters' in page.all_text
-    assert (Path('run') / 'policy.png').exists() == (method == 'reinforce')
-    assert ('What the search came to prefer' in page.text) == (method == 'reinforce')
-    assert 'only timed' not in page.all_text
-    grow = next(text for text in page.text if text.startswith('python tools/scale.py'))
-    assert grow == (
-        'python tools/scale.py run/result.json --data digits --img-size 16 --batch-size 4 --repeat 1 '
-        '--seed 0 --device cpu'
-    )
+    for i in range(2):
+        Path(NASTY, f'class{i}').mkdir(parents=True)
+        pixels = np.random.default_rng(i).bytes(16 * 16 * 3)
+        Image.frombytes('RGB', (16, 16), pixels).save(Path(NASTY, f'class{i}', '1.png'))
+    run(monkeypatch, 'tools/search.py', '--work-dir', ODD, '--data', NASTY, '--steps', '2',
+        '--max-params', '3M', '--progressive', *TINY)  # fmt: skip
+    page = check(Path(ODD), SEARCH)
+    assert 'Only networks of at most 3.00 M parameters were considered' in page.text
+    assert 'What the policy learned' in page.text
+    train, grow, again = page.commands
+    assert train[:2] == ['python', 'tools/train.py']
+    # Scaling measures as the search did.
+    assert grow[:3] == ['python', 'tools/scale.py', f'{ODD}/result.json']
+    assert sorted(grow[3:]) == sorted(['--data', NASTY, '--seed', '0', '--progressive', *TINY])
+    first = Path(ODD).rename('first')
+    run(monkeypatch, *again[1:])
+    for name in ('run.json', 'trace.jsonl', 'result.json', 'report.html', 'policy.png'):
+        assert Path(ODD, name).read_bytes() == (first / name).read_bytes()
 
 
-@pytest.fixture(scope='module')
-def odd(tmp_path_factory):
-    """A folder with a search in a work dir of an odd name."""
-    folder = tmp_path_factory.mktemp('odd')
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run_search(SearchSettings(work_dir=ODD, steps=3, max_params='3M', **TINY))
-    return folder
-
-
-ODD = """a <b>&"c" 'd'"""
-
-
-def test_an_odd_work_dir(odd):
-    page = check(odd / ODD, SEARCH)
-    assert 'b' not in page.tags[: page.tags.index('div')]
-    commands = [text for text in page.text if text.startswith('python tools/')]
-    assert len(commands) == 3
-    for command in commands:
-        assert [word for word in shlex.split(command) if word.startswith(ODD)]
-
-
-def test_limits_are_told(odd):
-    page = Page(odd / ODD / 'report.html')
-    assert 'Only networks of at most 3.00 M parameters were considered' in page.all_text
-
-
-def test_resumed_bytes(odd, tmp_path, monkeypatch):
+def test_networks_without_measures_are_not_called_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    settings = {'work_dir': ODD, 'steps': 3, 'max_params': '3M', **TINY}
-    old, new = odd / ODD, tmp_path / ODD
-    new.mkdir()
-    for name in ('run.json', 'trace.jsonl', 'timing.jsonl'):
-        text = (old / name).read_text()
-        lines = text.splitlines(keepends=True)
-        (new / name).write_text(text if name == 'run.json' else lines[0])
-    run_search(SearchSettings(resume=True, **settings))
-    pages = [path for path in NAMES if Path(path).suffix in ('.html', '.png')]
-    assert [p for p in pages if (old / p).exists()] == [p for p in pages if (new / p).exists()]
-    for name in pages:
-        if (old / name).exists():
-            assert (old / name).read_bytes() == (new / name).read_bytes()
+    records, result = copy('search', Path(ODD))
+    # The first two are too slow, the third has one measure that is not finite.
+    for record in records:
+        record['latency_ms'] = 1.0
+    records[0].update({'length_distortion': None, KAPPA: None, 'latency_ms': 9.0})
+    records[1].update(records[0], step=1)
+    records[2][KAPPA] = None
+    result['settings'].update(max_latency=5.0, method='mine', data=NASTY)
+    write_search_report(ODD, result, records[:6], describe_data('noise', 32))
+    page = check(Path(ODD), SEARCH)
+    assert ' '.join(NASTY.split()) in page.text
+    assert NASTY in page.commands[-1]
+    assert 'Search method: mine.' in page.text
+    assert 'What the policy learned' not in page.text
+    assert '(1 were too slow and only timed)' in page.text
+    assert 'Not shown: 2 networks that exceeded the latency limit and were only timed.' in page.text
+    assert 'Not shown: 1 measurement without both values.' in page.text
+    assert 'Of the 3 other measured networks' in page.text
+    assert 'Only networks of at most 5 ms per image were considered.' in page.text
 
 
-def test_the_command_makes_the_same_run(odd, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = arguments(Page(odd / ODD / 'report.html'))
-    script = Path(__file__).parents[2] / words[1]
-    monkeypatch.setattr(sys, 'argv', [str(script), *words[2:]])
-    runpy.run_path(str(script), run_name='__main__')
-    for name in ('run.json', 'trace.jsonl', 'result.json', 'report.html'):
-        assert (tmp_path / ODD / name).read_bytes() == (odd / ODD / name).read_bytes()
-
-
-@pytest.mark.parametrize('targets', [(), ('2.1M', '2.4M')])
+@pytest.mark.parametrize('targets', [True, False])
 def test_scaling(tmp_path, monkeypatch, targets):
     monkeypatch.chdir(tmp_path)
-    budget = {'targets': targets} if targets else {'min_params': '2.1M', 'max_params': '2.5M'}
-    settings = ScaleSettings(str(PRESETS['seed']), work_dir='run', **budget, **TINY)
-    result = run_scaling(settings)
-    sections = ['summary', 'architecture', 'path', 'measured', 'family', 'cost', 'train', 'run']
-    page = check(Path('run'), sections[:1] + ['targets'] * bool(targets) + sections[1:])
+    records, result = copy('scale', Path(ODD))
+    if not targets:
+        del result['targets']
+        result['settings'].update(targets=None, min_params=10, max_params=20)
+    write_scale_report(ODD, result, records, describe_data('noise', 224))
+    page = check(Path(ODD), SCALE if targets else [name for name in SCALE if name != 'targets'])
+    assert f'{result["series"][-1]["params"]:,} parameters' in page.text
     for member in [*result['series'], *result.get('targets', [])]:
         assert member['arch'] in page.text
-        assert ('a', 'href', member['config']) in page.references
-    assert 'As-ViT-Large (published)' in page.text
-    words = arguments(page)
-    assert ('--targets' in words) == bool(targets)
-    assert ('--min-params' in words) != bool(targets)
-
-
-def test_networks_that_were_only_timed_are_not_called_measured(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    # Times that do not depend on the machine.
-    monkeypatch.setattr(Clock, '__call__', lambda clock, arch: float(arch.kernels[0]))
-    result = run_search(
-        SearchSettings(work_dir='run', steps=5, max_latency=6.0, remeasure=True, **TINY)
-    )
-    trace = [
-        json.loads(line) for line in (tmp_path / 'run' / 'trace.jsonl').read_text().splitlines()
-    ]
-    slow = {record['arch'] for record in trace if record['latency_ms'] > 6}
-    fast = {record['arch'] for record in trace} - slow
-    assert len(slow) > 0
-    assert len(fast) > 0
-    assert result['measured_architectures'] == sum(r['arch'] in fast for r in trace)
-    text = Page(Path('run/report.html')).all_text
-    assert f'({len(slow)} were too slow and only timed)' in text
-    times = sum(record['arch'] in slow for record in trace)
-    assert f'Left out: {times} of networks that were too slow and only timed.' in text
-    assert 'without both numbers' not in text
-
-
-def test_scaling_measures_as_the_search_did():
-    settings = {'data': 'my pets', 'img_size': 64, 'batch_size': 8, 'repeat': 2, 'progressive': True,
-                'seed': 3, 'steps': 9, 'device': 'cpu', 'remeasure': False}  # fmt: skip
-    assert scale_command('run', settings) == [
-        'python', 'tools/scale.py', 'run/result.json', '--data', 'my pets', '--img-size', '64',
-        '--batch-size', '8', '--repeat', '2', '--seed', '3', '--device', 'cpu', '--progressive',
-    ]  # fmt: skip
-
-
-def test_command_of_every_kind_of_setting():
-    settings = {'data': 'my pets', 'progressive': True, 'remeasure': False, 'max_flops': None,
-                'targets': [1, 2], 'min_params': None, 'max_params': None, 'arch': '1|2'}  # fmt: skip
-    assert run_command('run', 'scale', json.loads(json.dumps(settings))) == [
-        'python', 'tools/scale.py', '1|2', '--work-dir', 'run', '--data', 'my pets', '--progressive',
-        '--targets', '1', '2',
-    ]  # fmt: skip
+        assert member['config'] in page.links
+    assert f'As-ViT-Large (published) {PRESETS["large"]}' in page.text
+    words = page.commands[-1]
+    assert words[:3] == ['python', 'tools/scale.py', result['topology']]
+    budget = '--targets 29000000 52600000 88100000 110000000' if targets else '--min-params 10'
+    assert budget in ' '.join(words)
+    assert ('--targets' in words) != ('--max-params' in words)
