@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from .arch import NUM_STAGES
 from .errors import InputError
 
+# Pixels of an image: one side of a square, or (height, width).
+ImageSize = int | Sequence[int]
+
 BASE_STRIDE = 4
 # What a merging makes of an odd side of n tokens: (n + 1) / 2, padded; (n - 1) / 2, not padded for the last
 # token, which kernels of 2 leave out; or (n + 1) / 2 by a padding that makes n / 2 + 1 of an even side.
