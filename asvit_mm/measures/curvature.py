@@ -3,8 +3,6 @@
 Sources: Poole et al., arXiv 1606.05340, section 3; As-ViT, arXiv 2202.11921, section 3.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.func import jvp
@@ -28,8 +26,7 @@ def extrinsic_curvature(
     Args:
         model: the network, with identity norms; it is not changed.
         circle: the images h(t); z are the model's ``pooled_tokens``.
-        memory_limit: bytes that activations may take, by an estimate; None: no limit. If not all images
-            fit, they are processed in several passes.
+        memory_limit: bytes that activations may take, by an estimate; see :mod:`.memory`; None: no limit.
 
     Raises:
         InputError: the network has norms, or the limit is too small for a single image.
@@ -112,7 +109,5 @@ def _total(speed: Tensor, terms: Tensor) -> Score:
         return Score.bad('the derivative along the circle has NaN or infinite entries')
     if not speed.all():
         return Score.bad('the output is constant along the circle, so it has no direction')
-    total = terms.sum().item()
-    if not math.isfinite(total):
-        return Score.bad('the second derivative along the circle has NaN or infinite entries')
-    return Score(total)
+    reason = 'the second derivative along the circle has NaN or infinite entries'
+    return Score.finite(terms.sum().item(), reason)

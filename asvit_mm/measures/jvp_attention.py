@@ -38,23 +38,13 @@ class DualAttention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         primals, tangents = zip(*(forward_ad.unpack_dual(x) for x in args), strict=True)
-        out, tangent = jvp_attention(
-            *primals, *tangents, mask=kwargs['attn_mask'], scale=kwargs['scale']
+        return forward_ad.make_dual(
+            *jvp_attention(primals, tangents, kwargs['attn_mask'], kwargs['scale'])
         )
-        return forward_ad.make_dual(out, tangent)
 
 
 def jvp_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    dq: Tensor,
-    dk: Tensor,
-    dv: Tensor,
-    *,
-    mask: Tensor | None,
-    scale: float,
-    chunk_bytes: int | None = None,
+    primals: Sequence[Tensor], tangents: Sequence[Tensor], mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """o = softmax(scale q k^T) v and its directional derivative along (dq, dk, dv).
 
@@ -62,23 +52,22 @@ def jvp_attention(
     the correction per row is applied after the product with v, to d instead of N columns.
 
     Args:
-        q, k, v, dq, dk, dv: (windows, heads, N, d).
+        primals: q, k and v, each (windows, heads, N, d).
+        tangents: dq, dk and dv, likewise.
         mask: (windows, 1, 1, N), true for tokens that take part; None: all do.
         scale: of the scores.
-        chunk_bytes: bytes of the scores of the heads that are processed at a time; None: by the device.
 
     Returns:
         o and do, both (windows, heads, N, d).
     """
+    (q, k, v), (dq, dk, dv) = primals, tangents
     windows, heads, tokens, dim = q.shape
     # Both products of dS are computed as one product of twice the width, and so are P v and P dv.
     left = torch.cat([dq, q], -1).mul_(scale).flatten(0, 1)
     right = torch.cat([k, dk], -1).flatten(0, 1)
     values = torch.cat([v, dv], -1).flatten(0, 1)
     out = torch.empty_like(values)
-    if chunk_bytes is None:
-        chunk_bytes = CHUNK_BYTES[q.device.type]
-    step = max(1, chunk_bytes // (tokens * tokens * q.element_size()))
+    step = max(1, CHUNK_BYTES[q.device.type] // (tokens * tokens * q.element_size()))
     scores = q.new_empty(2, min(step, windows * heads), tokens, tokens)
     for first in range(0, windows * heads, step):
         chunk = slice(first, first + step)

@@ -1,7 +1,5 @@
 """Expected length distortion L^E of a network along a circle of images (As-ViT, section 3)."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -21,8 +19,7 @@ def length_distortion(
     Args:
         model: the network, with identity norms; it is not changed.
         circle: the images h(t); z are the model's ``pooled_tokens``.
-        memory_limit: bytes that activations may take on top of the model; None: no limit. If not all
-            images fit, they are processed in several passes.
+        memory_limit: bytes that activations may take on top of the model, see :mod:`.memory`; None: no limit.
 
     Raises:
         InputError: the limit is too small for a single image.
@@ -38,9 +35,7 @@ def length_distortion(
         fixed_bytes=circle_bytes + scores_bytes(tokens, itemsize, parameter.device),
         memory_limit=memory_limit,
     )
-    if not math.isfinite(total):
-        return Score.bad('the derivative along the circle has NaN or infinite entries')
-    return Score(total)
+    return Score.finite(total, 'the derivative along the circle has NaN or infinite entries')
 
 
 def output_derivatives(model: AsViT, circle: ImageCircle, chunk_size: int | None = None) -> Tensor:

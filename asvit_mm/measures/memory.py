@@ -1,4 +1,7 @@
-"""Bounded memory: estimates of what one image takes, and passes over as many images as fit."""
+"""Bounded memory: estimates of what an image takes, and passes over as many images as fit.
+
+A measure with a ``memory_limit`` processes its images in several passes if they do not fit in one.
+"""
 
 from collections.abc import Callable
 from typing import TypeVar

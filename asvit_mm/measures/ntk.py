@@ -1,5 +1,7 @@
 """NTK condition number of a network on a batch of images (As-ViT, section 3)."""
 
+from contextlib import ExitStack
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,8 +19,7 @@ def ntk_condition_number(model: AsViT, images: Tensor, *, memory_limit: int | No
     Args:
         model: the network, with its norms.
         images: (B, 3, H, W), at least two.
-        memory_limit: bytes that activations and gradients may take on top of the model; None: no limit. If
-            not all images fit, they are processed in several passes.
+        memory_limit: bytes that activations and gradients may take, see :mod:`.memory`; None: no limit.
 
     Raises:
         InputError: fewer than two images, or the limit is too small for a single image.
@@ -82,18 +83,13 @@ def ntk_gram(model: AsViT, images: Tensor, chunk_size: int | None = None) -> Ten
         output.register_hook(add)
         return output
 
-    handles = []
-    with eval_mode(model), torch.enable_grad():
-        try:
-            for module in model.modules():
-                if module is not model and next(module.parameters(recurse=False), None) is not None:
-                    handles.append(module.register_forward_hook(hook))
-            constants = {name: value.detach() for name, value in model.named_parameters()}
-            for chunk in chunks:
-                pooled_tokens(model, constants, chunk).sum().backward()
-        finally:
-            for handle in handles:
-                handle.remove()
+    with eval_mode(model), torch.enable_grad(), ExitStack() as hooks:
+        for module in model.modules():
+            if module is not model and next(module.parameters(recurse=False), None) is not None:
+                hooks.callback(module.register_forward_hook(hook).remove)
+        constants = {name: value.detach() for name, value in model.named_parameters()}
+        for chunk in chunks:
+            pooled_tokens(model, constants, chunk).sum().backward()
     return gram
 
 

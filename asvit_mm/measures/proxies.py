@@ -18,6 +18,8 @@ from .memory import backward_bytes, in_chunks
 from .probe import eval_mode, has_norms, pooled_tokens
 from .score import Score
 
+_NOT_FINITE = 'the gradients have NaN or infinite entries'
+
 
 def gradient_norm(model: AsViT, images: Tensor, *, memory_limit: int | None = None) -> Score:
     """Sum of the L2 norms of the gradients w.r.t. the weights of all linear layers; higher is better.
@@ -29,8 +31,7 @@ def gradient_norm(model: AsViT, images: Tensor, *, memory_limit: int | None = No
     Args:
         model: the network, with its norms.
         images: (B, 3, H, W), at least one.
-        memory_limit: bytes that activations and gradients may take on top of the model; None: no limit. If
-            not all images fit, they are processed in several passes.
+        memory_limit: bytes that activations and gradients may take, see :mod:`.memory`; None: no limit.
 
     Raises:
         InputError: no images, or the limit is too small for a single image.
@@ -41,17 +42,14 @@ def gradient_norm(model: AsViT, images: Tensor, *, memory_limit: int | None = No
     itemsize = images.element_size()
 
     def sum_of_norms(chunk_size: int) -> float:
-        chunks = (
-            _weight_gradients(model, parameters, chunk, 1 / len(images))
-            for chunk in images.split(chunk_size)
-        )
-        total = next(chunks)
-        for gradients in chunks:
+        total: dict[str, Tensor] = {}
+        for chunk in images.split(chunk_size):
+            gradients = _weight_gradients(model, parameters, chunk, 1 / len(images))
             for name, gradient in gradients.items():
-                total[name] += gradient
+                total[name] = total[name].add_(gradient) if name in total else gradient
         return sum(gradient.double().norm().item() for gradient in total.values())
 
-    score = in_chunks(
+    total = in_chunks(
         sum_of_norms,
         len(images),
         image_bytes=backward_bytes(model.architecture, images.shape[2:], itemsize),
@@ -59,7 +57,7 @@ def gradient_norm(model: AsViT, images: Tensor, *, memory_limit: int | None = No
         fixed_bytes=2 * sum(value.numel() for value in parameters.values()) * itemsize,
         memory_limit=memory_limit,
     )
-    return _score(score)
+    return Score.finite(total, _NOT_FINITE)
 
 
 def synflow(model: AsViT, img_size: ImageSize) -> Score:
@@ -82,7 +80,8 @@ def synflow(model: AsViT, img_size: ImageSize) -> Score:
         InputError: the network has identity norms.
     """
     saliencies = _synaptic_gradients(model, img_size).values()
-    return _score(sum(_saliency(weight, gradient) for weight, gradient in saliencies))
+    total = sum(_saliency(weight, gradient) for weight, gradient in saliencies)
+    return Score.finite(total, _NOT_FINITE)
 
 
 def dss_indicator(model: AsViT, img_size: ImageSize) -> Score:
@@ -108,7 +107,7 @@ def dss_indicator(model: AsViT, img_size: ImageSize) -> Score:
     """
     pairs = _synaptic_gradients(model, img_size)
     if not all(gradient.isfinite().all() for _, gradient in pairs.values()):
-        return _score(math.nan)  # their singular values are undefined
+        return Score.bad(_NOT_FINITE)  # their singular values are undefined
     total = 0.0
     for name, module in _linear_layers(model):
         weight, gradient = pairs[name]
@@ -118,7 +117,7 @@ def dss_indicator(model: AsViT, img_size: ImageSize) -> Score:
             )
         elif isinstance(module, nn.Linear):
             total += _saliency(weight, gradient)
-    return _score(total)
+    return Score.finite(total, _NOT_FINITE)
 
 
 def _synaptic_gradients(model: AsViT, img_size: ImageSize) -> dict[str, tuple[Tensor, Tensor]]:
@@ -153,9 +152,3 @@ def _linear_layers(model: AsViT) -> Iterator[tuple[str, nn.Module]]:
 
 def _saliency(weight: Tensor, gradient: Tensor) -> float:
     return (weight * gradient).abs().sum().item()
-
-
-def _score(total: float) -> Score:
-    if not math.isfinite(total):
-        return Score.bad('the gradients have NaN or infinite entries')
-    return Score(total)

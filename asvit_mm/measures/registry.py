@@ -24,21 +24,21 @@ class MeasureInfo:
     Attributes:
         name: as on the command line.
         title: as in tables.
-        higher_is_better: which networks should train to a higher accuracy, according to the source.
         cost: of one network, in words.
         source: publication.
         compute: the measure; returns the score of one network.
         needs: attributes of the :class:`~asvit_mm.measures.ProbeNetwork` that ``compute`` reads; they are
             created before the clock starts, since measures share them.
+        higher_is_better: which networks should train to a higher accuracy, according to the source.
     """
 
     name: str
     title: str
-    higher_is_better: bool
     cost: str
     source: str
     compute: Callable[[ProbeNetwork], Score]
     needs: tuple[str, ...] = ()
+    higher_is_better: bool = True
 
     @property
     def arrow(self) -> str:
@@ -58,7 +58,6 @@ _ALL = (
     MeasureInfo(
         'length_distortion',
         'length distortion',
-        True,
         'one forward-mode pass over 10 images',
         f'{ASVIT}; {POOLE}',
         _on_circle(length_distortion),
@@ -67,7 +66,6 @@ _ALL = (
     MeasureInfo(
         'extrinsic_curvature',
         'extrinsic curvature',
-        True,
         'one second-order forward-mode pass over 10 images',
         f'{POOLE}; {ASVIT}',
         _on_circle(extrinsic_curvature),
@@ -76,7 +74,6 @@ _ALL = (
     MeasureInfo(
         'gauss_map_length',
         'Gauss-map length',
-        True,
         'one second-order forward-mode pass over 10 images',
         f'{POOLE}; {ASVIT}',
         _on_circle(gauss_map_length),
@@ -85,16 +82,15 @@ _ALL = (
     MeasureInfo(
         'ntk_condition_number',
         'NTK condition number',
-        False,
         'one forward and backward pass over the batch',
         ASVIT,
         _on_images(ntk_condition_number),
         ('network', 'images'),
+        higher_is_better=False,
     ),
     MeasureInfo(
         'params',
         'parameters',
-        True,
         'none (closed form)',
         'counted; backbone without position embedding',
         lambda p: Score(float(count_params(p.arch, img_size=p.img_size, abs_pos_embed=False))),
@@ -102,7 +98,6 @@ _ALL = (
     MeasureInfo(
         'flops',
         'FLOPs (multiply-adds)',
-        True,
         'none (closed form)',
         'counted; backbone, one image',
         lambda p: Score(float(count_macs(p.arch, p.img_size))),
@@ -110,7 +105,6 @@ _ALL = (
     MeasureInfo(
         'gradient_norm',
         'gradient norm',
-        True,
         'one forward and backward pass over the batch',
         'Abdelfattah et al., arXiv 2101.08134, section 3.1',
         _on_images(gradient_norm),
@@ -119,7 +113,6 @@ _ALL = (
     MeasureInfo(
         'synflow',
         'synflow',
-        True,
         'one forward and backward pass of one image, float64',
         'Tanaka et al., arXiv 2006.05467, section 5',
         lambda p: synflow(p.network, p.img_size),
@@ -128,7 +121,6 @@ _ALL = (
     MeasureInfo(
         'dss_indicator',
         'DSS indicator',
-        True,
         'one forward and backward pass of one image, singular values of attention weights, float64',
         'Zhou et al., TF-TAS, arXiv 2203.12217, section 3',
         lambda p: dss_indicator(p.network, p.img_size),

@@ -32,6 +32,11 @@ class Score:
         return cls(math.nan, valid=False, reason=reason)
 
     @classmethod
+    def finite(cls, value: float, otherwise: str) -> 'Score':
+        """A value, or if it is not finite a failed measurement because of ``otherwise``."""
+        return cls(value) if math.isfinite(value) else cls.bad(otherwise)
+
+    @classmethod
     def mean(cls, scores: Sequence['Score']) -> 'Score':
         """Mean and standard deviation of the scores; bad if any of them is."""
         seconds = math.fsum(score.seconds for score in scores) / len(scores)
