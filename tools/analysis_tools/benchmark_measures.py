@@ -173,7 +173,13 @@ def compare_ranks(settings: BenchmarkMeasuresSettings) -> dict[str, dict[str, An
         arch = SEARCH_SPACE.sample(rng)
         for k, dtype in enumerate((torch.float32, torch.float64)):
             scores = measure(
-                arch, images, img_size=size, repeat=1, seed=(0, i), device=settings.device, dtype=dtype
+                arch,
+                images,
+                img_size=size,
+                repeat=1,
+                seed=(0, i),
+                device=settings.device,
+                dtype=dtype,
             )
             values[:, k, i] = [scores[name].value for name in SEARCH_MEASURES]
     taus = {}
