@@ -39,17 +39,12 @@ class ArchitectureError(InputError):
     """An invalid architecture; the message names the field, its value and the allowed values."""
 
 
-def _check_choice(name: str, value: object, allowed: Sequence[int]) -> None:
+def _check(name: str, value: object, allowed: Sequence[int]) -> None:
     if type(value) is not int or value not in allowed:
-        choices = ', '.join(map(str, allowed))
-        raise ArchitectureError(f'{name} = {value!r} is not allowed: choose from {choices}')
-
-
-def _check_range(name: str, value: object, maximum: int) -> None:
-    if type(value) is not int or not 1 <= value <= maximum:
-        raise ArchitectureError(
-            f'{name} = {value!r} is not allowed: give an integer from 1 to {maximum}'
-        )
+        hint = f'choose from {", ".join(map(str, allowed))}'
+        if isinstance(allowed, range):
+            hint = f'give an integer from {allowed[0]} to {allowed[-1]}'
+        raise ArchitectureError(f'{name} = {value!r} is not allowed: {hint}')
 
 
 def _as_int(value: Any) -> Any:
@@ -98,12 +93,12 @@ class Architecture:
         for name in ('heads', 'width'):
             object.__setattr__(self, name, _as_int(getattr(self, name)))
         for i in range(NUM_STAGES):
-            _check_choice(f'K{i + 1} (kernel)', self.kernels[i], KERNEL_CHOICES[i])
-            _check_choice(f'S{i + 1} (split)', self.splits[i], SPLIT_CHOICES[i])
-            _check_choice(f'E{i + 1} (expansion)', self.expansions[i], EXPANSION_CHOICES[i])
-            _check_range(f'L{i + 1} (depth)', self.depths[i], MAX_DEPTH)
-        _check_choice('H (heads)', self.heads, HEAD_CHOICES)
-        _check_range('C (width)', self.width, MAX_WIDTH)
+            _check(f'K{i + 1} (kernel)', self.kernels[i], KERNEL_CHOICES[i])
+            _check(f'S{i + 1} (split)', self.splits[i], SPLIT_CHOICES[i])
+            _check(f'E{i + 1} (expansion)', self.expansions[i], EXPANSION_CHOICES[i])
+            _check(f'L{i + 1} (depth)', self.depths[i], range(1, MAX_DEPTH + 1))
+        _check('H (heads)', self.heads, HEAD_CHOICES)
+        _check('C (width)', self.width, range(1, MAX_WIDTH + 1))
         for i, (width, heads) in enumerate(zip(self.widths, self.stage_heads, strict=True)):
             if width < heads:
                 raise ArchitectureError(
@@ -135,17 +130,17 @@ class Architecture:
                 f'{len(expected)}, {SEED_GRAMMAR} or {SCALED_GRAMMAR}'
             )
         values = []
-        for i, (names, group) in enumerate(zip(expected, groups, strict=True)):
-            if len(group) != len(names):
-                raise ArchitectureError(
-                    f'architecture {text!r}: group {i + 1} = {",".join(group)!r} has {len(group)} values, '
-                    f'expected {",".join(names)} ({grammar})'
-                )
-            values.append([_parse_int(n, v, text) for n, v in zip(names, group, strict=True)])
-        kernels, splits, expansions, *rest = zip(*values[:NUM_STAGES], strict=True)
-        depths = SEED_DEPTHS if seed_form else rest[0]
-        heads, width = values[-1][0], SEED_WIDTH if seed_form else values[-1][1]
         try:
+            for i, (names, group) in enumerate(zip(expected, groups, strict=True)):
+                if len(group) != len(names):
+                    raise ArchitectureError(
+                        f'group {i + 1} = {",".join(group)!r} has {len(group)} values, expected '
+                        f'{",".join(names)} ({grammar})'
+                    )
+                values.append(list(map(_parse_int, names, group)))
+            kernels, splits, expansions, *rest = zip(*values[:NUM_STAGES], strict=True)
+            depths = SEED_DEPTHS if seed_form else rest[0]
+            heads, width = values[-1][0], SEED_WIDTH if seed_form else values[-1][1]
             return cls(kernels, splits, expansions, heads, depths, width, seed_form=seed_form)
         except ArchitectureError as error:
             raise ArchitectureError(f'architecture {text!r}: {error}') from None
@@ -199,12 +194,11 @@ class Architecture:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 
-def _parse_int(name: str, text: str, whole: str) -> int:
+def _parse_int(name: str, text: str) -> int:
     # One spelling per number, so that parsing and formatting are exact inverses.
     if not re.fullmatch(r'0|[1-9][0-9]{0,8}', text):
         raise ArchitectureError(
-            f'architecture {whole!r}: {name} = {text!r} is not an integer (digits only, no spaces, '
-            'sign or leading zero)'
+            f'{name} = {text!r} is not an integer (digits only, no spaces, sign or leading zero)'
         )
     return int(text)
 

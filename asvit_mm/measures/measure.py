@@ -31,17 +31,17 @@ def measure(
 ) -> dict[str, Score]:
     """Measures of ``arch``, each the mean over ``repeat`` freshly initialized networks.
 
-    As in the published search, images and curves are fixed for a run while every call draws fresh weights,
-    each network has its own batch and curve, and there is no position embedding.
+    As in the published search, images and circles are fixed for a run while every call draws fresh weights,
+    each network has its own batch and circle, and there is no position embedding.
 
     Args:
         images: (repeat, B, 3, height, width), one batch per network; may be None if no measure needs
             images.
         names: of :data:`~asvit_mm.measures.MEASURES`; the result has their order.
-        img_size: pixels of the images on the curve, one side or (height, width).
+        img_size: pixels of the images on the circle, one side or (height, width).
         repeat: number of networks.
         seed: determines everything. A sequence is (seed of the run, further numbers such as the step): the
-            curves depend on the first number only, the weights on all of them.
+            circles depend on the first number only, the weights on all of them.
         device: where the networks run. Weights are drawn on the CPU, so they are the same on any device.
         dtype: float32 or float64.
         memory_limit: bytes that the activations of one measure may take, for measures that can run in
@@ -56,10 +56,11 @@ def measure(
     if repeat < 1:
         raise InputError(f'repeat = {repeat} is not allowed: measure at least 1 network')
     check_images(images, repeat, names=names, img_size=img_size)
+    seeds = (seed,) if isinstance(seed, int) else seed
     networks = []
     for index in range(repeat):
         batch = None if images is None else images[index]
-        probe = ProbeNetwork(arch, img_size, seed, index, batch, device, dtype, memory_limit)
+        probe = ProbeNetwork(arch, img_size, seeds, index, batch, device, dtype, memory_limit)
         networks.append(measure_network(probe, names))
     return {name: Score.mean([scores[name] for scores in networks]) for name in networks[0]}
 

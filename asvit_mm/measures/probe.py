@@ -16,8 +16,8 @@ from ..errors import InputError
 from ..models import AsViT
 from ..tokens import ImageSize, as_pair
 
-# Independent random streams of one seed: the weights of a network and the curve it is measured on.
-_WEIGHTS, _CURVE = 0, 1
+# Independent random streams of one seed.
+_WEIGHTS, _CIRCLE = 0, 1
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class ProbeNetwork:
 
     Args:
         arch: the architecture.
-        img_size: pixels of the images on the curve and of images of ones, one side or (height, width).
-        seed: determines weights and curve. A sequence is (seed of the run, further numbers such as the
-            step): the curve depends on the first number only, the weights on all of them.
+        img_size: pixels of the images on the circle and of images of ones, one side or (height, width).
+        seed: (seed of the run, further numbers such as the step); the circle depends on the first number
+            only, the weights on all of them.
         index: which of the networks of this seed, from 0.
         batch: images (B, 3, height, width) for this network; None if no measure needs any.
         device: where the network runs. Weights are drawn on the CPU, so they are the same on any device.
@@ -84,7 +84,7 @@ class ProbeNetwork:
 
     arch: Architecture
     img_size: ImageSize
-    seed: int | Sequence[int] = 0
+    seed: Sequence[int] = (0,)
     index: int = 0
     batch: Tensor | None = None
     device: str | torch.device = 'cpu'
@@ -94,8 +94,7 @@ class ProbeNetwork:
     @cached_property
     def network(self) -> AsViT:
         """The network, with its norms and without position embedding."""
-        seeds = (self.seed,) if isinstance(self.seed, int) else self.seed
-        network = fresh_network(self.arch, (_WEIGHTS, *seeds, self.index))
+        network = fresh_network(self.arch, (_WEIGHTS, *self.seed, self.index))
         return network.to(self.device, self.dtype)
 
     @cached_property
@@ -106,10 +105,9 @@ class ProbeNetwork:
     @cached_property
     def circle(self) -> ImageCircle:
         """The images on which the length distortion and the curvatures are measured."""
-        seed = self.seed if isinstance(self.seed, int) else self.seed[0]
-        generator = torch.Generator().manual_seed(combine_seeds((_CURVE, seed, self.index)))
-        channels = self.network.patch_embed.proj.in_channels
-        return ImageCircle.random(self.img_size, generator, channels)
+        seed = combine_seeds((_CIRCLE, self.seed[0], self.index))
+        generator = torch.Generator().manual_seed(seed)
+        return ImageCircle.random(self.img_size, generator, self.network.in_channels)
 
     @cached_property
     def images(self) -> Tensor:

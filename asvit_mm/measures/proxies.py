@@ -79,8 +79,8 @@ def synflow(model: AsViT, img_size: ImageSize) -> Score:
     Raises:
         InputError: the network has identity norms.
     """
-    saliencies = _synaptic_gradients(model, img_size).values()
-    total = sum(_saliency(weight, gradient) for weight, gradient in saliencies)
+    pairs = _synaptic_gradients(model, img_size).values()
+    total = sum((weight * gradient).abs().sum().item() for weight, gradient in pairs)
     return Score.finite(total, _NOT_FINITE)
 
 
@@ -116,7 +116,7 @@ def dss_indicator(model: AsViT, img_size: ImageSize) -> Score:
                 torch.linalg.matrix_norm(m, 'nuc').item() for m in (gradient, weight)
             )
         elif isinstance(module, nn.Linear):
-            total += _saliency(weight, gradient)
+            total += (weight * gradient).abs().sum().item()
     return Score.finite(total, _NOT_FINITE)
 
 
@@ -148,7 +148,3 @@ def _linear_layers(model: AsViT) -> Iterator[tuple[str, nn.Module]]:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             yield f'{name}.weight', module
-
-
-def _saliency(weight: Tensor, gradient: Tensor) -> float:
-    return (weight * gradient).abs().sum().item()

@@ -15,7 +15,7 @@ class Score:
         valid: whether there is a value.
         reason: why there is none.
         std: of a :meth:`mean`, the sample standard deviation over the networks; NaN for one network.
-        seconds: time per network. The time is that of the measure alone: networks, curves and images on
+        seconds: time per network. The time is that of the measure alone: networks, circles and images on
             the device, which measures share, are created before.
     """
 
