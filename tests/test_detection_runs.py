@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from asvit_mm.data.images.scenes import write_scenes
+from asvit_mm.data.scenes import write_scenes
 
 from .small_detector import SIZE, TRAIN, VAL, options, place
 from .test_coco_configs import SCENES

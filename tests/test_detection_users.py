@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from asvit_mm.data.images.scenes import CLASSES, write_scenes
+from asvit_mm.data.scenes import CLASSES, write_scenes
 from asvit_mm.models import asvit
 
 from .small_detector import SIZE, TRAIN, VAL, options, place

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..arch import NUM_STAGES, Architecture, as_architecture
-from ..checkpoints.reading import check_pretrained
+from ..checkpoints.reading import load_pretrained
 from ..cost import count_macs, token_grids
 from ..errors import InputError
 from ..ops.attention import attend
@@ -156,8 +156,7 @@ def partition_windows(
     reaches no token of the map; without padding it is None.
 
     Args:
-        split: windows per side, unless
-        window_size: tokens per side of a window is given.
+        split: windows per side; where ``window_size``, tokens per side of a window, is given, that decides.
     """
     batch, height, width, channels = x.shape
     (rows, window_h), (columns, window_w) = _windows(x.shape[1:3], split, window_size)
@@ -184,15 +183,14 @@ def reverse_windows(x: Tensor, size: Sequence[int], split: int, window_size: int
 
 def _windows(size: Sequence[int], split: int, window_size: int | None) -> list[tuple[int, int]]:
     """For height and width: the number of windows, and the tokens of one."""
-    found = []
-    for side in size:
-        if window_size is not None and isinstance(side, torch.SymInt):
-            # In an export a window that is larger than the map is padded and masked instead of cut.
-            length = window_size
-        else:
-            length = window_length(side, split, window_size)
-        found.append((window_count(side, length), length))
-    return found
+    lengths = [
+        # A symbolic size is not compared: a window larger than the map is padded and masked, not cut.
+        window_size
+        if window_size is not None and isinstance(side, torch.SymInt)
+        else window_length(side, split, window_size)
+        for side in size
+    ]
+    return [(window_count(*pair), pair[1]) for pair in zip(size, lengths, strict=True)]
 
 
 def _is_padded(amount: int) -> bool:
@@ -385,6 +383,7 @@ class AsViT(BaseModule):
         _require(
             _is_int(frozen_stages, -1, 4), f'{frozen_stages = }', '-1 (none), 0 (embedding) to 4'
         )
+        _require(isinstance(with_cp, bool), f'{with_cp = }', 'True or False')
         layer_norm = norm_cfg is None or norm_cfg.get('type') in ('LN', 'LayerNorm')
         _require(layer_norm, f'{norm_cfg = }', 'LN, since tokens are (..., C), or None')
         activation = isinstance(act_cfg, Mapping) and 'type' in act_cfg
@@ -401,21 +400,17 @@ class AsViT(BaseModule):
         self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
         self.patch_embed.set_stride(token_stride)
         # (1, rows, columns, C): the shape itself tells the grid when it has to be resampled.
-        self.pos_embed = (
-            nn.Parameter(torch.zeros(1, embedded(height), embedded(width), widths[0]))
-            if use_abs_pos_embed
-            else None
-        )
+        grid = embedded(height), embedded(width)
+        positions = torch.zeros(1, *grid, widths[0])
+        self.pos_embed = nn.Parameter(positions) if use_abs_pos_embed else None
         self.drop_after_pos = nn.Dropout(drop_rate)
 
         drop_path = iter(np.linspace(0, drop_path_rate, sum(arch.depths)).tolist())
         self.stages = nn.ModuleList()
         for i, (w, kernel) in enumerate(zip(widths, arch.kernels, strict=True)):
-            merging = (
-                PatchMerging(widths[i - 1], w, kernel, norm_cfg, merge_rounding)
-                if i > 0
-                else nn.Identity()
-            )
+            merging: nn.Module = nn.Identity()
+            if i > 0:
+                merging = PatchMerging(widths[i - 1], w, kernel, norm_cfg, merge_rounding)
             heads, expansion = arch.stage_heads[i], arch.expansions[i]
             blocks = [
                 Block(w, heads, expansion, drop_rate, next(drop_path), norm_cfg, act_cfg)
@@ -525,17 +520,20 @@ class AsViT(BaseModule):
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def init_weights(self) -> None:
-        """MMEngine's, which loads a ``Pretrained`` init_cfg; what it took is logged.
+        """MMEngine's, except that a ``Pretrained`` init_cfg is loaded whole; what it took is logged.
 
         Raises:
             InputError: a checkpoint of which a weight has no place here, or that lacks one of these. Output
                 norms excepted: a classifier has one, a detector one per map.
         """
-        given = self.init_cfg or []
-        for config in [given] if isinstance(given, Mapping) else given:
-            if config.get('type') in ('Pretrained', PretrainedInit):
-                check_pretrained(self, config, optional=['norm'], resampled='pos_embed')
+        given = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else self.init_cfg or []
+        pretrained = [c for c in given if c.get('type') in ('Pretrained', PretrainedInit)]
+        # MMEngine would load these by its own loader, and take whatever fits.
+        self.init_cfg = [config for config in given if config not in pretrained]
         super().init_weights()
+        self.init_cfg = given
+        for config in pretrained:
+            load_pretrained(self, config, optional=['norm'], resampled='pos_embed')
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay, and the number of layers.

@@ -20,8 +20,6 @@ from torch.utils.flop_counter import register_flop_formula
 from .native import call, library
 
 SOURCE = Path(__file__).with_name('attention.cpp')
-# Before torch 2.7 there is no telling an export, which wants torch's own operators, from a compilation.
-_is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
 
 
 def attend(qkv: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
@@ -56,12 +54,12 @@ def uses_kernel(qkv: Tensor) -> bool:
     """
     if qkv.device.type != 'cpu' or qkv.dtype != torch.float32:
         return False
-    if torch.jit.is_tracing() or _is_exporting() or torch.is_autocast_enabled('cpu'):
+    if torch.jit.is_tracing() or torch.is_autocast_enabled('cpu'):
         return False
-    # torch.compile has no forward mode, and cannot look into a tangent.
-    if not torch.compiler.is_compiling() and forward_ad.unpack_dual(qkv).tangent is not None:
-        return False
-    return has_kernel()
+    if torch.compiler.is_compiling():
+        # torch.export says so too, and traces without Dynamo.
+        return torch.compiler.is_dynamo_compiling() and has_kernel()
+    return forward_ad.unpack_dual(qkv).tangent is None and has_kernel()
 
 
 @torch.compiler.assume_constant_result
@@ -146,13 +144,19 @@ def _scores(q: Tensor, k: Tensor, scale: float, mask: Tensor | None) -> Tensor:
 
 
 def _fits_kernel(qkv: Tensor, mask: Tensor | None) -> bool:
-    """Whether the kernel, which sees addresses only, may run; refuses shapes that no attention has."""
+    """Whether the kernel may run; refuses what it, which sees addresses only, would misread.
+
+    Raises:
+        ValueError: shapes or a mask of another kind than :func:`attend` takes.
+    """
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f'qkv of shape {tuple(qkv.shape)} is not (B, N, 3, heads, dim)')
-    fits = mask is None or (
-        mask.dtype == torch.bool and mask.shape == (qkv.shape[0], 1, 1, qkv.shape[1])
-    )
-    return fits and qkv.dtype == torch.float32 and has_kernel()
+    expected = (qkv.shape[0], 1, 1, qkv.shape[1])
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != expected):
+        raise ValueError(
+            f'mask of {mask.dtype} and shape {tuple(mask.shape)} is not one of bool and shape {expected}'
+        )
+    return qkv.dtype == torch.float32 and has_kernel()
 
 
 def _contiguous(mask: Tensor | None) -> Tensor | None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
-from asvit_mm.checkpoints.reading.reading import read_checkpoint
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.checkpoints.reading import read_checkpoint
+from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.engine import runner
 from asvit_mm.engine.config import check_data, load_config
 from asvit_mm.errors import InputError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.data.image_sets import DIGITS, write_image_set
 
 ROOT = Path(__file__).parents[2]
 TINY = f"""
