@@ -16,7 +16,7 @@ from asvit_mm.models import AsViT
 from .small import circle, images, network
 
 MIB = 1 << 20
-LIMITS = {'length_distortion': 80 * MIB, 'ntk_condition_number': 256 * MIB}
+LIMITS = {'length_distortion': 48 * MIB, 'ntk_condition_number': 128 * MIB}
 
 # Growth of the process's peak resident set over a measure, with and without a limit.
 PEAKS = """
@@ -38,9 +38,9 @@ def peak(info, probe, limit):
 torch.set_num_threads(1)
 peaks = []
 for arch in ('8,2,3|4,1,2|4,1,4|4,1,6|32', '4,2,6|2,1,2|4,2,3|4,1,2|16'):
-    probe = ProbeNetwork(as_architecture(arch), 224, batch=torch.randn(16, 3, 224, 224))
+    probe = ProbeNetwork(as_architecture(arch), 224, batch=torch.randn(8, 3, 224, 224))
     generator = torch.Generator().manual_seed(0)
-    probe.circle = ImageCircle.random(224, generator, num_angles=16)
+    probe.circle = ImageCircle.random(224, generator, num_angles=8)
     for name, limit in json.loads(sys.argv[1]).items():
         # What is allocated once, and the limit first: freed memory of larger passes would hide it.
         small = ProbeNetwork(probe.arch, 64, batch=torch.randn(2, 3, 64, 64))
