@@ -1,4 +1,4 @@
-"""The one error that users see: what is wrong and what to do, without a traceback."""
+"""Errors that users see as one line, without a traceback."""
 
 import os
 import sys
@@ -7,21 +7,20 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Something that the user gave is wrong; the message says what and what to do instead."""
+    """Invalid input from the user; the message says what is wrong and what to do."""
 
 
 class ShareError(InputError):
-    """One that only the process meets whose share of the work it is in: nobody else would say so."""
+    """Invalid input that a single process of several encounters in its share of the work."""
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an :class:`InputError` into one line on stderr and exit status 2, Ctrl-C into 130.
+    """Turn an :class:`InputError` into one line on stderr and exit status 2, Ctrl-C into status 130.
 
-    Where a :class:`KeyboardInterrupt` has a message (how to go on), that is the line. Of the processes of
-    a launcher only the first one prints what all of them find; a :class:`ShareError` is printed by its own.
-
-    Every other exception keeps its traceback: it is a defect, not a user's mistake.
+    The message of a :class:`KeyboardInterrupt` (how to resume) is printed if there is one. In a distributed
+    job only rank 0 prints, except for a :class:`ShareError`. All other exceptions keep their traceback: they
+    are defects, not mistakes of the user.
     """
     try:
         yield

@@ -3,18 +3,19 @@ import pytest
 from asvit_mm.errors import InputError, ShareError, one_line_errors
 
 
-def test_an_input_error_is_one_line_and_status_2(capsys):
+@pytest.mark.parametrize(
+    ('error', 'status', 'line'),
+    [
+        (InputError('x = 3 is not allowed: give 4'), 2, 'error: x = 3 is not allowed: give 4\n'),
+        (KeyboardInterrupt(), 130, 'interrupted\n'),
+        (KeyboardInterrupt('interrupted after 3 steps'), 130, 'interrupted after 3 steps\n'),
+    ],
+)
+def test_one_line_and_a_status(error, status, line, capsys):
     with pytest.raises(SystemExit) as stop, one_line_errors():
-        raise InputError('x = 3 is not allowed: give 4')
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == 'error: x = 3 is not allowed: give 4\n'
-
-
-def test_ctrl_c_has_no_traceback(capsys):
-    with pytest.raises(SystemExit) as stop, one_line_errors():
-        raise KeyboardInterrupt
-    assert stop.value.code == 130
-    assert capsys.readouterr().err == 'interrupted\n'
+        raise error
+    assert stop.value.code == status
+    assert capsys.readouterr().err == line
 
 
 def test_a_defect_keeps_its_traceback():
@@ -22,20 +23,13 @@ def test_a_defect_keeps_its_traceback():
         raise ValueError('ours')
 
 
-def test_ctrl_c_may_say_how_to_go_on(capsys):
-    with pytest.raises(SystemExit) as stop, one_line_errors():
-        raise KeyboardInterrupt('interrupted after 3 steps')
-    assert stop.value.code == 130
-    assert capsys.readouterr().err == 'interrupted after 3 steps\n'
-
-
-def test_one_process_of_a_launcher_speaks_for_all(capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ('error', 'line'),
+    [(InputError('wrong'), ''), (ShareError('wrong in my share'), 'error: wrong in my share\n')],
+)
+def test_other_ranks_print_errors_of_their_share_only(error, line, capsys, monkeypatch):
     monkeypatch.setenv('RANK', '1')
     with pytest.raises(SystemExit) as stop, one_line_errors():
-        raise InputError('wrong')
+        raise error
     assert stop.value.code == 2
-    assert capsys.readouterr().err == ''
-    with pytest.raises(SystemExit) as stop, one_line_errors():
-        raise ShareError('wrong in my share')
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == 'error: wrong in my share\n'
+    assert capsys.readouterr().err == line

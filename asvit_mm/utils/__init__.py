@@ -1,1 +1,1 @@
-"""Small things that everything uses: files written whole or not at all, numbers as people write them."""
+"""Helpers without dependencies inside the package: atomic files, JSON objects, numbers with units."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: into a temporary sibling, then renamed."""
+"""Atomic writes of files and folders: to a temporary sibling, which is then renamed."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from typing import Any
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write ``text`` to ``path``, creating its folder; a reader sees the old file or the new one."""
+    """Write ``text`` to ``path`` atomically, creating its folder."""
     return atomic_write_bytes(path, text.encode('utf-8'))
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write ``data`` to ``path``, creating its folder; a reader sees the old file or the new one."""
+    """Write ``data`` to ``path``, creating its folder; a reader sees either the old file or the new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
@@ -34,15 +34,15 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
 
 
 def atomic_write_json(path: str | os.PathLike[str], value: Any) -> Path:
-    """Write ``value`` as indented JSON; NaN is refused, since no other JSON reader takes it."""
+    """Write ``value`` as indented JSON; raises a ValueError for NaN, which is not valid JSON."""
     return atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a path of the same name in a temporary folder; the file there becomes ``path`` on success.
+    """Yield a temporary path with the same file name, for writers that want a path; it becomes ``path``.
 
-    For writers that want a path. Folders of ``path`` that are not there are created then.
+    If the block fails, nothing is left behind. Missing parent folders are created when it succeeds.
     """
     path = Path(path)
     with tempfile.TemporaryDirectory(dir=existing_folder(path), prefix=f'.{path.name}.') as folder:
@@ -54,10 +54,10 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that becomes ``path`` when the block succeeds.
+    """Yield a temporary folder that becomes ``path`` when the block succeeds.
 
     Raises:
-        FileExistsError: ``path`` exists when the block ends and is not an empty folder.
+        FileExistsError: ``path`` is not an empty folder when the block ends.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,12 +74,12 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def existing_folder(path: Path) -> Path:
-    """The innermost of what lies above ``path`` and is there."""
+    """The innermost existing parent of ``path``."""
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
 def _umask() -> int:
-    """The process's file mode mask; reading it means setting it, hence the second call."""
+    """The umask of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""Whether what a folder holds is what is to be gone on with: read it back, name the first difference."""
+"""JSON objects read back from a folder, and the first difference between two of them."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,30 +12,30 @@ def read_object(path: Path, advice: str) -> dict[str, Any]:
     """The JSON object in a file.
 
     Args:
-        advice: what the user should do where there is none.
+        advice: what the user should do if there is none, for the error message.
 
     Raises:
-        InputError: the file holds no JSON, or JSON that is no object.
+        InputError: the file does not contain a JSON object.
         OSError: it cannot be read.
     """
     return parse_object(path.read_bytes(), str(path), advice)
 
 
 def parse_object(text: str | bytes, place: str, advice: str) -> dict[str, Any]:
-    """The JSON object in ``text``, which was read at ``place``; see :func:`read_object`."""
+    """The JSON object in ``text``, which was read from ``place``; see :func:`read_object`."""
     try:
         value = json.loads(text)
     except ValueError as error:
         raise InputError(f'{place} cannot be read ({error}): {advice}') from None
     if not isinstance(value, dict):
-        raise InputError(f'{place} holds a {type(value).__name__}, no object: {advice}')
+        raise InputError(f'{place} holds a {type(value).__name__}, not an object: {advice}')
     return value
 
 
 def first_difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
-    """The first key whose values differ, and both values; None where there is none.
+    """The first key with different values, and both values, in words; None if there is none.
 
-    Keys are dotted, and a key that one side lacks counts as None there. ``mine`` decides the order.
+    Nested keys are dotted, missing keys count as None, and keys are compared in the order of ``mine``.
     """
     there, here = dict(_flat(theirs)), dict(_flat(mine))
     for key in {**here, **there}:
@@ -45,7 +45,7 @@ def first_difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str 
 
 
 def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted keys and plain values, so that a difference can be named."""
+    """Dotted keys and their values."""
     items: Any = ()
     if isinstance(value, Mapping):
         items = value.items()

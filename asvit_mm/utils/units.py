@@ -1,4 +1,4 @@
-"""Numbers as people write them: 80M, 2.5M, 5.13 G."""
+"""Numbers with units: 80M, 2.5M, 5.13 G."""
 
 from ..errors import InputError
 
@@ -6,13 +6,13 @@ _FACTORS = {'': 1, 'K': 10**3, 'M': 10**6, 'G': 10**9, 'B': 10**9}
 
 
 def parse_count(text: str, what: str = 'parameters') -> int:
-    """'80M', '2.5M', '500k', '1.2B' or a plain integer as an integer.
+    """The integer for '80M', '2.5M', '500k', '1.2B' or a plain integer.
 
     Args:
-        what: is counted, for the message of the error.
+        what: what is counted, for the error message.
 
     Raises:
-        InputError: it is none of these, or not positive.
+        InputError: the text is none of these, or not positive.
     """
     cleaned = text.strip().replace(',', '').replace('_', '')
     suffix = cleaned[-1:].upper() if cleaned[-1:].isalpha() else ''

@@ -44,7 +44,7 @@ def test_a_changed_value_is_always_found(mine, key, value):
         (b'{"a": 1', 'cannot be read'),
         (b'', 'cannot be read'),
         (b'\xff\xfe\x00', 'cannot be read'),
-        (b'[1]', 'holds a list, no object'),
+        (b'[1]', 'holds a list, not an object'),
     ],
 )
 def test_what_is_no_object(tmp_path, data, words):

@@ -1,97 +1,92 @@
-"""What the measures cost: against a forward pass of the same images, and against the published procedure.
+"""Time the measures against a forward pass of the same images, and against the published procedure.
 
-The published procedure differentiates one output coordinate at a time (L^E) and one image at a time over the
-whole batch's graph (kappa), through explicit attention and torch's own linear layers; --coordinates of the
-former are measured and scaled up linearly. Values are compared before anything is printed. --ranks compares
-float32 with float64 over sampled architectures.
+The published procedure differentiates one output coordinate at a time (--coordinates are timed and scaled
+up) and one image at a time through the graph of the whole batch, with explicit attention.
 """
 
-import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from asvit_mm.errors import InputError, one_line_errors
+from asvit_mm.utils.command_line import parse, positional
 
 
-def parse_args() -> argparse.Namespace:
+@dataclass(frozen=True)
+class BenchmarkMeasuresSettings:
+    """What is timed."""
+
+    arch: str = positional(default='seed')
+    """a preset or an architecture string"""
+
+    img_size: int = 224
+    """pixels per side"""
+
+    angles: int = 10
+    """images on the circle of the length distortion"""
+
+    batch_size: int = 16
+    """images of the NTK condition number"""
+
+    device: Literal['cpu', 'cuda'] = 'cpu'
+
+    rounds: int = 5
+    """repetitions of every call"""
+
+    coordinates: int = 4
+    """output coordinates of the published length distortion; 0 leaves the published procedure out"""
+
+    ranks: int = 0
+    """sampled architectures to rank in float32 and in float64, to compare the two"""
+
+    json: Path | None = None
+    """write the figures to this file"""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.coordinates < 0 or self.ranks < 0 or self.ranks == 1:
+            raise InputError('give at least 1 round, 0 coordinates, and no or at least 2 ranks')
+
+
+def parse_args() -> BenchmarkMeasuresSettings:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('arch', nargs='?', default='seed', help='a preset or an architecture')
-    parser.add_argument('--img-size', type=int, default=224)
-    parser.add_argument('--angles', type=int, default=10, help='images of the curve')
-    parser.add_argument('--batch-size', type=int, default=16, help='images of the NTK')
-    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument(
-        '--coordinates', type=int, default=4, help='of the published L^E; 0 leaves both out'
-    )
-    parser.add_argument(
-        '--ranks', type=int, default=0, help='architectures to rank in float32 and in float64'
-    )
-    parser.add_argument('--json', type=Path, help='write the figures here')
-    return parser.parse_args()
+    return parse(BenchmarkMeasuresSettings, __doc__)
 
 
-@contextmanager
-def whole_attention() -> Iterator[None]:
-    """Attention's derivative by torch's explicit form, every window and head at once."""
-    from contextlib import nullcontext
-    from importlib import import_module
+def explicit_attention() -> Any:
+    """A context in which attention is computed step by step, by differentiable operations."""
+    from unittest.mock import patch
 
-    module = import_module('asvit_mm.measures.length_distortion')
-    pieces, module.DualAttention = module.DualAttention, nullcontext
-    try:
-        yield
-    finally:
-        module.DualAttention = pieces
+    from asvit_mm.models import asvit
+    from asvit_mm.ops.attention import explicit_attention
+
+    return patch.object(asvit, 'attend', lambda *args: explicit_attention(*args)[0])
 
 
-@contextmanager
-def published_layers() -> Iterator[None]:
-    """Attention and linear layers as the published code has them."""
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    from asvit_mm.models import linear
-
-    smallest, linear.SMALLEST = linear.SMALLEST, math.inf
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        linear.SMALLEST = smallest
-
-
-def published_output(model: Any, basis: Any, size: int, angles: int) -> tuple[Any, Any]:
-    """The angles t and z(t) (angles, C4), with the graph between them."""
+def published_speeds(model: Any, circle: Any, coordinates: int) -> Any:
+    """||dz/dt|| over the first coordinates of the output: one backward pass for each."""
     import torch
 
     parameter = next(model.parameters())
-    t = torch.linspace(0, 2 * math.pi, angles, dtype=torch.float64, requires_grad=True)
-    circle = torch.stack([t.cos(), t.sin()]).to(parameter)
-    images = (basis.to(parameter) @ circle).T.reshape(angles, -1, size, size)
-    return t, model.pooled_tokens(images)
-
-
-def published_derivatives(t: Any, output: Any, coordinates: int) -> Any:
-    """dz/dt (angles, coordinates) of the first coordinates: one backward pass each."""
-    import torch
-
-    columns = [
-        torch.autograd.grad(output[:, i].sum(), t, retain_graph=True)[0] for i in range(coordinates)
-    ]
-    return torch.stack(columns, 1)
+    t = torch.linspace(0, 2 * math.pi, circle.num_angles, dtype=torch.float64, requires_grad=True)
+    points = circle.basis.to(parameter) @ torch.stack([t.cos(), t.sin()]).to(parameter)
+    with explicit_attention():
+        images = points.T.reshape(len(t), -1, circle.img_size, circle.img_size)
+        output = model.pooled_tokens(images)
+    rows = [torch.autograd.grad(z.sum(), t, retain_graph=True)[0] for z in output.T[:coordinates]]
+    return torch.stack(rows).norm(dim=0) if rows else None
 
 
 def published_gram(model: Any, images: Any) -> Any:
-    """Gram matrix of the images' gradients: one backward pass an image, gradients to the host."""
+    """Gram matrix of the per-image gradients: one backward pass per image, gradients on the host."""
     import torch
 
     weights = [p for name, p in model.named_parameters() if 'weight' in name]
-    output = model.pooled_tokens(images)
+    with explicit_attention():
+        output = model.pooled_tokens(images)
     rows = []
     for z in output:
         gradients = torch.autograd.grad(z.sum(), weights, retain_graph=True, allow_unused=True)
@@ -100,205 +95,117 @@ def published_gram(model: Any, images: Any) -> Any:
     return stacked @ stacked.T
 
 
-def five_networks(arch: Any, images: Any) -> dict[str, Callable[[], Any]]:
-    """A forward pass of five networks with identity norms, one by one and with their weights stacked."""
+def benchmark(settings: BenchmarkMeasuresSettings) -> dict[str, dict[str, float]]:
+    """Figures of every measure and forward pass, by name: seconds, and those of the published procedure."""
     import torch
-    from torch.func import functional_call, stack_module_state
 
-    from asvit_mm.measures.probe import fresh_network, without_norms
+    from asvit_mm.arch import as_architecture
+    from asvit_mm.measures import ImageCircle, fresh_network, without_norms
+    from asvit_mm.measures.length_distortion import output_derivatives
+    from asvit_mm.measures.ntk import ntk_gram
+    from asvit_mm.utils.timing import median_and_spread, time_in_turn
 
-    networks = [
-        without_norms(fresh_network(arch, (0, r)).to(images.device)).eval() for r in range(5)
-    ]
-    parameters, buffers = stack_module_state(networks)
+    size, device = settings.img_size, settings.device
+    if device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('device cuda: torch finds no CUDA device; use --device cpu')
+    arch = as_architecture(settings.arch)
+    coordinates = min(settings.coordinates, arch.widths[-1])
+    network = fresh_network(arch, (0,)).to(device).eval()
+    norm_free = without_norms(network)
+    generator = torch.Generator().manual_seed(0)
+    circle = ImageCircle.random(size, generator, num_angles=settings.angles)
+    batch = torch.randn(settings.batch_size, 3, size, size, generator=generator).to(device)
+    images = circle.images(batch)[0]
 
-    def one(weights: Any, state: Any) -> Any:
-        return functional_call(networks[0], (weights, state), (images,))
+    report = partial(print, file=sys.stderr, flush=True)
 
-    def stacked() -> Any:
-        with torch.no_grad():
-            return torch.func.vmap(one)(parameters, buffers)
+    def explicit() -> Any:
+        with explicit_attention():
+            return output_derivatives(norm_free, circle)
 
-    def one_by_one() -> Any:
-        with torch.no_grad():
-            return [network(images) for network in networks]
+    calls: dict[str, Callable[[], Any]] = {
+        f'forward pass of {len(images)} images': torch.no_grad()(lambda: network(images)),
+        f'forward pass of the batch of {len(batch)}': torch.no_grad()(lambda: network(batch)),
+        'length_distortion': lambda: output_derivatives(norm_free, circle),
+        'ntk_condition_number': lambda: ntk_gram(network, batch),
+        'length_distortion with explicit attention': explicit,
+    }
+    derivatives, gram = [call() for call in calls.values()][2:4]
+    times = map(
+        median_and_spread, time_in_turn(list(calls.values()), device, settings.rounds, report)
+    )
+    figures = {k: {'seconds': s, 'spread': r} for k, (s, r) in zip(calls, times, strict=True)}
+    forward, batch_forward, length, kappa, _ = figures.values()
+    length['forwards'] = length['seconds'] / forward['seconds']
+    kappa['forwards'] = kappa['seconds'] / batch_forward['seconds']
+    if coordinates:
+        report(f'published procedure: {coordinates} coordinates, {len(batch)} images')
+        found: list[Any] = []
+        slow = [
+            lambda: found.append(published_speeds(norm_free, circle, 0)),
+            lambda: found.append(published_speeds(norm_free, circle, coordinates)),
+            lambda: found.append(published_gram(network, batch)),
+        ]
+        (forward_pass,), (some,), (kappa['published_seconds'],) = time_in_turn(slow, device, 1)
+        backward_passes = (some - forward_pass) * arch.widths[-1] / coordinates
+        length['published_seconds'] = forward_pass + backward_passes
+        ratio = derivatives[:, :coordinates].cpu().norm(dim=1) / found[1]
+        length['difference'] = (ratio - 1).abs().max().item()
+        ours, theirs = (torch.linalg.cond(matrix.cpu()).item() for matrix in (gram, found[2]))
+        kappa['difference'] = abs(ours / theirs - 1)
+    return figures
 
-    return {'five networks, one by one': one_by_one, 'five networks, weights stacked': stacked}
 
-
-def compare_ranks(count: int, size: int, batch: int, device: str) -> dict[str, dict[str, Any]]:
-    """Kendall's tau between float32 and float64 of both measures over the n sampled seeds that have both."""
+def compare_ranks(settings: BenchmarkMeasuresSettings) -> dict[str, dict[str, Any]]:
+    """Kendall's tau between float32 and float64 over the n sampled seeds that have a value in both."""
     import numpy as np
     import torch
-    from rich.progress import track
     from scipy.stats import kendalltau
 
     from asvit_mm.arch import SEARCH_SPACE
     from asvit_mm.measures import SEARCH_MEASURES, measure
 
-    rng = np.random.default_rng(0)
-    images = torch.randn(1, batch, 3, size, size, generator=torch.Generator().manual_seed(0))
-    values: dict[str, list[list[float]]] = {name: [] for name in SEARCH_MEASURES}
-    for i in track(range(count), 'ranks in float32 and float64'):
+    size, rng = settings.img_size, np.random.default_rng(0)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, settings.batch_size, 3, size, size, generator=generator)
+    values = np.empty((len(SEARCH_MEASURES), 2, settings.ranks))
+    for i in range(settings.ranks):
         arch = SEARCH_SPACE.sample(rng)
-        scores = [
-            measure(arch, images, img_size=size, repeat=1, seed=(0, i), device=device, dtype=dtype)
-            for dtype in (torch.float32, torch.float64)
-        ]
-        for name, rows in values.items():
-            rows.append([score[name].value for score in scores])
+        for k, dtype in enumerate((torch.float32, torch.float64)):
+            scores = measure(
+                arch,
+                images,
+                img_size=size,
+                repeat=1,
+                seed=(0, i),
+                device=settings.device,
+                dtype=dtype,
+            )
+            values[:, k, i] = [scores[name].value for name in SEARCH_MEASURES]
     taus = {}
-    for name, rows in values.items():
-        table = np.array(rows)
-        valid = np.isfinite(table).all(1)
-        taus[name] = {'tau': float(kendalltau(*table[valid].T).statistic), 'n': int(valid.sum())}
+    for name, pair in zip(SEARCH_MEASURES, values, strict=True):
+        valid = pair[:, np.isfinite(pair).all(0)]
+        taus[name] = {'tau': float(kendalltau(*valid).statistic), 'n': valid.shape[1]}
     return taus
 
 
 def main() -> None:
-    """Compare the values, time everything in turn, print the table."""
-    args = parse_args()
+    """Time everything in turn and print the figures."""
     with one_line_errors():
-        import torch
-        from rich.console import Console
-        from rich.table import Table
-
-        from asvit_mm.analysis import benchmark
-        from asvit_mm.arch import as_architecture
-        from asvit_mm.measures import curve_basis
-        from asvit_mm.measures.length_distortion import output_derivatives
-        from asvit_mm.measures.ntk import ntk_gram
-        from asvit_mm.measures.probe import fresh_network, without_norms
-        from asvit_mm.models.inference import optimize_for_inference
+        settings = parse_args()
         from asvit_mm.utils.files import atomic_write_json
+        from asvit_mm.utils.timing import device_name
 
-        if args.rounds < 1 or args.coordinates < 0 or args.ranks < 0 or args.ranks == 1:
-            raise InputError('give at least 1 round, 0 coordinates, and no or at least 2 ranks')
-        if args.device == 'cuda' and not torch.cuda.is_available():
-            raise InputError('device cuda: torch finds no CUDA device; use --device cpu')
-        arch, size = as_architecture(args.arch), args.img_size
-        coordinates = min(args.coordinates, arch.widths[-1])
-        network = fresh_network(arch, (0,)).to(args.device).eval()
-        plain = without_norms(network)
-        generator = torch.Generator().manual_seed(0)
-        basis = curve_basis(size, generator)
-        batch = torch.randn(args.batch_size, 3, size, size, generator=generator).to(args.device)
-        curve = torch.randn(args.angles, 3, size, size, generator=generator).to(args.device)
-        paths = {'eager': network}
-        if args.device == 'cpu':
-            paths['packed'] = optimize_for_inference(network)
-
-        def forward(model: Any, images: Any) -> Callable[[], Any]:
-            def call() -> Any:
-                with torch.inference_mode():
-                    return model(images)
-
-            return call
-
-        def derivatives() -> Any:
-            return output_derivatives(plain, basis, size, args.angles)
-
-        def gram() -> Any:
-            return ntk_gram(network, batch)
-
-        def explicit() -> Any:
-            with whole_attention():
-                return derivatives()
-
-        calls = {
-            **{f'forward {args.angles} ({k})': forward(m, curve) for k, m in paths.items()},
-            **{f'forward {args.batch_size} ({k})': forward(m, batch) for k, m in paths.items()},
-            'length distortion': derivatives,
-            "the same, torch's explicit attention": explicit,
-            'NTK condition number': gram,
-            **five_networks(arch, curve),
-        }
-
-        def report(text: str) -> None:
-            print(text, file=sys.stderr, flush=True)
-
-        report('warm-up')
-        for call in calls.values():
-            call()
-        seconds = dict(
-            zip(
-                calls,
-                benchmark.time_in_turn(list(calls.values()), args.device, args.rounds, report),
-                strict=True,
-            )
-        )
-        medians = {name: benchmark.median_and_spread(taken) for name, taken in seconds.items()}
-        published: dict[str, float] = {}
-        differences: dict[str, float] = {}
-        if args.coordinates:
-            report(f'published procedure: {coordinates} coordinates, {args.batch_size} images')
-            ours, kappa = derivatives().cpu(), torch.linalg.eigvalsh(gram())
-            known: dict[str, Any] = {}
-
-            def slow_output() -> None:
-                with published_layers():
-                    known['output'] = published_output(plain, basis, size, args.angles)
-
-            def slow_derivatives() -> None:
-                known['derivatives'] = published_derivatives(*known['output'], coordinates)
-                del known['output']
-
-            def slow_gram() -> None:
-                with published_layers():
-                    known['gram'] = published_gram(network, batch)
-
-            taken = benchmark.time_in_turn(
-                [slow_output, slow_derivatives, slow_gram], args.device, 1
-            )
-            (forward_pass,), (backward_passes,), (published['NTK condition number'],) = taken
-            published['length distortion'] = (
-                forward_pass + backward_passes * arch.widths[-1] / coordinates
-            )
-            got, expected = ours[:, :coordinates], known['derivatives']
-            differences['length distortion'] = float(
-                ((got.norm(dim=1) - expected.norm(dim=1)) / expected.norm(dim=1)).abs().max()
-            )
-            slow_kappa = torch.linalg.eigvalsh(known['gram'])
-            ratio, slow_ratio = kappa[-1] / kappa[0], slow_kappa[-1] / slow_kappa[0]
-            differences['NTK condition number'] = float(abs(ratio.cpu() / slow_ratio - 1))
-        fastest = {
-            'length distortion': min(medians[f'forward {args.angles} ({k})'][0] for k in paths),
-            'NTK condition number': min(
-                medians[f'forward {args.batch_size} ({k})'][0] for k in paths
-            ),
-        }
-        table = Table(
-            title=f'{arch}, {size}x{size}, float32, {benchmark.device_name(args.device)}',
-            title_justify='left',
-        )
-        for column in ('', 'ms', 'spread', 'x forward', 'published s', 'x faster', 'difference'):
-            table.add_column(column, justify='right' if column else 'left')
-        rows = []
-        for name, (median, spread) in medians.items():
-            row = {'name': name, 'seconds': median, 'spread': spread}
-            cells = [name, f'{median * 1e3:.0f}', f'{spread:.0%}', '', '', '', '']
-            if name in fastest:
-                row['forwards'] = median / fastest[name]
-                cells[3] = f'{row["forwards"]:.2f}'
-            if name in published:
-                row |= {'published_seconds': published[name], 'difference': differences[name]}
-                cells[4:] = [
-                    f'{published[name]:.1f}',
-                    f'{published[name] / median:.0f}',
-                    f'{differences[name]:.0e}',
-                ]
-            rows.append(row)
-            table.add_row(*cells)
-        console = Console(width=max(110, Console().width))
-        console.print(table)
-        taus = compare_ranks(args.ranks, size, args.batch_size, args.device) if args.ranks else {}
+        figures = benchmark(settings)
+        print(f'{settings.arch}, {settings.img_size} pixels, {device_name(settings.device)}')
+        for name, row in figures.items():
+            print(f'{name}:', ', '.join(f'{key} {value:.3g}' for key, value in row.items()))
+        taus = compare_ranks(settings) if settings.ranks else {}
         for name, tau in taus.items():
-            console.print(
-                f'{name}: Kendall tau {tau["tau"]:.4f} between float32 and float64, n = {tau["n"]}'
-            )
-        if args.json:
-            settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
-            atomic_write_json(args.json, {'settings': settings, 'rows': rows, 'ranks': taus})
+            print(f'{name}: Kendall tau {tau["tau"]:.4f} of float32 and float64, n = {tau["n"]}')
+        if settings.json:
+            plain = {**asdict(settings), 'json': str(settings.json)}
+            atomic_write_json(settings.json, {'settings': plain, 'figures': figures, 'ranks': taus})
 
 
 if __name__ == '__main__':
