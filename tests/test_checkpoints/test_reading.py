@@ -210,7 +210,9 @@ def refused(path: Path, content: Any) -> str:
     return str(error.value)
 
 
-@pytest.mark.filterwarnings('ignore')  # of torch, which finds its sparse and quantized tensors unusual
+@pytest.mark.filterwarnings(
+    'ignore'
+)  # of torch, which finds its sparse and quantized tensors unusual
 def test_contents_that_are_no_weights_in_one_line(tmp_path):
     weight = torch.eye(3)
     path = tmp_path / 'x.pth'
