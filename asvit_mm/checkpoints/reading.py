@@ -142,7 +142,7 @@ def _what_is_wrong(checkpoint: Any) -> str | None:
         if isinstance(value, Tensor) and (
             value.is_meta or value.is_quantized or value.layout is not torch.strided
         ):
-            return f'holds {name!r} as a sparse or quantized tensor, or without values: save it as a dense one'
+            return f'holds {name!r} as a sparse, quantized or meta tensor: save it as a dense one'
     return None
 
 

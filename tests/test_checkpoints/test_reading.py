@@ -220,7 +220,7 @@ def test_contents_that_are_no_weights_in_one_line(tmp_path):
         *(weight.to_sparse(), weight.to_sparse_csr(), weight.to('meta')),
         torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
     ):
-        assert "'a' as a sparse or quantized" in refused(path, {'state_dict': {'a': odd}})
+        assert "'a' as a sparse, quantized" in refused(path, {'state_dict': {'a': odd}})
     assert 'names a weight 3' in refused(path, {'state_dict': {3: weight}})
     assert 'names a weight 3' in refused(path, {3: weight})
     assert 'list for its meta' in refused(path, {'state_dict': {'a': weight}, 'meta': [{}]})

@@ -87,7 +87,7 @@ def test_missing_data_names_path_field_and_remedy(here: Path) -> None:
     ):
         arguments = _arguments(ROOT / f'configs/{config}.py')
         _one_line(
-            lambda a=arguments: runner.train(a), f'write it with `python -m asvit_mm.{command}'
+            lambda a=arguments: runner.train(a), f'write it with `python -m asvit_mm.data.{command}'
         )
     imagenet = ROOT / 'configs/asvit/asvit-small_8xb128_in1k.py'
     _one_line(
