@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_params
-from asvit_mm.data.images.scenes import CLASSES, write_scenes
+from asvit_mm.data.scenes import CLASSES, write_scenes
 
 from .test_tools.runs import Here
 

@@ -15,7 +15,7 @@ from mmpretrain.structures import DataSample
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.data.images.image_sets import IMAGE_SETS
+from asvit_mm.data.image_sets import IMAGE_SETS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = [ROOT / 'configs' / name for name in ('asvit', 'searched', 'digits', 'mnist5k')]
