@@ -15,11 +15,11 @@ from ..arch import Architecture, as_architecture
 from ..data.images import load_images
 from ..data.source import describe_data
 from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Timed, find_measures, measure_timed
-from ..utils.files import atomic_write_json
+from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
 from .progress import Screen
 from .settings import MeasureSettings, check_at_least, find_device
-from .setup import check_writable, relative, versions
+from .setup import versions
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
