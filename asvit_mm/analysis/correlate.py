@@ -15,7 +15,7 @@ from ..data.images import load_images
 from ..data.source import DataSource, describe_data
 from ..engine.distributed import wait_for_all
 from ..errors import InputError
-from ..measures import MEASURES, Score, measure_timed
+from ..measures import MEASURES, Score, measure
 from ..nas.evaluator import usable
 from ..runs.progress import print_summary
 from ..runs.settings import check_at_least
@@ -166,7 +166,7 @@ def measure_one(
 
     As in the search, images and curves are those of the study and the weights are the architecture's.
     """
-    timed = measure_timed(
+    scores = measure(
         arch,
         images,
         names=settings.names,
@@ -175,8 +175,8 @@ def measure_one(
         seed=(settings.seed, index),
         device=device,
     )
-    scores = {name: _plain(found.score) for name, found in timed.items()}
-    return scores, {name: round(found.seconds, 4) for name, found in timed.items()}
+    seconds = {name: round(score.seconds, 4) for name, score in scores.items()}
+    return {name: _plain(score) for name, score in scores.items()}, seconds
 
 
 def _plain(score: Score) -> dict[str, Any]:

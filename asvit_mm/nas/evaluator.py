@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from ..arch import Architecture
-from ..measures import SEARCH_MEASURES, Score, check_images, measure_network
+from ..measures import SEARCH_MEASURES, ProbeNetwork, Score, check_images, measure_network
 from .rewards import Value
 
 Record = Mapping[str, Any]
@@ -136,16 +136,11 @@ class ComplexityMeasure:
     ) -> dict[str, Score]:
         """Measures of network ``number`` of the request; those of all networks make a measurement."""
         arch, draw = request
-        timed = measure_network(
-            arch,
-            self.images[number],
-            number,
-            names=names,
-            img_size=self.img_size,
-            seed=(self.seed, *arch.numbers, draw),
-            device=self.device,
+        seed = (self.seed, *arch.numbers, draw)
+        batch = self.images[number]
+        return measure_network(
+            ProbeNetwork(arch, self.img_size, seed, number, batch, self.device), names
         )
-        return {name: value.score for name, value in timed.items()}
 
 
 def combine(networks: Sequence[Mapping[str, Score]]) -> Measurement:
