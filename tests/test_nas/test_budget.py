@@ -145,7 +145,7 @@ def test_no_method_breaks_a_limit(name, limits, median):
             assert (record in slow) == ('refused' in record)
 
 
-@pytest.mark.parametrize(('place', 'option'), enumerate(['--max-params', '--max-flops']))
+@pytest.mark.parametrize(('place', 'option'), [(0, '--max-params'), (1, '--max-flops')])
 def test_the_figure_that_a_refusal_names_is_enough(place, option):
     def choices(limit):
         return Budget(10, 100, *(limit if k == place else None for k in (0, 1))).choices()

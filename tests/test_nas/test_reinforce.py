@@ -64,13 +64,13 @@ def test_samples_follow_the_policy():
     wanted = [part.softmax(0) for part in search.logits.detach().split(search.choices.sizes)]
     # No learning: the policy stays as it is.
     search.optimizer.param_groups[0]['lr'] = 0.0
-    records = run(search, 1500)
+    records = run(search, 500)
     drawn = [SEARCH_SPACE.encode(as_architecture(record['arch'])) for record in records]
     for i, probabilities in enumerate(wanted):
         counts = torch.bincount(
             torch.tensor([indices[i] for indices in drawn]), minlength=len(probabilities)
         )
-        torch.testing.assert_close(counts / len(records), probabilities.float(), atol=0.05, rtol=0)
+        torch.testing.assert_close(counts / len(records), probabilities.float(), atol=0.08, rtol=0)
 
 
 def test_a_bad_network_is_recorded_and_takes_the_worst_kappa():
