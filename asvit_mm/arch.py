@@ -14,11 +14,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
-
-import numpy as np
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NUM_STAGES = 4
 MAX_WIDTH = 1024
@@ -49,7 +51,8 @@ def _check(name: str, value: object, allowed: Sequence[int]) -> None:
 
 def _as_int(value: Any) -> Any:
     # numpy integers are converted, so that equal architectures have the same string.
-    return int(value) if isinstance(value, np.integer) else value
+    is_numpy = isinstance(value, Integral) and not isinstance(value, int)
+    return int(value) if is_numpy else value
 
 
 @dataclass(frozen=True)
@@ -285,7 +288,7 @@ class SearchSpace:
             for name, allowed in self.choices.items()
         ]
 
-    def sample(self, rng: np.random.Generator) -> Architecture:
+    def sample(self, rng: 'np.random.Generator') -> Architecture:
         """A uniformly random seed."""
         return self.decode([int(rng.integers(len(values))) for values in self.choices.values()])
 

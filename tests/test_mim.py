@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asvit_mm.checkpoints.reading.hosting import SHIPPED
+from asvit_mm.checkpoints.hosting import SHIPPED
 
 from .pages import ROOT, commands
 from .serving import served

@@ -115,7 +115,7 @@ def test_wheel_holds_the_package_and_its_mim_folder(tmp_path: Path) -> None:
         *package.rglob('*.j2'),
         *(package / 'weights').iterdir(),
     ]
-    assert package / 'models/attention.cpp' in files
+    assert package / 'ops/attention.cpp' in files
     assert {
         name for name in names if name.startswith('asvit_mm/') and not name.startswith('asvit_mm/.')
     } == {path.relative_to(source).as_posix() for path in files} | {'asvit_mm/py.typed'}
@@ -171,7 +171,7 @@ def test_documented_pip_command_installs_what_works(page: str, tmp_path: Path) -
     offline = ['--no-index', '--no-build-isolation']
     run([sys.executable, '-m', pip, '--python', str(python), *arguments, *offline], cwd=source)
     code = (
-        'import asvit_mm.models; from asvit_mm.models import attention, gelu\n'
+        'import asvit_mm.models; from asvit_mm.models import gelu; from asvit_mm.ops import attention\n'
         'from mmpretrain.registry import MODELS; MODELS.build(dict(type="asvit_mm.AsViT", arch="seed"))\n'
         'print(attention.has_kernel(), gelu.has_kernel()); print(asvit_mm.__file__)'
     )

@@ -14,9 +14,9 @@ from torch import nn
 
 from ..engine.config import is_detector
 from ..errors import InputError
-from ..runs.setup import check_at_least, check_writable, find_device, relative
+from ..runs.settings import check_at_least, find_device
 from ..tokens import as_pair
-from ..utils.files import atomic_write_json
+from ..utils.files import atomic_write_json, check_writable, relative
 from .benchmark import device_name, median_and_spread, time_in_turn
 from .flops import black_image, build_model, count_prediction, detect, load_model_config
 

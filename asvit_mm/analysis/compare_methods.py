@@ -11,12 +11,12 @@ import torch
 
 from ..arch import Architecture
 from ..engine.distributed import Share, wait_for_all
-from ..nas import METHODS, ComplexityMeasure, measured_fields
+from ..nas import METHODS, ComplexityMeasure
 from ..runs.progress import figure, print_summary
-from ..runs.resume import resumable
-from ..runs.search import SearchSettings, run_search
-from ..runs.setup import check_at_least, prepare, relative
-from ..utils.files import atomic_write_json, atomic_write_text
+from ..runs.search import run_search
+from ..runs.settings import SearchSettings, check_at_least
+from ..runs.setup import prepare, resumable
+from ..utils.files import atomic_write_json, atomic_write_text, relative
 from . import StudyFolder, comparison_report, draw_seeds, search_seeds_of, summarise_comparison
 from .settings import (
     MeasuringStudySettings,
@@ -147,7 +147,7 @@ def measure_by_all(
     measures: list[ComplexityMeasure], arch: Architecture
 ) -> dict[str, list[dict[str, Any]]]:
     """The architecture with the images and curves of every search seed and weights that none drew."""
-    return {'measured': [measured_fields(next(measure([(arch, FRESH)]))) for measure in measures]}
+    return {'measured': [next(measure([(arch, FRESH)])).to_record() for measure in measures]}
 
 
 def _search(searches: list[SearchSettings], share: Share, tools: Path) -> None:
@@ -158,7 +158,7 @@ def _search(searches: list[SearchSettings], share: Share, tools: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         with own_share(), log.open('a', encoding='utf-8') as file, redirect_stdout(file):
             result = run_search(search, tools)
-        print(f'{relative(Path(search.work_dir))}: {result["arch"]}', flush=True)
+        print(f'{relative(Path(search.work_dir))}: {result.architecture}', flush=True)
 
 
 def _read(search: SearchSettings) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from ..engine.distributed import wait_for_all
 from ..engine.runner import parse_options
 from ..errors import InputError
 from ..runs.progress import print_summary
-from ..runs.resume import resumable
-from ..runs.setup import check_at_least, find_device, relative
+from ..runs.settings import check_at_least, find_device
+from ..runs.setup import resumable
 from ..token_schedule import PUBLISHED, mean_cost, phases_of_run, read_schedule
-from ..utils.files import atomic_write_json, atomic_write_text
+from ..utils.files import atomic_write_json, atomic_write_text, relative
 from . import StudyFolder, train_and_test, training_config, with_validation
 from .schedule_cost import build_tokenized
 from .schedules import FULL, schedules_report, summarise_schedules

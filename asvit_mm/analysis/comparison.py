@@ -32,7 +32,7 @@ def best_so_far(trace: Sequence[Mapping[str, Any]], others: Sequence[Pair]) -> l
 
 
 def fields_pair(record: Mapping[str, Any]) -> Pair:
-    """L^E and kappa of the fields that :func:`asvit_mm.nas.measured_fields` gives."""
+    """L^E and kappa of the fields that :func:`asvit_mm.nas.Measurement.to_record` gives."""
     length, kappa = (record[name] for name in MEASURED)
     return length, kappa
 

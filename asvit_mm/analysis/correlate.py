@@ -18,8 +18,8 @@ from ..errors import InputError
 from ..measures import MEASURES, Score, measure
 from ..nas.evaluator import usable
 from ..runs.progress import print_summary
-from ..runs.setup import check_at_least, relative
-from ..utils.files import atomic_write_json, atomic_write_text
+from ..runs.settings import check_at_least
+from ..utils.files import atomic_write_json, atomic_write_text, relative
 from ..utils.units import format_count
 from . import (
     TABLE_WIDTH,

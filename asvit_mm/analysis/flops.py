@@ -16,9 +16,8 @@ from torch.utils.hooks import RemovableHandle
 from ..engine.config import find_config, is_detector, load_config, one_line, require
 from ..engine.runner import check_codebase
 from ..errors import InputError
-from ..runs.setup import check_writable, relative
 from ..tokens import as_pair
-from ..utils.files import atomic_write_json
+from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
 from .benchmark import count_by_module
 

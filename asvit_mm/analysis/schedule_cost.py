@@ -12,7 +12,6 @@ from ..config_writer.configs import TOKEN_HOOK
 from ..engine.config import load_config, require
 from ..engine.runner import check_codebase
 from ..errors import InputError
-from ..runs.setup import relative
 from ..token_schedule import (
     PUBLISHED,
     PUBLISHED_SAVINGS,
@@ -23,7 +22,7 @@ from ..token_schedule import (
     phases_of_run,
     read_schedule,
 )
-from ..utils.files import atomic_write_json
+from ..utils.files import atomic_write_json, relative
 from ..utils.units import format_count
 
 OWN = "the config's"

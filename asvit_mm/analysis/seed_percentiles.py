@@ -13,10 +13,10 @@ from ..measures import SEARCH_MEASURES
 from ..nas import ComplexityMeasure
 from ..nas.evaluator import usable
 from ..runs.progress import figure, print_summary
-from ..runs.resume import resumable
 from ..runs.scale import read_topology
-from ..runs.setup import check_at_least, prepare, relative
-from ..utils.files import atomic_write_json, atomic_write_text
+from ..runs.settings import check_at_least
+from ..runs.setup import prepare, resumable
+from ..utils.files import atomic_write_json, atomic_write_text, relative
 from ..utils.identity import read_object
 from . import StudyFolder, draw_seeds, standing_report, summarise_standing
 from .settings import (

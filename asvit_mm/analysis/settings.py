@@ -11,7 +11,8 @@ import torch
 from ..engine.distributed import Share, find_share, wait_for_all
 from ..errors import InputError, ShareError
 from ..runs.progress import Screen
-from ..runs.setup import JobSettings, MeasuringSettings, check_at_least, find_device, versions
+from ..runs.settings import JobSettings, Launcher, MeasuringSettings, check_at_least, find_device
+from ..runs.setup import versions
 from . import StudyFolder
 
 
@@ -29,7 +30,7 @@ class StudySettings(JobSettings):
     """
 
     threads: int = 1
-    launcher: str = 'none'
+    launcher: Launcher = 'none'
     resume: bool = False
 
     def __post_init__(self) -> None:

@@ -11,8 +11,8 @@ from mmpretrain.models import ClsDataPreprocessor
 
 from asvit_mm.analysis.flops import build_model, load_model_config
 from asvit_mm.errors import InputError
+from asvit_mm.export.export import run_export
 from asvit_mm.export.formats import DESCRIPTION
-from asvit_mm.runs.export import run_export
 
 from ..test_coco_configs import SCENES
 from ..test_configs import ROOT

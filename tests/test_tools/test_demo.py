@@ -8,7 +8,7 @@ from asvit_mm.arch import as_architecture
 from asvit_mm.config_writer.configs import write_config
 from asvit_mm.config_writer.naming import RunConfigs
 from asvit_mm.cost import count_params
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.data.source import describe_data
 
 from .runs import TOOLS
 

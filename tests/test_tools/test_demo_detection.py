@@ -16,7 +16,7 @@ from PIL import Image
 from asvit_mm.analysis.benchmark import count_multiply_adds
 from asvit_mm.arch import as_architecture
 from asvit_mm.config_writer.configs import write_config
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 
 from .runs import TOOLS, Here

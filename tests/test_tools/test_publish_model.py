@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
-from asvit_mm.checkpoints.reading.hosting import check_whole
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.checkpoints.hosting import check_whole
+from asvit_mm.data.image_sets import DIGITS, write_image_set
 
 from .runs import Here
 

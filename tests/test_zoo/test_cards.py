@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from asvit_mm.analysis.flops import count_detector
-from asvit_mm.checkpoints.reading.hosting import WEIGHTS_URL
+from asvit_mm.checkpoints.hosting import WEIGHTS_URL
 from asvit_mm.errors import InputError
 from asvit_mm.zoo.cards import dump, refreshed
 

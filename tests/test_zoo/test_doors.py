@@ -11,8 +11,8 @@ from mmengine.registry import DefaultScope
 from mmpretrain import ImageClassificationInferencer, get_model, list_models
 
 from asvit_mm import zoo
-from asvit_mm.data.images.image_sets import DIGITS, split_image_set
-from asvit_mm.data.images.scenes import CLASSES, write_scenes
+from asvit_mm.data.image_sets import DIGITS, split_image_set
+from asvit_mm.data.scenes import CLASSES, write_scenes
 
 CLASSIFIER = 'asvit-3.0m-10mf_b64-progressive_digits'
 DETECTOR = 'mask-rcnn_asvit-3.0m-10mf_fpn_12e_scenes'

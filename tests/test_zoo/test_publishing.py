@@ -12,8 +12,8 @@ from mmpretrain.registry import MODELS
 from safetensors import safe_open
 from torch import nn
 
-from asvit_mm.checkpoints.reading.hosting import PUBLISHED, WEIGHTS_URL, check_whole, sha256
-from asvit_mm.checkpoints.reading.reading import read_checkpoint
+from asvit_mm.checkpoints.hosting import PUBLISHED, WEIGHTS_URL, check_whole, sha256
+from asvit_mm.checkpoints.reading import read_checkpoint
 from asvit_mm.errors import InputError
 from asvit_mm.zoo.publishing import metafile_of, publish, read_metafile, record
 

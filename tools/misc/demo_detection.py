@@ -42,7 +42,7 @@ def main() -> None:
     """Train and evaluate, then print the table."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.data.images.scenes import ROOT, TRAIN, write_scenes
+        from asvit_mm.data.scenes import ROOT, TRAIN, write_scenes
         from asvit_mm.engine.runner import parse_options
         from asvit_mm.utils.files import atomic_write_json
 
@@ -241,7 +241,7 @@ def draw(config: Path, checkpoint: str, path: Path, args: argparse.Namespace) ->
     from mmdet.apis import inference_detector, init_detector
 
     from asvit_mm.analysis.detection_plots import plot_detections
-    from asvit_mm.data.images.scenes import CLASSES, FOLDERS
+    from asvit_mm.data.scenes import CLASSES, FOLDERS
     from asvit_mm.engine.runner import parse_options
 
     options = parse_options(args.cfg_options)

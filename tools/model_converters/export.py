@@ -59,7 +59,7 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         from asvit_mm.engine.runner import parse_options
-        from asvit_mm.runs.export import run_export
+        from asvit_mm.export.export import run_export
 
         size = args.size and (args.size * 2 if len(args.size) == 1 else args.size)
         run_export(
