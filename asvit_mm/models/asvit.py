@@ -356,6 +356,8 @@ class AsViT(BaseModule):
 
     base_token_stride = BASE_STRIDE
 
+    init_cfg: Any
+
     def __init__(
         self,
         arch: str | Mapping[str, Any] | Architecture = 'small',
