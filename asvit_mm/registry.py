@@ -4,6 +4,7 @@ MMEngine imports ``<scope>.registry`` for a type that carries a scope, so every 
 builds ``type='asvit_mm.AsViT'`` without a custom import.
 """
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
@@ -18,4 +19,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=MMENGINE_CONSTRUCTORS,
     scope='asvit_mm',
     locations=['asvit_mm.engine.layer_decay'],
+)
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='asvit_mm', locations=['asvit_mm.data.dataset']
 )

