@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
 from .folder import scan_folder
@@ -95,7 +95,8 @@ def read_image(file: str | os.PathLike[str]) -> Image.Image:
                 return _as_rgb(image)
     # What Pillow raises about a damaged file is of many kinds.
     except Exception as error:
-        reason = ' '.join(str(error).split())
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = f'none of {", ".join(FORMATS)}' if unknown else ' '.join(str(error).split())
         raise InputError(
             f'image {os.fspath(file)!r} cannot be read ({reason}): repair or remove it'
         ) from error
