@@ -38,7 +38,7 @@ def detection_text(arch: Architecture, data: DataSource, *, path: str = 'CONFIG'
     height, width = COCO_SIZE
     rate = drop_path_rate(params)
     drop_path = f'\n        drop_path_rate={rate},' if rate else ''
-    classifier = '' if data.kind == 'imagenet' else f' (the classifier on {data.name})'
+    classifier = '' if data.kind == 'imagenet' else f'; its classifier on {data.name}'
     header = [
         f'As-ViT {arch} in Mask R-CNN',
         f'Backbone: {params:,} parameters ({format_count(params)}), {format_count(macs)} multiply-adds per '

@@ -41,7 +41,7 @@ class SceneSettings:
         InputError: a number is too small.
     """
 
-    root: str = positional(default=ROOT)
+    root: str = positional(default=ROOT, nargs='?')
     """the folder to write"""
     train: int = 600
     """number of scenes to train on"""
