@@ -6,7 +6,6 @@ The text needs nothing but an environment in which asvit_mm is installed: bases 
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
@@ -15,7 +14,6 @@ from ..data.source import DataSource
 from ..errors import InputError
 from ..token_schedule import DEFAULT, STRIDES, read_schedule
 from ..tokens import fits_windows
-from ..utils.files import atomic_write_text
 from ..utils.units import format_count
 from .recipes import Recipe, recipe
 from .text import check_text, code, code_lines, comment, launch_command
@@ -58,18 +56,6 @@ def config_text(
     text = '\n\n'.join(block for block in blocks if block) + '\n'
     _check(text, arch, data, plan)
     return text
-
-
-def write_config(
-    path: str | os.PathLike[str],
-    arch: Architecture,
-    data: DataSource,
-    *,
-    progressive: bool = False,
-) -> Path:
-    """Write the config of :func:`config_text`, whole or not at all."""
-    text = config_text(arch, data, progressive=progressive, path=os.fspath(path))
-    return atomic_write_text(path, text)
 
 
 def train_command(

@@ -1,21 +1,24 @@
 """How each kind of data is trained: everything in a config that does not depend on the architecture."""
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from mmengine.config import Config
 
 from ..data.image_sets import DIGITS
-from ..data.images import IMAGENET_MEAN, IMAGENET_STD
 from ..data.source import DataSource
 from ..errors import InputError
-from .shipped import shipped_assignments, shipped_config, shipped_text
+from .shipped import shipped_config, shipped_text
 from .text import code, code_lines
 
 IMAGENET_EPOCHS = 300
 FOLDER_BATCH = 64
+FOLDER_DATA = '_base_/datasets/image_folder_bs64_224.py'
 DIGITS_LEAF = 'digits/asvit-seed_b64-progressive_digits.py'
+# As in the leaf.
+DIGITS_RUNTIME = """default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+randomness = dict(seed=0)
+"""
 
 LABEL_SMOOTHING = {'type': 'LabelSmoothLoss', 'label_smooth_val': 0.1, 'mode': 'original'}
 MIXING = {'augments': [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix', 'alpha': 1.0}]}
@@ -25,6 +28,7 @@ SWIN_SCHEDULE = 'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py'
 SCHEDULE_FIELDS = (
     'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr',
 )  # fmt: skip
+VALIDATION = ('val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
 NO_VALIDATION = """# Nothing to validate on; once there is, give the dataloaders instead of these.
 val_cfg = None
 test_cfg = None
@@ -73,12 +77,12 @@ def recipe(data: DataSource) -> Recipe:
 
 
 def _digits(data: DataSource) -> Recipe:
-    leaf = _read_shipped(DIGITS_LEAF)
+    leaf = Config.fromfile(shipped_config(DIGITS_LEAF))
     dataset = shipped_text('_base_/datasets/digits_bs64_32.py')
     body = [
         dataset.replace('(32, 32)', f'({data.img_size}, {data.img_size})'),
         shipped_text('_base_/schedules/digits_adamw_60e.py'),
-        shipped_assignments(DIGITS_LEAF, drop=('_base_', 'model', 'custom_hooks')),
+        DIGITS_RUNTIME,
     ]
     return Recipe(
         (RUNTIME,),
@@ -89,11 +93,6 @@ def _digits(data: DataSource) -> Recipe:
         phases=tuple(phase.to_dict() for phase in leaf.custom_hooks[0].phases),
         expected={'train_dataloader.dataset.data_root': DIGITS.root},
     )
-
-
-@cache
-def _read_shipped(name: str) -> Config:
-    return Config.fromfile(shipped_config(name))
 
 
 def _imagenet(data: DataSource) -> Recipe:
@@ -113,58 +112,23 @@ def _imagenet(data: DataSource) -> Recipe:
 
 def _folder(data: DataSource) -> Recipe:
     assert data.folder is not None
-    size, folder = data.img_size, data.folder
-    body = f"""
-data_root = {code(data.root)}
-classes = {code_lines(folder.classes)}
-data_preprocessor = dict(
-    num_classes={data.num_classes},
-    mean={list(IMAGENET_MEAN)},
-    std={list(IMAGENET_STD)},
-    to_rgb=True,
-)
-
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale={size}, backend='pillow', interpolation='bicubic'),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(
-        type='RandAugment',
-        policies='timm_increasing',
-        num_policies=2,
-        total_level=10,
-        magnitude_level=9,
-        magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
-    ),
-    dict(type='PackInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='ResizeEdge',
-        scale={round(size * 256 / 224)},
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
-    dict(type='CenterCrop', crop_size={size}),
-    dict(type='PackInputs'),
-]
-
-{_folder_loader('train', folder.train, shuffle=True)}"""
-    if folder.val:
-        topk = '(1, 5)' if data.num_classes > 5 else '(1,)'
-        body += _folder_loader('val', folder.val, shuffle=False)
-        body += f"""val_evaluator = dict(type='Accuracy', topk={topk})
-test_dataloader = val_dataloader
-test_evaluator = val_evaluator
-"""
-    else:
-        body += NO_VALIDATION
+    folder = data.folder
+    own = {
+        'data_root': data.root,
+        'train_prefix': folder.train,
+        'val_prefix': folder.val,
+        'img_size': data.img_size,
+    }
+    assignments = ''.join(f'{name} = {code(value)}\n' for name, value in own.items())
+    body = [
+        f'{assignments}classes = {code_lines(folder.classes)}\n',
+        shipped_text(FOLDER_DATA, drop=(*own, 'classes', *(() if folder.val else VALIDATION))),
+        *([] if folder.val else [NO_VALIDATION]),
+        _optimizer_for(FOLDER_BATCH),
+    ]
     return Recipe(
         (SWIN_SCHEDULE, RUNTIME),
-        body + _optimizer_for(FOLDER_BATCH),
+        '\n'.join(body),
         f'b{FOLDER_BATCH}',
         IMAGENET_EPOCHS,
         model_extra={'train_cfg': MIXING},
@@ -176,25 +140,8 @@ test_evaluator = val_evaluator
     )
 
 
-def _folder_loader(split: str, prefix: str, *, shuffle: bool) -> str:
-    return f"""{split}_dataloader = dict(
-    batch_size={FOLDER_BATCH},
-    num_workers=4,
-    dataset=dict(
-        type='asvit_mm.ImageFolder',
-        data_root=data_root,
-        data_prefix={code(prefix)},
-        classes=classes,
-        pipeline={'train' if shuffle else 'test'}_pipeline,
-    ),
-    sampler=dict(type='DefaultSampler', shuffle={shuffle}),
-)
-"""
-
-
 def _optimizer_for(batch: int) -> str:
-    return f"""
-# The base's rate is for 1024 images a step.
+    return f"""# The base's rate is for 1024 images a step.
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3 * {batch} / 1024),
     clip_grad=dict(max_norm=5.0),
@@ -220,7 +167,7 @@ def _user_config(data: DataSource, config: Config) -> Recipe:
     if data_only:
         bases.append(SWIN_SCHEDULE)
         kept.setdefault('train_cfg', MIXING)
-        body += '' if config.get('val_dataloader') else NO_VALIDATION
+        body += '' if config.get('val_dataloader') else f'{NO_VALIDATION}\n'
         body += _optimizer_for(batch or FOLDER_BATCH)
     if not config.get('default_scope'):
         body += "default_scope = 'mmpretrain'\n"

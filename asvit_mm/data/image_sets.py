@@ -1,7 +1,6 @@
 """Write images that a Python package ships as an image folder, which the configs read."""
 
 import os
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,14 +145,6 @@ class ImageSetSettings:
     """the set of images"""
     root: str | None = positional(default=None)
     """the folder to write; None: data/NAME"""
-
-
-def write_command(root: str) -> str | None:
-    """The command that writes the shipped data a folder is named after; None if there is no such data."""
-    name = os.path.basename(root)
-    if name in IMAGE_SETS:
-        return f'python -m asvit_mm.data.image_sets {name} {shlex.quote(root)}'
-    return f'python -m asvit_mm.data.scenes {shlex.quote(root)}' if name == 'scenes' else None
 
 
 def _main() -> None:

