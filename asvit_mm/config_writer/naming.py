@@ -35,8 +35,8 @@ class RunConfigs:
     """The configs of a run: for each architecture its classifier, and its backbone in Mask R-CNN.
 
     File names are ``asvit-29m-5.1gf_8xb128_in1k.py``, by mmpretrain's convention, and
-    ``mask-rcnn_asvit-29m-5.1gf_fpn_1x_coco.py``, by mmdet's. An architecture whose name is taken by an earlier
-    one gets more digits (see :func:`network_names`), so names follow from the order of the architectures.
+    ``mask-rcnn_asvit-29m-5.1gf_fpn_1x_coco.py``, by mmdet's. An architecture whose name is taken by an
+    earlier one gets more digits (see :func:`network_names`): names follow from the order they are added in.
 
     Args:
         data: what the classifiers are trained on.

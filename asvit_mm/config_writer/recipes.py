@@ -15,8 +15,9 @@ IMAGENET_EPOCHS = 300
 FOLDER_BATCH = 64
 FOLDER_DATA = '_base_/datasets/image_folder_bs64_224.py'
 DIGITS_LEAF = 'digits/asvit-seed_b64-progressive_digits.py'
-# As in the leaf.
-DIGITS_RUNTIME = """default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+DIGITS_RUNTIME = """default_hooks = dict(
+    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1)
+)
 randomness = dict(seed=0)
 """
 

@@ -100,41 +100,59 @@ def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None
     Raises:
         InputError: the package is missing, or ``root`` holds something else or cannot be written.
     """
-    root = Path(images.root if root is None else root)
-    if _is_complete(root, images):
+
+    def write(folder: Path) -> None:
+        pixels, labels, splits = split_image_set(images)
+        for split, indices in splits.items():
+            for label in range(NUM_CLASSES):
+                (folder / split / str(label)).mkdir(parents=True)
+            for i in indices:
+                file = folder / split / str(labels[i]) / f'{i:04d}.png'
+                Image.fromarray(pixels[i]).save(file)
+
+    def is_complete(folder: Path) -> bool:
+        counts = [len(list((folder / split).glob('[0-9]/*.png'))) for split in ('train', 'val')]
+        return counts == [images.train, images.val]
+
+    root = images.root if root is None else root
+    return write_once(root, f'the complete {images.name} folder', is_complete, write)
+
+
+def write_once(
+    root: str | os.PathLike[str],
+    what: str,
+    is_complete: Callable[[Path], bool],
+    write: Callable[[Path], None],
+) -> Path:
+    """Write a folder whole or not at all, unless it is complete already.
+
+    Args:
+        what: the folder is, for messages.
+        is_complete: whether a folder holds what ``write`` writes.
+
+    Returns:
+        ``root`` as a path.
+
+    Raises:
+        InputError: ``root`` holds something else or cannot be written.
+    """
+    root = Path(root)
+    if is_complete(root):
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(
-            f'{str(root)!r} exists and is not the complete {images.name} folder: remove it or name another'
-        )
-    pixels, labels, parts = split_image_set(images)
+        raise InputError(f'{str(root)!r} exists and is not {what}: remove it or name another')
     try:
         with atomic_directory(root) as temporary:
-            for split, indices in parts.items():
-                for label in range(NUM_CLASSES):
-                    (temporary / split / str(label)).mkdir(parents=True)
-                for i in indices:
-                    file = temporary / split / str(labels[i]) / f'{i:04d}.png'
-                    Image.fromarray(pixels[i]).save(file)
-    except FileExistsError as error:
-        # Another process wrote the same folder meanwhile; only an incomplete one is an error.
-        if not _is_complete(root, images):
-            raise _unwritable(root, images, error) from None
+            write(temporary)
     except OSError as error:
-        raise _unwritable(root, images, error) from None
+        # Another process may have written the same folder meanwhile.
+        if is_complete(root):
+            return root
+        raise InputError(
+            f'{what} cannot be written to {str(root)!r} ({error.strerror or error}): run it in a folder '
+            'that you can write to'
+        ) from None
     return root
-
-
-def _unwritable(root: Path, images: ImageSet, error: OSError) -> InputError:
-    return InputError(
-        f'{images.name} cannot be written to {str(root)!r} ({error.strerror or error}): run it in a '
-        'folder that you can write to'
-    )
-
-
-def _is_complete(root: Path, images: ImageSet) -> bool:
-    counts = [sum(1 for _ in (root / split).glob('[0-9]/*.png')) for split in ('train', 'val')]
-    return counts == [images.train, images.val]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from PIL import Image
 
 from ..errors import InputError, one_line_errors
 from ..utils.command_line import parse, positional
-from ..utils.files import atomic_directory
-from .image_sets import DIGITS, split_image_set
+from .image_sets import DIGITS, split_image_set, write_once
 
 ROOT = 'data/scenes'
 # Words, since numbers would not survive a command line's list.
@@ -73,29 +73,18 @@ def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:
         InputError: a number that is too small, scikit-learn or pycocotools are missing, or
             ``root`` holds something else or cannot be written.
     """
-    decisive = asdict(SceneSettings(str(root), **settings))
-    del decisive['root']
-    root = Path(root)
-    if _holds(root, decisive):
-        return root
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(
-            f'{str(root)!r} exists and holds other data than these scenes: remove it or name another'
-        )
+    checked = SceneSettings(str(root), **settings)
+    content = {key: value for key, value in asdict(checked).items() if key != 'root'}
     if find_spec('pycocotools') is None:
         raise InputError('masks are written by pycocotools: pip install pycocotools')
-    try:
-        with atomic_directory(root) as temporary:
-            _write(temporary, decisive)
-    except OSError as error:
-        # Another process may have written the same scenes meanwhile.
-        if _holds(root, decisive):
-            return root
-        raise InputError(
-            f'the scenes cannot be written to {str(root)!r} ({error.strerror or error}): run it in a '
-            'folder that you can write to'
-        ) from None
-    return root
+
+    def is_complete(folder: Path) -> bool:
+        try:
+            return bool(json.loads((folder / SETTINGS_FILE).read_text()) == content)
+        except (OSError, json.JSONDecodeError):
+            return False
+
+    return write_once(root, 'these scenes', is_complete, partial(_write, settings=content))
 
 
 def _write(root: Path, settings: dict[str, int]) -> None:
@@ -126,13 +115,6 @@ def _write(root: Path, settings: dict[str, int]) -> None:
         path = root / 'annotations' / f'instances_{folder}.json'
         path.write_text(json.dumps(content))
     (root / SETTINGS_FILE).write_text(json.dumps(settings))
-
-
-def _holds(root: Path, settings: dict[str, int]) -> bool:
-    try:
-        return bool(json.loads((root / SETTINGS_FILE).read_text()) == settings)
-    except (OSError, json.JSONDecodeError):
-        return False
 
 
 def _compose(

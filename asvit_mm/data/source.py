@@ -87,15 +87,10 @@ def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> 
 def _imagenet(
     spec: str, img_size: int | None, *, note: str, folder: FolderScan | None = None
 ) -> DataSource:
+    note = f'{note}, no labels to train on: trains on ImageNet-1k in data/imagenet'
+    pixels = img_size or IMAGENET_SIZE
     return DataSource(
-        'imagenet',
-        spec,
-        'in1k',
-        IMAGENET_CLASSES,
-        img_size or IMAGENET_SIZE,
-        IMAGENET_SIZE,
-        folder,
-        note=f'{note}, no labels to train on: trains on ImageNet-1k in data/imagenet',
+        'imagenet', spec, 'in1k', IMAGENET_CLASSES, pixels, IMAGENET_SIZE, folder, note=note
     )
 
 
@@ -103,17 +98,10 @@ def _image_folder(path: str, img_size: int | None) -> DataSource:
     folder = scan_folder(path)
     if not folder.classes:
         return _imagenet(path, img_size, note=f'{folder.path} has no class folders', folder=folder)
-    size = img_size or IMAGENET_SIZE
-    return DataSource(
-        'folder',
-        path,
-        _slug(os.path.basename(os.path.realpath(path))),
-        len(folder.classes),
-        size,
-        size,
-        folder,
-        note='; '.join(folder.notes),
-    )
+    size, classes = img_size or IMAGENET_SIZE, len(folder.classes)
+    name = _slug(os.path.basename(os.path.realpath(path)))
+    note = '; '.join(folder.notes)
+    return DataSource('folder', path, name, classes, size, size, folder, note=note)
 
 
 def _user_config(path: str, img_size: int | None) -> DataSource:
@@ -122,16 +110,15 @@ def _user_config(path: str, img_size: int | None) -> DataSource:
 
     config = load_config(path)
     check_classifier(config, path)
-    model = config.get('model') or {}
-    num_classes = (model.get('head') or {}).get('num_classes') or (
-        config.get('data_preprocessor') or {}
-    ).get('num_classes')
+    model, preprocessor = config.get('model') or {}, config.get('data_preprocessor') or {}
+    head, backbone = model.get('head') or {}, model.get('backbone') or {}
+    num_classes = head.get('num_classes') or preprocessor.get('num_classes')
     if type(num_classes) is not int or num_classes < 2:
         raise InputError(
             f'{path!r} has no number of classes (model.head.num_classes or '
             'data_preprocessor.num_classes): add it'
         )
-    own_size = (model.get('backbone') or {}).get('img_size')
+    own_size = backbone.get('img_size')
     size = img_size or (own_size if type(own_size) is int else IMAGENET_SIZE)
     name = _slug(os.path.splitext(os.path.basename(path))[0])
     return DataSource('config', path, name, num_classes, size, size, config=config)
