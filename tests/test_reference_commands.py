@@ -16,10 +16,10 @@ from PIL import Image
 
 from asvit_mm.analysis.flops import build_model
 from asvit_mm.arch import PRESETS
-from asvit_mm.config_writer.configs import write_config
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
-from asvit_mm.data.images.scenes import write_scenes
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.config_writer.configs import config_text
+from asvit_mm.data.image_sets import DIGITS, write_image_set
+from asvit_mm.data.scenes import write_scenes
+from asvit_mm.data.source import describe_data
 
 from . import small_detector, test_coco_configs
 from .pages import ROOT, commands, inline_commands, make_workplace, run_script
@@ -209,7 +209,8 @@ def place(folder, word, command):
         path.write_text(json.dumps({'arch': str(PRESETS['seed'])}))
     elif path.match('work_dirs/**/configs/*_images.py'):
         images = describe_data(str(folder / 'path/to/images'), 32)
-        write_config(path, PRESETS['seed'], images)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(config_text(PRESETS['seed'], images))
 
 
 # ---- How they are made small

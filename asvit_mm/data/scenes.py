@@ -6,7 +6,6 @@ flower.jpg; CC BY 2.0, danielbuechele and vultilion on flickr).
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -119,7 +118,7 @@ def _write(root: Path, settings: dict[str, int]) -> None:
 
 def _compose(
     rng: np.random.Generator,
-    photographs: Sequence[Image.Image],
+    photographs: list[Image.Image],
     pixels: np.ndarray,
     labels: np.ndarray,
     indices: np.ndarray,
@@ -166,7 +165,7 @@ def _compose(
 
 
 def _background(
-    rng: np.random.Generator, photographs: Sequence[Image.Image], size: int
+    rng: np.random.Generator, photographs: list[Image.Image], size: int
 ) -> np.ndarray:
     photograph = photographs[rng.integers(len(photographs))]
     width, height = photograph.size

@@ -143,7 +143,7 @@ def prepare(settings: MeasuringSettings) -> tuple[DataSource, ComplexityMeasure]
     data = describe_data(settings.data, settings.pixels)
     RunConfigs(data, progressive=settings.progressive).add(PRESETS['seed'])  # fails now or never
     count = settings.repeat * settings.batch_size
-    images = load_images(data.images, settings.pixels, count, settings.seed)
+    images = load_images(data, settings.pixels, count, settings.seed)
     measure = ComplexityMeasure(
         images.reshape(settings.repeat, settings.batch_size, *images.shape[1:]),
         img_size=settings.pixels,
