@@ -15,11 +15,10 @@ IMAGENET_EPOCHS = 300
 FOLDER_BATCH = 64
 FOLDER_DATA = '_base_/datasets/image_folder_bs64_224.py'
 DIGITS_LEAF = 'digits/asvit-seed_b64-progressive_digits.py'
-DIGITS_RUNTIME = """default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1)
+DIGITS_RUNTIME = (
+    'default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))\n'
+    'randomness = dict(seed=0)\n'
 )
-randomness = dict(seed=0)
-"""
 
 LABEL_SMOOTHING = {'type': 'LabelSmoothLoss', 'label_smooth_val': 0.1, 'mode': 'original'}
 MIXING = {'augments': [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix', 'alpha': 1.0}]}

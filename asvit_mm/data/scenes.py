@@ -74,8 +74,6 @@ def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:
     """
     checked = SceneSettings(str(root), **settings)
     content = {key: value for key, value in asdict(checked).items() if key != 'root'}
-    if find_spec('pycocotools') is None:
-        raise InputError('masks are written by pycocotools: pip install pycocotools')
 
     def is_complete(folder: Path) -> bool:
         try:
@@ -87,6 +85,8 @@ def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:
 
 
 def _write(root: Path, settings: dict[str, int]) -> None:
+    if find_spec('pycocotools') is None:
+        raise InputError('masks are written by pycocotools: pip install pycocotools')
     from sklearn.datasets import load_sample_images
 
     pixels, labels, splits = split_image_set(DIGITS)
@@ -164,9 +164,7 @@ def _compose(
     return np.rint(scene).astype(np.uint8), found
 
 
-def _background(
-    rng: np.random.Generator, photographs: list[Image.Image], size: int
-) -> np.ndarray:
+def _background(rng: np.random.Generator, photographs: list[Image.Image], size: int) -> np.ndarray:
     photograph = photographs[rng.integers(len(photographs))]
     width, height = photograph.size
     side = int(rng.integers(min(size, height) // 2, height + 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -18,7 +18,7 @@ from mmpretrain.registry import DATASETS, MODELS
 from mmpretrain.structures import DataSample
 from PIL import Image
 
-from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
+from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.config_writer.configs import (
     config_text,
     fitting_phases,
@@ -154,12 +154,6 @@ def test_an_image_folder_without_validation(folder):
     assert (data.num_classes, cfg.train_dataloader.dataset.data_prefix) == (3, '')
 
 
-def test_a_folder_without_classes_trains_on_imagenet(folder):
-    data = describe_data(str(folder / 'train' / 'a'), 32)
-    assert (data.kind, data.num_classes, data.img_size) == ('imagenet', 1000, 224)
-    assert 'no class folders' in config_text(TINY, data)
-
-
 def test_a_users_config_keeps_all_but_the_model(user_config):
     data = describe_data(str(user_config), 64)
     mine = Config.fromfile(user_config)
@@ -234,20 +228,15 @@ def test_iterations_as_the_unit(user_config):
 
 
 @given(st.integers(1, 400))
+@example(300)
 def test_phases_fit_any_run(length):
     phases = progressive_phases(length)
     ends = [phase['end'] for phase in phases]
     assert ends == sorted(set(ends))
     assert (ends[-1], phases[-1]['stride']) == (length, 4)
     assert ends[0] > 0
-
-
-def test_phases_of_the_paper():
-    assert progressive_phases(300) == [
-        {'end': 80, 'stride': 16},
-        {'end': 140, 'stride': 8},
-        {'end': 300, 'stride': 4},
-    ]
+    if length == 300:  # as published
+        assert [tuple(phase.values()) for phase in phases] == [(80, 16), (140, 8), (300, 4)]
 
 
 def test_phases_that_leave_fewer_tokens_than_windows_are_made_finer():
@@ -260,20 +249,6 @@ def test_phases_that_leave_fewer_tokens_than_windows_are_made_finer():
     assert fitting_phases(phases, many, 32) == [dict(end=60, stride=4)]
     hook = read(many, describe_data('digits', 64), progressive=True).custom_hooks[0]
     assert [phase.stride for phase in hook.phases] == [8, 4]
-
-
-@given(
-    st.lists(st.integers(0, 10**6), min_size=12, max_size=12),
-    st.lists(st.integers(1, 9), min_size=4, max_size=4),
-    st.integers(8, 300),
-)
-@settings(max_examples=3)
-def test_every_architecture_comes_back(numbers, depths, width):
-    sizes = map(len, SEARCH_SPACE.choices.values())
-    seed = SEARCH_SPACE.decode([n % size for n, size in zip(numbers, sizes, strict=True)])
-    data = describe_data('digits', 32)
-    for arch in (seed, seed.with_size(depths, width)):
-        assert read(arch, data).model.backbone.arch == str(arch)
 
 
 def test_the_header_says_what_it_is_and_how_to_train_it():
