@@ -115,7 +115,7 @@ def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None
         return counts == [images.train, images.val]
 
     root = images.root if root is None else root
-    return write_once(root, f'the complete {images.name} folder', is_complete, write)
+    return write_once(root, images.name, is_complete, write)
 
 
 def write_once(
@@ -127,7 +127,7 @@ def write_once(
     """Write a folder whole or not at all, unless it is complete already.
 
     Args:
-        what: the folder is, for messages.
+        what: name of the content, for messages.
         is_complete: whether a folder holds what ``write`` writes.
 
     Returns:
@@ -140,7 +140,9 @@ def write_once(
     if is_complete(root):
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(f'{str(root)!r} exists and is not {what}: remove it or name another')
+        raise InputError(
+            f'{str(root)!r} exists and is not the complete {what} folder: remove it or name another'
+        )
     try:
         with atomic_directory(root) as temporary:
             write(temporary)

@@ -81,7 +81,7 @@ def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:
         except (OSError, json.JSONDecodeError):
             return False
 
-    return write_once(root, 'these scenes', is_complete, partial(_write, settings=content))
+    return write_once(root, 'scenes', is_complete, partial(_write, settings=content))
 
 
 def _write(root: Path, settings: dict[str, int]) -> None:

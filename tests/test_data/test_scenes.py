@@ -102,7 +102,7 @@ def test_the_seed_decides_and_pycocotools_reads_it(scenes: Path, tmp_path: Path)
 def test_the_same_scenes_are_left_alone_and_others_refused(scenes: Path) -> None:
     before = {f: f.stat().st_mtime_ns for f in scenes.rglob('*')}
     assert write_scenes(scenes, **SETTINGS) == scenes
-    with pytest.raises(InputError, match='exists and is not these scenes'):
+    with pytest.raises(InputError, match='exists and is not the complete scenes folder'):
         write_scenes(scenes, **{**SETTINGS, 'train': 13})
     assert before == {f: f.stat().st_mtime_ns for f in scenes.rglob('*')}
 
