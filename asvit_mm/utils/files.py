@@ -12,7 +12,8 @@ from typing import Any
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write ``text`` to ``path``, creating its folder; a reader sees the old file or the new one."""
-    return atomic_write_bytes(path, text.encode('utf-8'))
+    # File names with bytes that are not UTF-8 have lone surrogates in Python.
+    return atomic_write_bytes(path, text.encode('utf-8', errors='backslashreplace'))
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:

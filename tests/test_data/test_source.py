@@ -76,6 +76,7 @@ def make_class(path, files, extras):
         (path / 'out').symlink_to(path.parent)
 
 
+@pytest.mark.slow
 @given(
     names,
     splits,
