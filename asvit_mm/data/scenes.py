@@ -1,13 +1,13 @@
-"""Scenes to detect handwritten digits in, composed of real images and written as COCO is.
+"""Write scenes of handwritten digits on photographs, laid out as COCO is, to train detectors on.
 
-Digits are those of :data:`asvit_mm.data.image_sets.DIGITS`, backgrounds crops of the two photographs that
-scikit-learn ships (china.jpg and flower.jpg; CC BY 2.0, danielbuechele and vultilion on flickr).
-
-``python -m asvit_mm.data.scenes [ROOT]`` writes them.
+The digits are those that scikit-learn ships, the backgrounds crops of its two photographs (china.jpg and
+flower.jpg; CC BY 2.0, danielbuechele and vultilion on flickr).
 """
 
 import json
 import os
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,107 +16,104 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError, one_line_errors
-from ..utils.files import atomic_directory
-from .image_sets import DIGITS, split_image_set
+from ..utils.command_line import parse, positional
+from .image_sets import DIGITS, split_image_set, write_once
 
 ROOT = 'data/scenes'
-TRAIN, VAL, SIZE = 600, 120, 128
 # Words, since numbers would not survive a command line's list.
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 FOLDERS = {'train': 'train2017', 'val': 'val2017'}
 NUM_DIGITS = (2, 5)
-# A digit's side as a share of the scene's, and where its ink begins, as a share of the full ink.
+# Side of a digit as a share of the scene's, and the ink from which a pixel belongs to its mask.
 SIDES = (0.2, 0.4)
 INK = 0.35
+# How often a place is drawn for a digit before a scene gets fewer.
 TRIES = 20
-SETTINGS = 'scenes.json'
+SETTINGS_FILE = 'scenes.json'
 
 
-def write_scenes(
-    root: str | os.PathLike[str] = ROOT,
-    *,
-    train: int = TRAIN,
-    val: int = VAL,
-    size: int = SIZE,
-    seed: int = 0,
-) -> Path:
+@dataclass(frozen=True)
+class SceneSettings:
+    """The scenes that are written.
+
+    Raises:
+        InputError: a number is too small.
+    """
+
+    root: str = positional(default=ROOT, nargs='?')
+    """the folder to write"""
+    train: int = 600
+    """number of scenes to train on"""
+    val: int = 120
+    """number of held-out scenes"""
+    size: int = 128
+    """height and width of a scene in pixels"""
+    seed: int = 0
+    """decides everything, from 0 up"""
+
+    def __post_init__(self) -> None:
+        if self.train < 1 or self.val < 1 or self.size < 32 or self.seed < 0:
+            raise InputError(
+                'give at least 1 scene of each split, at least 32 pixels a side and a seed from 0 up'
+            )
+
+
+def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:
     """Write ``root/{train2017,val2017}/NNNNNN.png`` and ``root/annotations/instances_{train,val}2017.json``.
 
-    Every scene has two to five digits, each with its box and its mask (run-length encoded). The two parts
+    Every scene has two to five digits, each with its box and its mask (run-length encoded). The two splits
     have no digit in common. Nothing is downloaded, and a folder that holds the same scenes already is
     returned as it is.
 
     Args:
-        train, val: scenes of each part.
-        size: pixels a side.
-        seed: from 0 up; decides everything.
+        settings: the other fields of :class:`SceneSettings`.
 
     Raises:
         InputError: a number that is too small, scikit-learn or pycocotools are missing, or
             ``root`` holds something else or cannot be written.
     """
-    if train < 1 or val < 1 or size < 32 or seed < 0:
-        raise InputError(
-            'give at least 1 scene of each part, at least 32 pixels a side and a seed from 0 up'
-        )
-    root = Path(root)
-    settings = {'train': train, 'val': val, 'size': size, 'seed': seed}
-    if _holds(root, settings):
-        return root
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError(
-            f'{str(root)!r} exists and has not these scenes: remove it or name another'
-        )
+    checked = SceneSettings(str(root), **settings)
+    content = {key: value for key, value in asdict(checked).items() if key != 'root'}
+
+    def is_complete(folder: Path) -> bool:
+        try:
+            return bool(json.loads((folder / SETTINGS_FILE).read_text()) == content)
+        except (OSError, json.JSONDecodeError):
+            return False
+
+    return write_once(root, 'scenes', is_complete, partial(_write, settings=content))
+
+
+def _write(root: Path, settings: dict[str, int]) -> None:
     if find_spec('pycocotools') is None:
         raise InputError('masks are written by pycocotools: pip install pycocotools')
-    pixels, labels, parts = split_image_set(DIGITS)
-    photographs = _photographs()
-    try:
-        with atomic_directory(root) as temporary:
-            (temporary / 'annotations').mkdir()
-            for number, (part, count) in enumerate((('train', train), ('val', val))):
-                (temporary / FOLDERS[part]).mkdir()
-                images: list[dict[str, Any]] = []
-                annotations: list[dict[str, Any]] = []
-                for i in range(count):
-                    rng = np.random.default_rng([seed, number, i])
-                    scene, found = _compose(rng, photographs, pixels, labels, parts[part], size)
-                    name = f'{i:06d}.png'
-                    Image.fromarray(scene).save(temporary / FOLDERS[part] / name)
-                    images.append({'id': i, 'file_name': name, 'height': size, 'width': size})
-                    for one in found:
-                        annotations.append({'id': len(annotations) + 1, 'image_id': i, **one})
-                content = {
-                    'info': {'description': 'handwritten digits on photographs', **settings},
-                    'images': images,
-                    'annotations': annotations,
-                    'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)],
-                }
-                path = temporary / 'annotations' / f'instances_{FOLDERS[part]}.json'
-                path.write_text(json.dumps(content))
-            (temporary / SETTINGS).write_text(json.dumps(settings))
-    except OSError as error:
-        # Another process wrote the same scenes meanwhile; only other ones are an error.
-        if _holds(root, settings):
-            return root
-        raise InputError(
-            f'the scenes cannot be written to {str(root)!r} ({error.strerror or error}): run it in a '
-            'folder that you can write to'
-        ) from None
-    return root
-
-
-def _holds(root: Path, settings: dict[str, int]) -> bool:
-    try:
-        return bool(json.loads((root / SETTINGS).read_text()) == settings)
-    except (OSError, json.JSONDecodeError):
-        return False
-
-
-def _photographs() -> list[Image.Image]:
     from sklearn.datasets import load_sample_images
 
-    return [Image.fromarray(image) for image in load_sample_images().images]
+    pixels, labels, splits = split_image_set(DIGITS)
+    photographs = [Image.fromarray(image) for image in load_sample_images().images]
+    (root / 'annotations').mkdir()
+    for number, (split, folder) in enumerate(FOLDERS.items()):
+        (root / folder).mkdir()
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for i in range(settings[split]):
+            rng = np.random.default_rng([settings['seed'], number, i])
+            size = settings['size']
+            scene, digits = _compose(rng, photographs, pixels, labels, splits[split], size)
+            name = f'{i:06d}.png'
+            Image.fromarray(scene).save(root / folder / name)
+            images.append({'id': i, 'file_name': name, 'height': size, 'width': size})
+            for digit in digits:
+                annotations.append({'id': len(annotations) + 1, 'image_id': i, **digit})
+        content = {
+            'info': {'description': 'handwritten digits on photographs', **settings},
+            'images': images,
+            'annotations': annotations,
+            'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)],
+        }
+        path = root / 'annotations' / f'instances_{folder}.json'
+        path.write_text(json.dumps(content))
+    (root / SETTINGS_FILE).write_text(json.dumps(settings))
 
 
 def _compose(
@@ -146,7 +143,7 @@ def _compose(
         digit = Image.fromarray(pixels[index]).resize((side, side), Image.Resampling.BICUBIC)
         ink = np.asarray(digit, np.float64) / 255
         taken[place] = True
-        scene[place] = _written(rng, scene[place], ink)
+        scene[place] = _ink_over(rng, scene[place], ink)
         mask = np.zeros((size, size), np.uint8)
         mask[place] = ink > INK
         encoded = coco_mask.encode(np.asfortranarray(mask))
@@ -160,7 +157,7 @@ def _compose(
                 'bbox': coco_mask.toBbox(encoded).tolist(),
                 'area': float(coco_mask.area(encoded)),
                 'iscrowd': 0,
-                # scikit-learn's number of the digit, which no other part has.
+                # scikit-learn's index of the digit, which the other split does not have.
                 'digit': int(index),
             }
         )
@@ -178,29 +175,18 @@ def _background(rng: np.random.Generator, photographs: list[Image.Image], size: 
     return np.asarray(resized, np.float64).copy()
 
 
-def _written(rng: np.random.Generator, background: np.ndarray, ink: np.ndarray) -> np.ndarray:
-    """``ink`` in a colour that stands out from the background by its brightness."""
+def _ink_over(rng: np.random.Generator, background: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """Blend ``ink`` (0..1) over the background in a colour of another brightness."""
     dark = background.mean() > 110
     colour = rng.uniform(0, 90, 3) if dark else rng.uniform(165, 255, 3)
     return background * (1 - ink[..., None]) + colour * ink[..., None]
 
 
 def _main() -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        description='Write scenes of handwritten digits on photographs, as COCO is laid out.'
-    )
-    shown = '(default: %(default)s)'
-    parser.add_argument('root', nargs='?', default=ROOT, help=shown)
-    parser.add_argument('--train', type=int, default=TRAIN, help=f'scenes to train on {shown}')
-    parser.add_argument('--val', type=int, default=VAL, help=f'scenes held out {shown}')
-    parser.add_argument('--size', type=int, default=SIZE, help=f'pixels a side {shown}')
-    parser.add_argument('--seed', type=int, default=0, help=shown)
-    args = parser.parse_args()
     with one_line_errors():
-        root = write_scenes(**vars(args))
-        print(f'{root}: {args.train} training and {args.val} held-out scenes')
+        settings = parse(SceneSettings, __doc__)
+        root = write_scenes(**asdict(settings))
+        print(f'{root}: {settings.train} training and {settings.val} held-out scenes')
 
 
 if __name__ == '__main__':

@@ -1,130 +1,127 @@
-"""What ``--data`` means for a config: the classes, where the images lie, what a file is called."""
+"""What ``--data`` means: the only place that decides it.
 
+Measuring draws its images from a :class:`DataSource`, and the written configs train on one.
+"""
+
+import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..engine.config import check_classifier, load_config
 from ..errors import InputError
-from .image_sets import DIGITS
+from .folder import FolderScan, scan_folder
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
+DIGITS_SIZE = 32
 IMAGENET_CLASSES = 1000
 IMAGENET_SIZE = 224
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """The data that a config trains on.
+    """Images to measure networks on, and the data that a config trains on.
 
     Attributes:
-        kind: which recipe the config is written from.
+        kind: how configs train: on the digits, an image folder, the data of a user's config, or, where
+            there are no labels, on ImageNet-1k.
+        spec: what the user gave as ``--data``.
         name: last part of the config's file name.
         num_classes: classes of the head.
-        img_size: pixels a side that the network is trained at.
-        images: what :func:`asvit_mm.data.images.load_images` draws the images to measure on from.
-        root: the image folder or the config, absolute, so that a written config works anywhere (the
-            digits' folder is relative to where training starts, as data folders are by convention).
-        train, val: sub-folders of an image folder; val is None where there is none.
-        settings: top-level fields of the user's config (kind 'config').
-        note: what the user should know about the choice, for the config's header.
+        pixels: height and width of the images that networks are measured on.
+        img_size: height and width of the images that a written config trains on.
+        folder: what the image folder holds, if it is one.
+        config: the user's mmpretrain config, if it is one.
+        note: what the user should know about the choice.
     """
 
     kind: Literal['digits', 'folder', 'config', 'imagenet']
+    spec: str
     name: str
     num_classes: int
+    pixels: int
     img_size: int
-    images: str
-    root: str = ''
-    train: str = ''
-    val: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict, repr=False)
+    folder: FolderScan | None = None
+    config: 'Config | None' = field(default=None, repr=False)
     note: str = ''
 
+    @property
+    def root(self) -> str:
+        """The absolute path of the folder or config, so that a written config works anywhere."""
+        return os.path.realpath(self.spec)
 
-def describe_data(spec: str, img_size: int) -> DataSource:
+
+def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> DataSource:
     """Understand ``digits``, ``noise``, an image folder or an mmpretrain config.
 
     ``noise`` and a folder without class folders have no labels: their configs train on ImageNet-1k.
+    ``digits`` and ``noise`` win over a folder of that name, which is ``./noise`` or a :class:`~pathlib.Path`.
 
     Args:
-        img_size: pixels a side of the networks' images in this run.
+        img_size: height and width of the networks' images; None: 32 for the digits, what a config's
+            backbone is made for, else 224.
 
     Raises:
-        InputError: nothing of the kind at ``spec``, or a config without a number of classes.
+        InputError: nothing of the kind at ``spec``, a folder without images, or a config without a number
+            of classes.
     """
     if spec == 'digits':
-        return DataSource('digits', 'digits', 10, img_size, spec, DIGITS.root, 'train', 'val')
+        size = img_size or DIGITS_SIZE
+        return DataSource('digits', 'digits', 'digits', 10, size, size)
     if spec == 'noise':
-        return _imagenet(spec, 'measured on noise')
-    path = Path(spec)
-    if path.is_dir():
-        return _image_folder(path, img_size)
-    if path.is_file() and path.suffix in CONFIG_SUFFIXES:
-        return _user_config(path, img_size)
+        return _imagenet('noise', img_size, note='measured on noise')
+    spec = os.fspath(spec)
+    if os.path.isdir(spec):
+        return _image_folder(spec, img_size)
+    if os.path.isfile(spec):
+        if spec.endswith(CONFIG_SUFFIXES):
+            return _user_config(spec, img_size)
+        raise InputError(f'{spec!r} is a file: give an image folder or an mmpretrain config (.py)')
     raise InputError(
         f'no data at {spec!r}: give digits, noise, an image folder or an mmpretrain config (.py)'
     )
 
 
-def _imagenet(images: str, why: str) -> DataSource:
-    note = f'{why}, no labels to train on: trains on ImageNet-1k in data/imagenet'
+def _imagenet(
+    spec: str, img_size: int | None, *, note: str, folder: FolderScan | None = None
+) -> DataSource:
+    note = f'{note}, no labels to train on: trains on ImageNet-1k in data/imagenet'
+    pixels = img_size or IMAGENET_SIZE
     return DataSource(
-        'imagenet', 'in1k', IMAGENET_CLASSES, IMAGENET_SIZE, images, 'data/imagenet', note=note
+        'imagenet', spec, 'in1k', IMAGENET_CLASSES, pixels, IMAGENET_SIZE, folder, note=note
     )
 
 
-def _image_folder(path: Path, img_size: int) -> DataSource:
-    split = (path / 'train').is_dir()
-    train = path / 'train' if split else path
-    classes = _class_folders(train)
-    if len(classes) < 2:
-        return _imagenet(str(train), f'{train} has no class folders')
-    val = 'val' if split and (path / 'val').is_dir() else None
-    if val and (unknown := set(_class_folders(path / val)) ^ set(classes)):
-        raise InputError(
-            f'{path}: train/ and val/ have different class folders ({sorted(unknown)[0]!r} is '
-            'in one only): give both the same'
-        )
-    note = '' if val else 'no val/ beside train/: nothing is validated; add val_dataloader for it'
-    return DataSource(
-        'folder',
-        _slug(path.resolve().name),
-        len(classes),
-        img_size,
-        str(train),
-        str(path.resolve()),
-        'train' if split else '',
-        val,
-        note=note,
-    )
+def _image_folder(path: str, img_size: int | None) -> DataSource:
+    folder = scan_folder(path)
+    if not folder.classes:
+        return _imagenet(path, img_size, note=f'{folder.path} has no class folders', folder=folder)
+    size, classes = img_size or IMAGENET_SIZE, len(folder.classes)
+    name = _slug(os.path.basename(os.path.realpath(path)))
+    note = '; '.join(folder.notes)
+    return DataSource('folder', path, name, classes, size, size, folder, note=note)
 
 
-def _user_config(path: Path, img_size: int) -> DataSource:
-    cfg = load_config(path)
-    check_classifier(cfg, path)
-    head = cfg.get('model', {}).get('head') or {}
-    preprocessor = cfg.get('data_preprocessor') or {}
+def _user_config(path: str, img_size: int | None) -> DataSource:
+    # The OpenMMLab stack takes seconds to import, and the other sources need none of it.
+    from ..engine.config import check_classifier, load_config
+
+    config = load_config(path)
+    check_classifier(config, path)
+    model, preprocessor = config.get('model') or {}, config.get('data_preprocessor') or {}
+    head, backbone = model.get('head') or {}, model.get('backbone') or {}
     num_classes = head.get('num_classes') or preprocessor.get('num_classes')
     if type(num_classes) is not int or num_classes < 2:
         raise InputError(
-            f'{str(path)!r} has no number of classes (model.head.num_classes or '
+            f'{path!r} has no number of classes (model.head.num_classes or '
             'data_preprocessor.num_classes): add it'
         )
-    return DataSource(
-        'config',
-        _slug(path.stem),
-        num_classes,
-        img_size,
-        str(path),
-        str(path.resolve()),
-        settings=cfg.to_dict(),
-    )
-
-
-def _class_folders(path: Path) -> list[str]:
-    return sorted(p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith('.'))
+    own_size = backbone.get('img_size')
+    size = img_size or (own_size if type(own_size) is int else IMAGENET_SIZE)
+    name = _slug(os.path.splitext(os.path.basename(path))[0])
+    return DataSource('config', path, name, num_classes, size, size, config=config)
 
 
 def _slug(name: str) -> str:

@@ -126,7 +126,7 @@ def _images(settings: MeasureSettings) -> torch.Tensor | None:
     """(repeat, batch, 3, pixels, pixels), or None where no measure looks at images."""
     if not any('images' in info.needs for info in find_measures(measure_names(settings))):
         return None
-    source = describe_data(settings.data, settings.pixels).images
+    source = describe_data(settings.data, settings.pixels)
     count = settings.repeat * settings.batch_size
     images = load_images(source, settings.pixels, count, settings.seed)
     return images.reshape(settings.repeat, settings.batch_size, *images.shape[1:])

@@ -51,7 +51,7 @@ def prepare(settings: MeasuringSettings) -> tuple[DataSource, ComplexityMeasure]
         # Data for which no config can be written is refused before anything is measured.
         RunConfigs(data, progressive=settings.progressive).add(PRESETS['seed'])
     count = settings.repeat * settings.batch_size
-    images = load_images(data.images, settings.pixels, count, settings.seed)
+    images = load_images(data, settings.pixels, count, settings.seed)
     with printed_warnings():
         measure = ComplexityMeasure(
             images.reshape(settings.repeat, settings.batch_size, *images.shape[1:]),

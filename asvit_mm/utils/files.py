@@ -13,8 +13,9 @@ from ..errors import InputError
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write ``text`` to ``path`` atomically, creating its folder."""
-    return atomic_write_bytes(path, text.encode('utf-8'))
+    """Write ``text`` to ``path``, creating its folder; a reader sees the old file or the new one."""
+    # File names with bytes that are not UTF-8 have lone surrogates in Python.
+    return atomic_write_bytes(path, text.encode('utf-8', errors='backslashreplace'))
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:

@@ -134,6 +134,7 @@ def test_data_that_cannot_be_studied(tmp_path):
         training_config(ARCH, describe_data('noise', 32), epochs=1)
     for name in 'ab':
         (tmp_path / 'images' / 'train' / name).mkdir(parents=True)
+        (tmp_path / 'images' / 'train' / name / '0.png').touch()
     with pytest.raises(InputError, match='has no validation set'):
         training_config(ARCH, describe_data(str(tmp_path / 'images'), 32), epochs=1)
     config = tmp_path / 'user.py'

@@ -1,8 +1,6 @@
 """The backbone in Mask R-CNN: the config is read, built, trained a step and loads a classifier's weights."""
 
 import itertools
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -17,8 +15,9 @@ from asvit_mm.arch import PRESETS, SPLIT_CHOICES, as_architecture
 from asvit_mm.config_writer.configs import config_text
 from asvit_mm.config_writer.detection import COCO_SIZE, detection_text, detection_windows
 from asvit_mm.cost import count_macs, token_grids
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.data.source import describe_data
 from asvit_mm.models import AsViT
+from asvit_mm.utils.units import format_count
 
 TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')
 SPLIT = as_architecture('4,8,2,1|2,4,2,1|2,2,2,1|2,1,2,1|16,12')
@@ -40,11 +39,11 @@ def detector(cfg):
         return MODELS.build(cfg)
 
 
-@pytest.mark.parametrize('arch', [TINY, SPLIT], ids=str)
-def test_a_training_step_and_a_prediction(arch):
-    cfg = read(arch)
+@pytest.mark.slow
+def test_a_training_step_and_a_prediction():
+    cfg = read(SPLIT)
     model = detector(cfg)
-    assert model.backbone.architecture == arch
+    assert model.backbone.architecture == SPLIT
     before = {name: p.clone() for name, p in model.backbone.named_parameters()}
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     batch = demo_mm_inputs(2, [[3, 64, 96]] * 2, num_items=[3, 2], num_classes=80, with_mask=True)
@@ -89,12 +88,12 @@ def test_the_windows_are_those_of_pretraining():
         assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize('splits', itertools.product(*SPLIT_CHOICES))
-def test_the_windows_tile_the_long_side_of_coco(splits):
-    stages = '|'.join(f'4,{split},2,1' for split in splits)
-    arch = as_architecture(f'{stages}|16,12')
-    for (_, side), window in zip(token_grids(COCO_SIZE), detection_windows(arch), strict=True):
-        assert side % window == 0
+def test_the_windows_tile_the_long_side_of_coco():
+    for splits in itertools.product(*SPLIT_CHOICES):
+        stages = '|'.join(f'4,{split},2,1' for split in splits)
+        arch = as_architecture(f'{stages}|16,12')
+        for (_, side), window in zip(token_grids(COCO_SIZE), detection_windows(arch), strict=True):
+            assert side % window == 0
 
 
 def test_it_takes_the_weights_of_the_classifier_beside_it(tmp_path):
@@ -121,35 +120,18 @@ def test_it_takes_the_weights_of_the_classifier_beside_it(tmp_path):
     assert all(torch.equal(loaded[name], value) for name, value in trained.items())
 
 
-@pytest.mark.parametrize('preset', ['seed', 'small'])
-def test_the_header_has_the_cost(preset):
-    arch, text = PRESETS[preset], detection_text(PRESETS[preset], describe_data('noise', 32))
+def test_the_header_has_the_cost():
+    arch, text = SPLIT, detection_text(SPLIT, describe_data('noise', 32))
     with DefaultScope.overwrite_default_scope('mmdet'):
         backbone = MODELS.build(Config.fromstring(text, '.py').model.backbone)
     line = text.splitlines()[1]
     assert f' {sum(p.numel() for p in backbone.parameters()):,} parameters' in line
     macs = count_macs(arch, COCO_SIZE, window_size=detection_windows(arch))
-    assert f' {macs / 1e9:.3g} G' in line
+    assert f' {format_count(macs)} multiply-adds' in line
 
 
 def test_what_it_says_of_the_data():
-    assert 'whatever the classifier learns (digits)' in detection_text(
-        TINY, describe_data('digits', 32)
-    )
-    assert 'whatever' not in detection_text(TINY, describe_data('noise', 32))
+    assert 'its classifier on digits' in detection_text(TINY, describe_data('digits', 32))
+    assert 'its classifier' not in detection_text(TINY, describe_data('noise', 32))
     assert read(TINY).model.backbone.img_size == 32
     assert read(TINY, 'noise').model.backbone.img_size == 224
-
-
-def test_reads_in_a_process_that_has_imported_neither_package(tmp_path):
-    path = tmp_path / 'mask-rcnn_asvit-1.0m-2.0mf_fpn_1x_coco.py'
-    path.write_text(detection_text(TINY, describe_data('digits', 32), path=str(path)))
-    code = (
-        'import sys; from mmengine.config import Config; '
-        f'cfg = Config.fromfile({str(path)!r}); '
-        "assert not {'asvit_mm', 'mmdet'} & set(sys.modules); print(cfg.model.backbone.arch)"
-    )
-    done = subprocess.run(
-        [sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split()[-1] == str(TINY)

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.config_writer.naming import RunConfigs, _short, network_names
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.data.source import describe_data
 
 SEED = PRESETS['seed']
 DIGITS = describe_data('digits', 32)

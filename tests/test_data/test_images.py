@@ -1,21 +1,24 @@
 """Images from every kind of source."""
 
+import io
 import random
 from pathlib import Path
 
+import cv2
+import mmcv
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from asvit_mm.data.images import images as data
-from asvit_mm.data.images import load_images
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.data import images as data
+from asvit_mm.data.image_sets import DIGITS, write_image_set
+from asvit_mm.data.images import load_images, read_image
 from asvit_mm.errors import InputError
 
 CONFIG = """
 default_scope = 'mmpretrain'
-data_preprocessor = dict(mean=[100, 110, 120], std=[50, 60, 70], to_rgb=True)
+data_preprocessor = dict(num_classes=10, mean=[100, 110, 120], std=[50, 60, 70], to_rgb=True)
 train_dataloader = dict(
     batch_size=4,
     dataset=dict(
@@ -96,44 +99,82 @@ def test_config_images_pass_its_pipeline_and_normalisation(digits: Path, tmp_pat
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
+def test_a_config_that_draws_no_images_is_one_line(tmp_path):
+    head = 'data_preprocessor = dict(num_classes=10)\n'
+    for text, message in (
+        ('model = dict(', 'cannot be read: SyntaxError'),
+        (head, "no 'train_dataloader'"),
+        ("default_scope = 'mmdet'", 'of mmdet'),
+        (CONFIG.format(root='/no/such'), "'/no/such' .* does not"),
+        (
+            f"{head}train_dataloader = dict(dataset=dict(type='Nothing'))",
+            'cannot be read: KeyError',
+        ),
+    ):
+        (tmp_path / 'bad.py').write_text(text)
+        with pytest.raises(InputError, match=message) as caught:
+            load_images(tmp_path / 'bad.py', 8, 1, seed=0)
+        assert '\n' not in str(caught.value)
+
+
+def saved(image, kind, **options):
+    """The bytes of a file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def pictures():
+    """Files of every kind of pixels, by name."""
+    rng = np.random.default_rng(0)
+    rgba = Image.fromarray(rng.integers(0, 256, (6, 8, 4), dtype=np.uint8))
+    rgb = rgba.convert('RGB').resize((32, 16))
+    deep = np.linspace(0, 2**16 - 1, 48).astype(np.uint16).reshape(6, 8)
+    palette = rgba.convert('RGB').convert('P', palette=Image.Palette.ADAPTIVE)
+    turned = Image.Exif()
+    turned[0x112] = 6
+    yield 'alpha.png', saved(rgba, 'PNG')
+    yield 'grey-alpha.png', saved(rgba.convert('LA'), 'PNG')
+    yield 'bits.png', saved(rgba.convert('1'), 'PNG')
+    yield 'palette.png', saved(palette, 'PNG', transparency=b'\0\x80')
+    yield 'cmyk.jpg', saved(rgb.convert('CMYK'), 'JPEG')
+    for suffix in ('png', 'tif', 'pgm'):
+        yield f'16-bit.{suffix}', cv2.imencode(f'.{suffix}', deep)[1].tobytes()
+    yield '16-bit-colours.png', cv2.imencode('.png', np.stack([deep] * 3, 2))[1].tobytes()
+    for kind, suffix in (('JPEG', 'jpg'), ('PNG', 'png'), ('WEBP', 'webp'), ('TIFF', 'tiff')):
+        yield f'turned.{suffix}', saved(rgb, kind, exif=turned)
+
+
+def test_images_are_measured_as_they_are_trained_on(tmp_path):
+    for name, content in pictures():
+        (tmp_path / name).write_bytes(content)
+        trained = mmcv.imread(str(tmp_path / name), channel_order='rgb')
+        measured = np.asarray(read_image(tmp_path / name))
+        # Decoders round colour conversions differently.
+        np.testing.assert_allclose(measured, trained, atol=2, err_msg=name)
+
+
 @pytest.mark.parametrize(
-    ('make', 'message'),
+    ('content', 'reason'),
     [
-        (lambda d: d / 'absent', 'no data at'),
-        (lambda d: d / 'absent.py', 'does not exist'),
-        (lambda d: _written(d / 'bad.py', 'model = dict('), 'cannot be read: SyntaxError'),
-        (lambda d: _written(d / 'empty.py', 'x = 1'), "no 'train_dataloader'"),
-        (
-            lambda d: _written(d / 'det.py', "default_scope = 'mmdet'\ntrain_dataloader = dict()"),
-            'of mmdet',
-        ),
-        (
-            lambda d: _written(d / 'gone.py', CONFIG.format(root='/no/such')),
-            "'/no/such' .* does not",
-        ),
-        (
-            lambda d: _written(
-                d / 'type.py', "train_dataloader = dict(dataset=dict(type='Nothing'))"
-            ),
-            'type.py.* cannot be read: KeyError',
-        ),
-        (lambda d: _written(d / 'image.txt', ''), 'is a file'),
-        (lambda d: _written(d / 'sub' / 'x.txt', '').parent, 'no images in'),
-        (lambda d: _written(d / 'sub' / 'x.png', 'not a picture').parent, 'x.png.* cannot be read'),
+        (b'no picture', 'none of BMP, JPEG'),
+        (b'P6 8', 'header'),
+        (saved(Image.new('RGB', (64, 64)), 'PNG')[:60], ''),
+        (b'P6 30000 30000 255\n', 'exceeds limit'),
+        (b'P6 9500 9500 255\n', 'exceeds limit'),
+        (saved(Image.new('L', (15000, 1)), 'PNG'), '15000 x 1 pixels, an aspect ratio above 100'),
+        (saved(Image.new('F', (8, 8)), 'TIFF'), 'floating-point pixels'),
+        (saved(Image.new('I', (8, 8), 2**20), 'TIFF'), '32-bit pixels'),
     ],
+    ids=range(8),
 )
-def test_bad_sources_get_one_clear_line(tmp_path: Path, make, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        load_images(str(make(tmp_path)), 8, 1, seed=0)
+def test_an_image_that_cannot_be_used_is_named(tmp_path, content, reason):
+    (tmp_path / 'x.png').write_bytes(content)
+    with pytest.raises(InputError, match=rf"x\.png' cannot be read.*{reason}.*repair") as caught:
+        load_images(tmp_path, 8, 1, seed=0)
     assert '\n' not in str(caught.value)
 
 
 def test_too_few_images_says_how_many(digits: Path) -> None:
     with pytest.raises(InputError, match='holds 360 images and 361 are needed'):
         load_images(str(digits / 'val'), 8, 361, seed=0)
-
-
-def _written(path: Path, text: str) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    return path

@@ -1,7 +1,6 @@
 """Scenes of digits: what is drawn is what is annotated."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from asvit_mm.data.images.image_sets import DIGITS, split_image_set
-from asvit_mm.data.images.scenes import CLASSES, NUM_DIGITS, write_scenes
+from asvit_mm.data.image_sets import DIGITS, split_image_set
+from asvit_mm.data.scenes import CLASSES, NUM_DIGITS, _main, write_scenes
 from asvit_mm.errors import InputError
 
 SETTINGS = dict(train=12, val=5, size=96, seed=3)
@@ -66,7 +65,7 @@ def test_digits_are_drawn_where_the_masks_are_and_nowhere_else(
         rng.uniform(size=3)  # what a colour takes
         return place
 
-    monkeypatch.setattr('asvit_mm.data.scenes._written', invisible)
+    monkeypatch.setattr('asvit_mm.data.scenes._ink_over', invisible)
     blank = write_scenes(tmp_path / 'blank', **SETTINGS)
     for image in read(scenes, 'train')['images']:
         own, same = (
@@ -103,19 +102,21 @@ def test_the_seed_decides_and_pycocotools_reads_it(scenes: Path, tmp_path: Path)
 def test_the_same_scenes_are_left_alone_and_others_refused(scenes: Path) -> None:
     before = {f: f.stat().st_mtime_ns for f in scenes.rglob('*')}
     assert write_scenes(scenes, **SETTINGS) == scenes
-    with pytest.raises(InputError, match='has not these scenes'):
+    with pytest.raises(InputError, match='exists and is not the complete scenes folder'):
         write_scenes(scenes, **{**SETTINGS, 'train': 13})
     assert before == {f: f.stat().st_mtime_ns for f in scenes.rglob('*')}
 
 
-def test_the_command(tmp_path: Path) -> None:
-    command = [sys.executable, '-m', 'asvit_mm.data.scenes', '--train', '2', '--val', '1']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith('data/scenes: 2 training and 1 held-out scenes\n')
-    done = subprocess.run([*command, '--size', '8'], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert 'at least 32 pixels a side' in done.stderr
-    assert done.stderr.count('\n') == 1
+def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'argv', ['scenes.py', '--train', '2', '--val', '1'])
+    _main()
+    assert capsys.readouterr().out == 'data/scenes: 2 training and 1 held-out scenes\n'
+    sys.argv += ['--size', '8']
+    with pytest.raises(SystemExit, match='2'):
+        _main()
+    error = capsys.readouterr().err
+    assert 'at least 32 pixels a side' in error
+    assert error.count('\n') == 1
     with pytest.raises(InputError, match='a seed from 0 up'):
         write_scenes(tmp_path / 'new', seed=-1)

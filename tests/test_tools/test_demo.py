@@ -5,7 +5,7 @@ import runpy
 from pathlib import Path
 
 from asvit_mm.arch import as_architecture
-from asvit_mm.config_writer.configs import write_config
+from asvit_mm.config_writer.configs import config_text
 from asvit_mm.config_writer.naming import RunConfigs
 from asvit_mm.cost import count_params
 from asvit_mm.data.source import describe_data
@@ -18,11 +18,11 @@ FIRST, SECOND = '4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12', '4,2,2,1|2,1,2,1|2,1,2,
 def test_an_earlier_demo_in_the_same_folder_is_not_summed_up(tmp_path):
     data, train = describe_data('digits', 32), tmp_path / 'train'
     series = RunConfigs(data, progressive=True)
-    configs = [
-        write_config(train / Path(series.add(arch)['config']).name, arch, data, progressive=True)
-        for arch in map(as_architecture, (FIRST, SECOND))
-    ]
     (train / '1' / 'vis_data').mkdir(parents=True)
+    configs = []
+    for arch in map(as_architecture, (FIRST, SECOND)):
+        configs.append(train / Path(series.add(arch)['config']).name)
+        configs[-1].write_text(config_text(arch, data, progressive=True))
     (train / '1' / '1.log').touch()
     (train / '1' / 'vis_data' / 'scalars.json').write_text(
         '{"loss": 1.0, "iter": 23, "epoch": 1, "step": 23}\n{"accuracy/top1": 90.0, "step": 1}\n'

@@ -15,7 +15,7 @@ from PIL import Image
 
 from asvit_mm.analysis.benchmark import count_multiply_adds
 from asvit_mm.arch import as_architecture
-from asvit_mm.config_writer.configs import write_config
+from asvit_mm.config_writer.configs import config_text
 from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 
@@ -31,9 +31,8 @@ def finished_demo(folder):
     for step in ('scale', 'train'):
         (folder / step).mkdir(parents=True)
     arch = as_architecture(ARCH)
-    config = write_config(
-        folder / 'scale' / 'classifier.py', arch, describe_data('digits', 32), progressive=True
-    )
+    config = folder / 'scale' / 'classifier.py'
+    config.write_text(config_text(arch, describe_data('digits', 32), progressive=True))
     cfg = Config.fromfile(config)
     cfg.randomness.seed = 3
     cfg.dump(folder / 'train' / 'classifier.py')

@@ -42,13 +42,13 @@ def main() -> None:
     """Train and evaluate, then print the table."""
     args = parse_args()
     with one_line_errors():
-        from asvit_mm.data.scenes import ROOT, TRAIN, write_scenes
+        from asvit_mm.data.scenes import ROOT, SceneSettings, write_scenes
         from asvit_mm.engine.runner import parse_options
         from asvit_mm.utils.files import atomic_write_json
 
         parse_options(args.cfg_options)
         # First what takes seconds: it may be refused.
-        root = ROOT if args.scenes == TRAIN else f'{ROOT}-{args.scenes}'
+        root = ROOT if args.scenes == SceneSettings.train else f'{ROOT}-{args.scenes}'
         args.scenes = write_scenes(root, train=args.scenes, val=max(1, args.scenes // 5))
         print(f'Scenes of digits: {args.scenes}')
         results: list[dict[str, Any]] = []

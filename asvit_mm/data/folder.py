@@ -1,0 +1,161 @@
+"""Image folders: which files are images and which folders are classes.
+
+Measuring, writing configs and training all read a folder through this one scan.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+
+from ..errors import InputError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
+# Names of the folder beside train/ that holds the validation set, in any case; the first found is taken.
+VALIDATION = ('val', 'valid', 'validation', 'test')
+
+
+@dataclass(frozen=True)
+class FolderScan:
+    """What an image folder holds.
+
+    Attributes:
+        path: the folder of the training images.
+        files: the training images, relative to ``path``, sorted.
+        classes: names of the class folders in the order of their labels; empty if there are no labels.
+        train, val: names of the subfolders of the two splits; '' if there is none.
+        notes: what the user should know, such as folders that are not used.
+    """
+
+    path: str
+    files: tuple[str, ...] = field(repr=False)
+    classes: tuple[str, ...]
+    train: str
+    val: str
+    notes: tuple[str, ...]
+
+
+def scan_folder(path: str) -> FolderScan:
+    """Scan a folder of class folders, or one with ``train/`` and perhaps ``val/`` (or ``test/``).
+
+    A folder with images in fewer than two subfolders has no labels: its images at any depth are taken.
+    See :func:`class_images` for what counts.
+
+    Raises:
+        InputError: no images, a class folder without images, different class folders in the two splits, or
+            a folder that cannot be read.
+    """
+    train, val = _find_splits(path)
+    root = os.path.join(path, train) if train else path
+    by_class = class_images(root)
+    loose = _list_folder(root)[1]
+    empty = [name for name, files in by_class.items() if not files]
+    labelled = len(by_class) - len(empty) > 1
+    if val and len(by_class) > 1:
+        _check_validation(path, train, val, by_class)
+    if labelled and empty:
+        raise InputError(
+            f'class folder {os.path.join(root, empty[0])!r} holds no images: add some or remove it'
+        )
+    files = _by_parts(chain([] if labelled else loose, *by_class.values()))
+    if not files:
+        raise InputError(f'no images in {root!r} ({", ".join(IMAGE_SUFFIXES)})')
+    notes = []
+    if labelled:
+        if not val:
+            notes.append('no val/ beside train/: nothing is validated; add val_dataloader for it')
+        elif val.lower() == 'test':
+            notes.append(f'{val}/ is the validation set')
+        if loose:
+            notes.append(f'not used: {len(loose)} images beside the class folders')
+    if train and (unused := [n for n in _list_folder(path)[0] if n not in (train, val)]):
+        notes.append(f'not used: {", ".join(f"{name}/" for name in unused)} beside {train}/')
+    classes = tuple(by_class) if labelled else ()
+    return FolderScan(root, tuple(files), classes, train, val, tuple(notes))
+
+
+def _check_validation(path: str, train: str, val: str, classes: Iterable[str]) -> None:
+    images = class_images(os.path.join(path, val))
+    if unknown := set(classes) ^ set(images):
+        raise InputError(
+            f'{path!r}: {train}/ and {val}/ have different class folders ({min(unknown)!r} is in one '
+            'only): give both the same'
+        )
+    if not any(images.values()):
+        raise InputError(f'no images in {os.path.join(path, val)!r}: add some or remove the folder')
+
+
+def class_images(root: str) -> dict[str, list[str]]:
+    """The images of each subfolder of ``root``, at any depth, relative to ``root`` and sorted.
+
+    An image is a regular file with one of ``IMAGE_SUFFIXES``, upper case or lower. Hidden files and folders
+    and those that macOS adds to archives are left out. Links are followed, into each folder once.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+    return {name: _images_below(root, name) for name in _list_folder(root)[0]}
+
+
+def _images_below(root: str, folder: str) -> list[str]:
+    """The images in ``root/folder`` at any depth, relative to ``root``."""
+    found: list[str] = []
+    pending, seen = [folder], {_identity(root)}
+    while pending:
+        folder = pending.pop()
+        path = os.path.join(root, folder)
+        if (identity := _identity(path)) in seen:
+            continue
+        seen.add(identity)
+        folders, images = _list_folder(path)
+        found += [os.path.join(folder, name) for name in images]
+        pending += [os.path.join(folder, name) for name in reversed(folders)]
+    return _by_parts(found)
+
+
+def _list_folder(path: str) -> tuple[list[str], list[str]]:
+    """Names of the subfolders and of the images that lie in a folder itself, each sorted."""
+    folders, images = [], []
+    with _readable(path), os.scandir(path) as entries:
+        for entry in entries:
+            if entry.name.startswith('.') or entry.name == '__MACOSX':
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
+                images.append(entry.name)
+    return sorted(folders), sorted(images)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    with _readable(path):
+        status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f'{(error.filename or path)!r} cannot be read ({error.strerror}): repair or remove it'
+        ) from None
+
+
+def _by_parts(files: Iterable[str]) -> list[str]:
+    """Sorted as paths are: folder by folder."""
+    return sorted(files, key=lambda file: file.split(os.sep))
+
+
+def _find_splits(path: str) -> tuple[str, str]:
+    """Names of the training and the validation folder in ``path``; '' if there is none."""
+    folders = _list_folder(path)[0]
+    names = {name.lower(): name for name in folders}  # 'train' sorts, and so wins, after 'Train'
+    train = names.get('train', '')
+    others = set(names) - {'train', *VALIDATION}
+    # Beside other classes, a train/ without class folders is a class: pictures of trains.
+    if not train or (others and not _list_folder(os.path.join(path, train))[0]):
+        return '', ''
+    return train, next((names[name] for name in VALIDATION if name in names), '')
