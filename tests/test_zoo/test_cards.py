@@ -9,21 +9,27 @@ import yaml
 from asvit_mm.analysis.flops import run_flops
 from asvit_mm.checkpoints.hosting import WEIGHTS_URL
 from asvit_mm.errors import InputError
-from asvit_mm.zoo.cards import count_detector, dump, refresh
+from asvit_mm.zoo.cards import TABLE, count_detector, dump, refresh
 
 ROOT = Path(__file__).parents[2]
 DIGITS = 'configs/digits/metafile.yml'
+FOLDERS = ('searched', 'digits', 'scenes')
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    for name in ('configs', 'model-index.yml', 'docs/zoo.md', 'asvit_mm/weights'):
-        source, target = ROOT / name, tmp_path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target)
-        else:
-            shutil.copy(source, target)
+    """A repository with the models of three folders."""
+    shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
+    for page in tmp_path.glob('configs/*/README.md'):
+        if page.parent.name not in FOLDERS:
+            page.unlink()
+    shutil.copytree(ROOT / 'asvit_mm/weights', tmp_path / 'asvit_mm/weights')
+    index = {'Import': [f'configs/{name}/metafile.yml' for name in FOLDERS]}
+    (tmp_path / 'model-index.yml').write_text(yaml.safe_dump(index))
+    blocks = [found[0] for found in TABLE.finditer((ROOT / 'docs/zoo.md').read_text())]
+    page = ''.join(block for block in blocks if block.split()[2].endswith(FOLDERS))
+    (tmp_path / 'docs').mkdir()
+    (tmp_path / 'docs/zoo.md').write_text(page)
     return tmp_path
 
 
@@ -74,7 +80,7 @@ def test_a_wrong_figure_is_found_and_mended(copied, key, value):
 @pytest.mark.parametrize(('key', 'value'), [('Training FLOPs (%)', 3.0), ('Image Size', '224x224')])
 def test_what_an_entry_has_no_right_to_goes(copied, key, value):
     """A share of training in phases that there are none of; the size of a detector's costs."""
-    name = 'configs/asvit/metafile.yml'
+    name = 'configs/searched/metafile.yml'
     change(copied, lambda models: models[0]['Metadata'].update({key: value}), name)
     assert stale(copied) == [name]
     assert refresh(copied)[copied / name] == (ROOT / name).read_text()
@@ -93,7 +99,7 @@ def test_entries_that_cannot_be_counted_are_named(copied):
 
 def test_a_table_of_a_folder_that_the_index_lacks(copied):
     page = copied / 'docs/zoo.md'
-    page.write_text(page.read_text().replace('models: configs/coco', 'models: configs/nothing'))
+    page.write_text(page.read_text().replace('models: configs/scenes', 'models: configs/nothing'))
     with pytest.raises(InputError, match='no metafile of configs/nothing'):
         stale(copied)
 
