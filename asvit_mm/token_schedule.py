@@ -6,7 +6,7 @@ Transformers without Training, ICLR 2022 (arXiv 2202.11921), section 3.5.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from .errors import InputError
 from .tokens import BASE_STRIDE, check_token_stride
@@ -23,6 +23,37 @@ DEFAULT = '80-140'
 
 Schedule = str | Sequence[Mapping[str, Any]]
 _WHAT = 'progressive tokenization'
+
+
+@runtime_checkable
+class TokenizedBackbone(Protocol):
+    """A backbone whose tokens can be made coarser and finer while it is trained.
+
+    Attributes:
+        base_token_stride: pixels between two tokens of the full grid.
+    """
+
+    base_token_stride: int
+
+    @property
+    def token_stride(self) -> int:
+        """Pixels between two tokens, at present."""
+
+    @property
+    def token_dilation(self) -> int:
+        """Pixels between two taps of the first projection, at present."""
+
+    def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Change the grid; parameters and state dict stay as they are. None: dilation by the rule."""
+
+    def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Refuse, with an InputError, what images of the training size cannot be trained at."""
+
+    def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
+        """(height, width) of every stage's grid of tokens for images of the training size."""
+
+    def count_macs(self, stride: int) -> int:
+        """Multiply-adds of the backbone for one image of the training size."""
 
 
 @dataclass(frozen=True)

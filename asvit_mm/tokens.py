@@ -68,6 +68,22 @@ def fits_windows(size: int, stride: int, splits: Sequence[int], merge_rounding: 
     return stride <= BASE_STRIDE or all(map(operator.ge, sizes, splits))
 
 
+def check_fits_windows(
+    size: int, stride: int, splits: Sequence[int], merge_rounding: str = 'up'
+) -> None:
+    """Refuse a token stride that leaves a stage fewer tokens per side than it has windows.
+
+    Raises:
+        InputError: it does, for an image side of ``size`` pixels.
+    """
+    if not fits_windows(size, stride, splits, merge_rounding):
+        sizes = stage_sizes(size, stride, merge_rounding)
+        raise InputError(
+            f'token stride {stride} is too coarse for {size} pixels: fewer tokens per side '
+            f'({", ".join(map(str, sizes))} in the stages) than windows ({", ".join(map(str, splits))})'
+        )
+
+
 def embedded(size: int, stride: int = BASE_STRIDE) -> int:
     """Tokens a side after the patch embedding of ``size`` pixels: ceil(size / stride)."""
     return -(-size // stride)

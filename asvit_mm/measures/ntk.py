@@ -8,8 +8,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..models import AsViT
-from ..models.layers import HeadsProjection, QKVProjection
-from ..models.linear import Linear
+from ..models.asvit import MapNorm
 from .calling import evaluating, pooled_tokens
 from .memory import backward_bytes, images_at_a_time, until_it_fits
 from .score import Score
@@ -132,22 +131,9 @@ def _norm_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
     return (grad * normalised).flatten(1, -2).sum(1)
 
 
-def _qkv_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
-    """(B, ..., C), (B, ..., 3, heads, dim) to (B, 3 * heads * head_dim, C)."""
-    assert isinstance(module, QKVProjection)
-    return _linear_gradients(module, inputs, grad[..., : module.head_dim].flatten(-3))
-
-
-def _heads_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
-    """(B, ..., heads, dim), (B, ..., C) to (B, C, heads * head_dim)."""
-    assert isinstance(module, HeadsProjection)
-    return _linear_gradients(module, inputs[..., : module.head_dim].flatten(-2), grad)
-
-
 PER_IMAGE_GRADIENTS: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
-    Linear: _linear_gradients,
+    nn.Linear: _linear_gradients,
     nn.Conv2d: _conv_gradients,
     nn.LayerNorm: _norm_gradients,
-    QKVProjection: _qkv_gradients,
-    HeadsProjection: _heads_gradients,
+    MapNorm: _norm_gradients,
 }

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models import AsViT
-from ..models.layers import HeadsProjection, QKVProjection
 from ..tokens import as_pair
 from .calling import evaluating, has_norms, pooled_tokens
 from .memory import backward_bytes, images_at_a_time, until_it_fits
@@ -116,7 +115,7 @@ def dss_indicator(model: AsViT, img_size: int | tuple[int, int]) -> Score:
     total = 0.0
     for name, module in _weighted_layers(model):
         weight, gradient = parameters[name], gradients[name]
-        if isinstance(module, QKVProjection | HeadsProjection):
+        if '.attn.' in name:
             norms = [torch.linalg.matrix_norm(m, 'nuc').item() for m in (gradient, weight.detach())]
             total += norms[0] * norms[1]
         elif isinstance(module, nn.Linear):

@@ -14,7 +14,6 @@ from ..data.images import load_images
 from ..data.source import DataSource, describe_data
 from ..engine.config import load_config
 from ..errors import InputError
-from ..models import gelu
 from ..nas import ComplexityMeasure
 from ..ops import attention
 from ..utils.files import existing_folder
@@ -168,8 +167,8 @@ def versions(device: torch.device) -> dict[str, str]:
     found['device'] = (
         torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
     )
-    for name, own in (('attention', attention.has_kernel), ('gelu', gelu.has_kernel)):
-        found[name] = 'asvit_mm' if device.type == 'cpu' and own() else 'torch'
+    own = device.type == 'cpu' and attention.has_kernel()
+    found['attention'] = 'asvit_mm' if own else 'torch'
     return found
 
 

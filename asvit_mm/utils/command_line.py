@@ -1,7 +1,7 @@
 """A dataclass of settings as a command line: a field is a flag, the text below it its help.
 
-The parsing is simple_parsing's, an ``argparse`` that reads dataclasses. Imports nothing heavy: a tool's ``-h``
-must not wait for torch.
+The parsing is that of simple_parsing, an ``argparse`` that reads dataclasses. Imports nothing heavy: a tool's
+``-h`` must not wait for torch.
 """
 
 from collections.abc import Collection

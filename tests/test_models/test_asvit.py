@@ -2,17 +2,21 @@ import copy
 import math
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from mmpretrain.models.peft.lora import LoRALinear, LoRAModel
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
-from asvit_mm.models.windows import partition_windows, reverse_windows
+from asvit_mm.models.asvit import MapNorm, partition_windows, reverse_windows
 from asvit_mm.registry import MODELS
 from tests.golden import ENTRIES, golden_backbone, golden_tensor
 
@@ -78,7 +82,7 @@ def slow_forward(model, x):
 
     def attention(block, x, fixed, split):
         b, h, w, _ = x.shape
-        heads, dim = block.attn.qkv.num_heads, block.attn.qkv.head_dim
+        heads, dim = block.attn.num_heads, block.attn.head_dim
         wh, ww = (fixed or math.ceil(side / split) for side in (h, w))
         out = torch.zeros(b, h, w, heads * dim, dtype=x.dtype)
         qkv = F.linear(x, block.attn.qkv.weight, block.attn.qkv.bias)
@@ -119,7 +123,7 @@ def slow_forward(model, x):
         for block in stage.blocks:
             x = x + attention(block, block.norm1(x), fixed, split)
             x = x + block.ffn.fc2(F.gelu(block.ffn.fc1(block.norm2(x))))
-        maps.append(getattr(model, f'norm{i}')(x).permute(0, 3, 1, 2))
+        maps.append(getattr(model, f'norm{i}')(x))
     return maps
 
 
@@ -169,13 +173,13 @@ def test_what_pads_a_window_reaches_no_token():
     torch.manual_seed(0)
     stage = AsViT(TINY, img_size=64).double().eval().stages[0]
     x = torch.randn(2, 7, 9, 16, dtype=torch.float64)
-    windows, mask = partition_windows(x, (4, 5))
+    windows, mask = partition_windows(x, 2, None)
     assert mask.shape == (2 * 4, 1, 1, 20)
     assert mask.sum() == 2 * 7 * 9
     dirty = torch.where(mask.view(2, 4, 20, 1), windows, torch.full_like(windows, 50.0))
     assert (dirty == 50).any()
     clean, changed = (
-        reverse_windows(stage.blocks[0](tokens, mask), (4, 5), (7, 9))
+        reverse_windows(stage.blocks[0](tokens, mask), (7, 9), 2, None)
         for tokens in (windows, dirty)
     )
     torch.testing.assert_close(changed, clean, rtol=0, atol=0)
@@ -207,8 +211,9 @@ def test_zeros_beyond_the_windows_of_an_image_leave_its_first_map_as_it_is():
 @pytest.mark.parametrize('size', [(28, 28), (27, 31), (3, 3)])
 def test_windows_reverse(size):
     x = images(2, *size, 5)
-    windows, _ = partition_windows(x, (7, 5))
-    torch.testing.assert_close(reverse_windows(windows, (7, 5), size), x, rtol=0, atol=0)
+    for cut in ((4, None), (1, 7)):
+        windows, _ = partition_windows(x, *cut)
+        assert torch.equal(reverse_windows(windows, size, *cut), x)
 
 
 def test_registered_once_and_built_from_every_scope():
@@ -244,11 +249,11 @@ def test_token_stride_changes_the_grid_and_nothing_else():
     for stride, dilation, grid in ((16, 2, 4), (8, 1, 8), (12, 1, 6)):
         model.set_token_stride(stride)
         assert model.token_stride == stride
-        assert model.patch_embed.dilation == dilation
+        assert model.token_dilation == dilation
         assert model.embed(x).shape[1:3] == (grid, grid)
         assert model(x)[0].isfinite().all()
     model.set_token_stride(16, dilation=3)
-    assert model.patch_embed.dilation == 3
+    assert model.token_dilation == 3
     model.set_token_stride(4)
     torch.testing.assert_close(model(x)[0], before, rtol=0, atol=0)
     assert parameters == list(map(id, model.parameters()))
@@ -401,6 +406,109 @@ def test_initialisation_is_the_papers():
             assert (parameter == 0).all(), name
         else:
             assert parameter.std().item() == pytest.approx(0.02, rel=0.05), name
+
+
+def test_maps_are_channels_first_where_they_are_looked_at():
+    """By hooks on the last norms, as class activation maps and feature extractors look."""
+    for norm_cfg in (LN, dict(type='LN', eps=1e-3), None):
+        model = AsViT(TINY, img_size=32, norm_cfg=norm_cfg, out_indices=(1, 3)).eval()
+        seen = {}
+        for i in model.out_indices:
+            getattr(model, f'norm{i}').register_forward_hook(
+                lambda module, inputs, output, seen=seen: seen.update({module: output})
+            )
+        maps = model(images(1, 3, 32, 32))
+        assert all(torch.equal(*pair) for pair in zip(maps, seen.values(), strict=True))
+        assert [one.shape[1] for one in maps] == [32, 128]
+        assert all(one.is_contiguous() for one in maps)
+    assert AsViT(TINY, norm_cfg=dict(type='LN', eps=1e-3)).norm3.eps == 1e-3
+    assert isinstance(AsViT(TINY).norm3, MapNorm)
+
+
+def test_linear_layers_are_torchs():
+    """So that adapters, quantization and pruning, which replace layers by type, find every one."""
+    model = AsViT(TINY, img_size=32).eval()
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    assert {type(module) for module in linear} == {nn.Linear}
+    shapes = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(
+                lambda module, inputs, output, name=name: shapes.update(
+                    {name: (inputs[0].shape[-1], output.shape[-1])}
+                )
+            )
+    model(images(1, 3, 32, 32))
+    assert len(shapes) == len(linear)
+    for name, shape in shapes.items():
+        module = model.get_submodule(name)
+        assert shape == (module.in_features, module.out_features)
+
+
+@pytest.mark.parametrize('gradients', [False, True])
+def test_traced_by_torchscript(gradients):
+    model, x = AsViT(TINY, img_size=36, out_indices=(1, 3)).eval(), images(2, 3, 36, 44)
+    with torch.set_grad_enabled(gradients), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        traced = torch.jit.trace(model, x)
+        for one, other in zip(traced(x), model(x), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_traced_by_fx_at_any_size():
+    model = AsViT(TINY, img_size=32, out_indices=(1, 3), window_size=4).eval()
+    graph = torch.fx.symbolic_trace(model)
+    for size in ((32, 32), (36, 44)):
+        x = images(2, 3, *size)
+        assert all(torch.equal(one, other) for one, other in zip(graph(x), model(x), strict=True))
+    extract = create_feature_extractor(model, {'stages.1.blocks.0': 'block', 'norm3': 'last'})
+    found = extract(images(2, 3, 32, 32))
+    assert found['last'].shape == (2, 128, 1, 1)
+    assert found['block'].shape == (2, 1, 16, 32)
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_compiles_into_one_graph_and_once_for_a_token_grid(training):
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend('aot_eager')
+    model = AsViT(TINY, img_size=64).train(training)
+    compiled = torch.compile(model, fullgraph=True, backend=counter)
+    x = images(2, 3, 64, 64)
+    for graphs, stride in enumerate((16, 8, 4), start=1):
+        model.set_token_stride(stride)
+        for _ in range(2):
+            torch.testing.assert_close(compiled(x)[0], model(x)[0], rtol=1e-4, atol=1e-5)
+        assert counter.frame_count == graphs
+
+
+def test_quantized_dynamically():
+    model, x = AsViT(TINY, img_size=32).eval(), images(2, 3, 32, 32)
+    linear = sum(isinstance(module, nn.Linear) for module in model.modules())
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        small = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    quantized = [m for m in small.modules() if isinstance(m, torch.ao.nn.quantized.dynamic.Linear)]
+    assert len(quantized) == linear
+    with torch.no_grad():
+        one, other = small(x)[0], model(x)[0]
+    assert 0 < (one - other).abs().max() < 0.1 * other.abs().max()
+
+
+def test_adapters_on_every_linear_layer():
+    """mmpretrain's LoRA: frozen weights, and gradients of the adapters' alone."""
+    backbone = dict(type='asvit_mm.AsViT', arch=TINY, img_size=32)
+    targets = [dict(type=name) for name in ('qkv', 'proj', 'fc1', 'fc2', 'reduction')]
+    for target in targets:
+        if target['type'] == 'proj':  # of attention: the embedding's is a convolution
+            target['type'] = r'.*attn\.proj'
+    model = LoRAModel(backbone, rank=2, alpha=2, targets=targets)
+    adapted = [name for name, module in model.named_modules() if type(module) is LoRALinear]
+    linear = [name for name, m in AsViT(TINY).named_modules() if isinstance(m, nn.Linear)]
+    assert len(adapted) == len(linear)
+    model(images(2, 3, 32, 32))[0].square().mean().backward()
+    learning = [name for name, p in model.named_parameters() if p.grad is not None]
+    assert len(learning) == 2 * len(linear)
+    assert all('lora_' in name for name in learning)
 
 
 @pytest.mark.parametrize(

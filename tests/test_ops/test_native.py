@@ -12,10 +12,10 @@ from asvit_mm.ops import attention, native
 
 ATTEND = """
 import warnings, torch
-from asvit_mm.ops.attention import attend, takes_native
+from asvit_mm.ops.attention import attend, uses_kernel
 x = torch.randn(1, 9, 3, 2, 4)
 attend(x, 0.5), attend(x, 0.5)
-print(takes_native(x))
+print(uses_kernel(x))
 """
 
 
