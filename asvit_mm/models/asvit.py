@@ -156,8 +156,7 @@ def partition_windows(
     reaches no token of the map; without padding it is None.
 
     Args:
-        split: windows per side, unless
-        window_size: tokens per side of a window is given.
+        split: windows per side; where ``window_size``, tokens per side of a window, is given, that decides.
     """
     batch, height, width, channels = x.shape
     (rows, window_h), (columns, window_w) = _windows(x.shape[1:3], split, window_size)
@@ -184,15 +183,14 @@ def reverse_windows(x: Tensor, size: Sequence[int], split: int, window_size: int
 
 def _windows(size: Sequence[int], split: int, window_size: int | None) -> list[tuple[int, int]]:
     """For height and width: the number of windows, and the tokens of one."""
-    found = []
-    for side in size:
-        if window_size is not None and isinstance(side, torch.SymInt):
-            # In an export a window that is larger than the map is padded and masked instead of cut.
-            length = window_size
-        else:
-            length = window_length(side, split, window_size)
-        found.append((window_count(side, length), length))
-    return found
+    lengths = [
+        # A symbolic size is not compared: a window larger than the map is padded and masked, not cut.
+        window_size
+        if window_size is not None and isinstance(side, torch.SymInt)
+        else window_length(side, split, window_size)
+        for side in size
+    ]
+    return [(window_count(*pair), pair[1]) for pair in zip(size, lengths, strict=True)]
 
 
 def _is_padded(amount: int) -> bool:
@@ -402,21 +400,17 @@ class AsViT(BaseModule):
         self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
         self.patch_embed.set_stride(token_stride)
         # (1, rows, columns, C): the shape itself tells the grid when it has to be resampled.
-        self.pos_embed = (
-            nn.Parameter(torch.zeros(1, embedded(height), embedded(width), widths[0]))
-            if use_abs_pos_embed
-            else None
-        )
+        grid = embedded(height), embedded(width)
+        positions = torch.zeros(1, *grid, widths[0])
+        self.pos_embed = nn.Parameter(positions) if use_abs_pos_embed else None
         self.drop_after_pos = nn.Dropout(drop_rate)
 
         drop_path = iter(np.linspace(0, drop_path_rate, sum(arch.depths)).tolist())
         self.stages = nn.ModuleList()
         for i, (w, kernel) in enumerate(zip(widths, arch.kernels, strict=True)):
-            merging = (
-                PatchMerging(widths[i - 1], w, kernel, norm_cfg, merge_rounding)
-                if i > 0
-                else nn.Identity()
-            )
+            merging: nn.Module = nn.Identity()
+            if i > 0:
+                merging = PatchMerging(widths[i - 1], w, kernel, norm_cfg, merge_rounding)
             heads, expansion = arch.stage_heads[i], arch.expansions[i]
             blocks = [
                 Block(w, heads, expansion, drop_rate, next(drop_path), norm_cfg, act_cfg)

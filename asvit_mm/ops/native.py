@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.autograd.profiler import record_function
 
 from ..utils.files import atomic_write_bytes
 
@@ -66,7 +65,7 @@ def library(source: Path) -> ctypes.CDLL | None:
 
 
 def call(source: Path, name: str, *arguments: Tensor | float | None) -> bool:
-    """Call a function of :func:`library` as an operation that profiles name, ``asvit_mm::NAME``.
+    """Call a function of :func:`library`.
 
     Args:
         source: of the library, which has to be there.
@@ -79,8 +78,7 @@ def call(source: Path, name: str, *arguments: Tensor | float | None) -> bool:
     """
     function = getattr(library(source), name)
     function.restype = ctypes.c_bool
-    with record_function(f'asvit_mm::{name}'):
-        return bool(function(*map(_as_c, arguments), ctypes.c_int(torch.get_num_threads())))
+    return bool(function(*map(_as_c, arguments), ctypes.c_int(torch.get_num_threads())))
 
 
 def _as_c(argument: Tensor | float | None) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float:

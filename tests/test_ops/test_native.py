@@ -6,9 +6,8 @@ import sys
 import warnings
 
 import pytest
-import torch
 
-from asvit_mm.ops import attention, native
+from asvit_mm.ops import native
 
 ATTEND = """
 import warnings, torch
@@ -45,14 +44,6 @@ def test_compiled_once(library, source, tmp_path):
     library.cache_clear()
     assert library(source).answer() == 42
     assert [f.stat().st_mtime_ns for f in (tmp_path / 'asvit_mm').iterdir()] == [written]
-
-
-def test_another_source_is_another_file(library, source, tmp_path):
-    assert library(source).answer() == 42
-    source.write_text('extern "C" int answer() { return 43; }\n')
-    library.cache_clear()
-    assert library(source).answer() == 43
-    assert len(list((tmp_path / 'asvit_mm').iterdir())) == 2
 
 
 def test_another_header_is_another_file(library, source, tmp_path):
@@ -168,6 +159,7 @@ def environment(cache, **settings):
     return {**kept, 'XDG_CACHE_HOME': str(cache), **settings}
 
 
+@pytest.mark.slow
 def test_attention_without_a_compiler(tmp_path):
     """In a process of its own: one warning, and torch's kernel."""
     done = subprocess.run(
@@ -180,6 +172,7 @@ def test_attention_without_a_compiler(tmp_path):
     assert done.stderr.count('attention runs through torch alone') == 1
 
 
+@pytest.mark.slow
 def test_processes_that_compile_at_the_same_time(tmp_path):
     processes = [
         subprocess.Popen(
@@ -192,8 +185,3 @@ def test_processes_that_compile_at_the_same_time(tmp_path):
     ]
     assert [process.communicate()[0] for process in processes] == ['True\n', 'True\n']
     assert len(list((tmp_path / 'asvit_mm').iterdir())) == 1
-
-
-def test_where_torch_knows_no_instructions(library, monkeypatch):
-    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'SVE256')
-    assert library(attention.SOURCE) is not None
