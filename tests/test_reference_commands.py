@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from asvit_mm.analysis.flops import build_model
+from asvit_mm.engine.models import build_model
 from asvit_mm.arch import PRESETS
 from asvit_mm.config_writer.configs import write_config
 from asvit_mm.data.image_sets import DIGITS, write_image_set
