@@ -9,7 +9,6 @@ mistake raises :class:`~asvit_mm.errors.InputError`, whose message is the tools'
 
 import inspect
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
@@ -18,8 +17,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from .arch import Architecture
 from .config_writer.shipped import shipped_tools
-from .runs.scale import ScaleSettings, run_scaling
-from .runs.search import SearchSettings, run_search
+from .runs.scale import run_scaling
+from .runs.search import run_search
+from .runs.settings import ScaleSettings, SearchSettings
+from .utils.command_line import field_help
 
 __all__ = ['Network', 'ScaleResult', 'SearchResult', 'scale', 'search']
 
@@ -86,15 +87,10 @@ class ScaleResult(Network):
     records: tuple[dict[str, Any], ...] = field(repr=False)
 
 
-def _with_arguments(text: str, settings: Callable[..., Any]) -> str:
-    """A docstring with the ``Args:`` of a dataclass and its bases, before ``Raises:``."""
-    described: dict[str, str] = {}
-    for base in reversed(inspect.getmro(settings) if inspect.isclass(settings) else ()):
-        section = re.search(r'^Args:\n((?: .*\n?)+)', inspect.getdoc(base) or '', re.MULTILINE)
-        if section:
-            entry = r'^ {4}(\w+):(.*(?:\n {8}.*)*)'
-            described.update(re.findall(entry, section[1], re.MULTILINE))
-    arguments = [f'    {name}:{described[name]}' for name in inspect.signature(settings).parameters]
+def _with_arguments(text: str, settings: Any) -> str:
+    """A docstring with the fields of ``settings`` and their help as ``Args:``, before ``Raises:``."""
+    helps = field_help(settings)
+    arguments = [f'    {name}: {helps[name]}' for name in inspect.signature(settings).parameters]
     return text.replace('\n\nRaises:', '\n\nArgs:\n' + '\n'.join(arguments) + '\n\nRaises:')
 
 

@@ -14,7 +14,8 @@ from ..engine.distributed import Share, wait_for_all
 from ..nas import METHODS, ComplexityMeasure, measured_fields
 from ..runs.progress import figure, print_summary
 from ..runs.resume import resumable
-from ..runs.search import SearchSettings, run_search
+from ..runs.search import run_search
+from ..runs.settings import SearchSettings
 from ..runs.setup import check_at_least, prepare, relative
 from ..utils.files import atomic_write_json, atomic_write_text
 from . import StudyFolder, comparison_report, draw_seeds, search_seeds_of, summarise_comparison

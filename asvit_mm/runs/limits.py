@@ -7,8 +7,7 @@ from typing import Any
 from ..arch import Architecture
 from ..data.source import DataSource
 from ..nas import Budget, Clock, Latency, known_latencies
-from .resume import RunSettings
-from .setup import find_device
+from .settings import RunSettings, find_device
 
 
 def read_budget(settings: RunSettings, data: DataSource, max_params: str | int | None) -> Budget:

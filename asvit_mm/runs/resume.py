@@ -6,83 +6,42 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture
 from ..measures import Score
 from ..nas import Measurement, Request, is_refused, recorded_latency, too_slow
+from ..utils.command_line import as_arguments
 from .folder import RunFolder
-from .setup import MeasuringSettings, find_device, relative, versions
+from .settings import RunSettings, find_device
+from .setup import relative, versions
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunSettings(MeasuringSettings):
-    """Settings of a run that can be resumed.
-
-    Args:
-        max_params: parameters that no returned network exceeds ('30M'); None: no limit.
-        max_flops: multiply-adds of an image that none exceeds ('5G').
-        max_latency: milliseconds that none takes for an image, on ``device``.
-        remeasure: whether an architecture that comes again is measured anew.
-        launcher: what started the processes that share the measurements; MMEngine's names.
-        resume: whether the run in ``work_dir`` goes on.
-    """
-
-    max_params: str | int | None = None
-    max_flops: str | int | None = None
-    max_latency: float | None = None
-    remeasure: bool = False
-    launcher: str = 'none'
-    resume: bool = False
-
-    def decisive(self) -> dict[str, Any]:
-        """The settings that decide the result, as plain data; a resumed run must have the same."""
-        values = asdict(self)
-        for name in ('work_dir', 'overwrite', 'resume', 'launcher'):
-            del values[name]
-        device = find_device(self.device)
-        return {**values, 'img_size': self.pixels, 'device': device.type}
-
-    def command(self, script: Path, *positional: str) -> str:
-        """The command that resumes this run, with what differs from the defaults.
-
-        Args:
-            script: the tool.
-            positional: names of the settings that it takes without a flag.
-        """
-        words = [relative(Path(sys.executable))]
-        if self.launcher == 'pytorch':
-            processes = os.environ.get('LOCAL_WORLD_SIZE', '1')
-            words += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
-        words += [relative(script)]
-        words += [str(getattr(self, name)) for name in positional]
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value == field.default or field.name in (*positional, 'overwrite', 'resume'):
-                continue
-            words.append(f'--{field.name.replace("_", "-")}')
-            if isinstance(value, list | tuple):
-                words += map(str, value)
-            elif value is not True:
-                words.append(str(value))
-        return shlex.join([*words, '--resume'])
+def resume_command(settings: RunSettings, script: Path) -> str:
+    """The command that resumes a run, with what differs from the defaults."""
+    words = [relative(Path(sys.executable))]
+    if settings.launcher == 'pytorch':
+        processes = os.environ.get('LOCAL_WORLD_SIZE', '1')
+        words += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
+    arguments = as_arguments(settings, leave_out=('overwrite', 'resume'))
+    return shlex.join([*words, relative(script), *arguments, '--resume'])
 
 
-def open_folder(settings: RunSettings, task: str, **decisive: Any) -> RunFolder:
+def open_folder(settings: RunSettings, task: str, **fingerprint: Any) -> RunFolder:
     """The folder of the run, new or taken up again; says so where ``--resume`` finds none.
 
     Args:
         task: what the run does, so that no search is resumed as a scaling run.
-        decisive: settings to be compared, and written, in another form than they were given in.
+        fingerprint: settings to be compared, and written, in another form than they were given in.
 
     Raises:
         InputError: see :class:`RunFolder`.
     """
     run = {
         'task': task,
-        'settings': {**settings.decisive(), **decisive},
+        'settings': {**settings.fingerprint(), **fingerprint},
         'versions': versions(find_device(settings.device)),
     }
     folder = RunFolder(settings.work_dir, run, resume=settings.resume, overwrite=settings.overwrite)

@@ -5,7 +5,6 @@ Source: As-ViT (arXiv 2202.11921), section 3.4.
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,45 +21,11 @@ from ..utils.units import format_count, parse_count
 from .folder import RunFolder
 from .limits import check_latency, read_budget, read_latency
 from .progress import Screen, figure, print_summary
-from .resume import RunSettings, known, open_folder, recorded, resumable
+from .resume import known, open_folder, recorded, resumable, resume_command
 from .search import cost_rows, costs, found_seed
+from .settings import MAX_PARAMS, MIN_PARAMS, ScaleSettings
 from .setup import prepare, relative
 from .together import lead
-
-MIN_PARAMS = '80M'
-MAX_PARAMS = '110M'
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScaleSettings(RunSettings):
-    """Settings of a scaling run.
-
-    Args:
-        arch: architecture, its string, preset, or the result.json of a search; its kernels, splits,
-            expansions and heads are what is scaled.
-        min_params: growing stops at the first network with at least this many; None: '80M', without
-            targets.
-        max_params: no network has more; None: '110M', without targets.
-        targets: numbers of parameters ('29M'), each of a scaling of its own that grows until every
-            larger network has more. Scalings share what they measure.
-
-    Raises:
-        InputError: targets and one of the two others.
-    """
-
-    arch: str | Architecture = field(kw_only=False)
-    work_dir: str = 'work_dirs/scale'
-    min_params: str | int | None = None
-    targets: Sequence[str | int] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.targets, list | tuple):
-            raise InputError(f"targets {self.targets!r} is no list: give ['29M'], or several")
-        if self.targets and (self.min_params, self.max_params) != (None, None):
-            raise InputError(
-                '--targets are limits themselves: leave out --min-params and --max-params'
-            )
 
 
 def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[str, Any]:
@@ -102,7 +67,7 @@ def _run(settings: ScaleSettings, tools: Path) -> dict[str, Any]:
         max_flops=budgets[0].max_macs,
         targets=targets or None,
     )
-    command = settings.command(tools / 'scale.py', 'arch')
+    command = resume_command(settings, tools / 'scale.py')
     with folder, resumable(lambda: _so_far(folder), command):
         result = folder.read_result()
         if result is not None:

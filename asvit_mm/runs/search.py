@@ -3,7 +3,6 @@
 import json
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,31 +32,10 @@ from ..utils.units import format_count
 from .folder import RunFolder
 from .limits import check_latency, read_budget, read_latency
 from .progress import Screen, figure, print_summary
-from .resume import RunSettings, known, open_folder, recorded, resumable
-from .setup import check_at_least, prepare, relative
+from .resume import known, open_folder, recorded, resumable, resume_command
+from .settings import SearchSettings
+from .setup import prepare, relative
 from .together import lead
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchSettings(RunSettings):
-    """Settings of a search.
-
-    Args:
-        steps: architectures that the method asks for.
-        method: of :data:`asvit_mm.nas.METHODS`.
-    """
-
-    work_dir: str = 'work_dirs/search'
-    steps: int = 500
-    method: str = 'reinforce'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--steps', self.steps, 1)
-        if self.method not in METHODS:
-            raise InputError(
-                f'--method {self.method!r} is not known: choose from {", ".join(METHODS)}'
-            )
 
 
 def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> dict[str, Any]:
@@ -88,7 +66,7 @@ def _run(settings: SearchSettings, tools: Path) -> dict[str, Any]:
     folder = open_folder(
         settings, 'search', max_params=budget.max_params, max_flops=budget.max_macs
     )
-    command = settings.command(tools / 'search.py')
+    command = resume_command(settings, tools / 'search.py')
     with folder, resumable(lambda: _so_far(folder, settings.steps), command):
         result = folder.read_result()
         if result is not None:

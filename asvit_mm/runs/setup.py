@@ -2,7 +2,6 @@
 
 import os
 import platform
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,126 +11,31 @@ from ..arch import PRESETS
 from ..config_writer.naming import RunConfigs
 from ..data.images import load_images
 from ..data.source import DataSource, describe_data
-from ..engine.config import load_config
 from ..errors import InputError
-from ..models import gelu
 from ..nas import ComplexityMeasure
 from ..ops import attention
 from ..utils.files import existing_folder
 from ..version import __version__
+from .settings import (
+    JobSettings,
+    MeasuringSettings,
+    RunSettings,
+    check_at_least,
+    default_pixels,
+    find_device,
+)
 
-DEFAULT_SIZE = 224
-DIGITS_SIZE = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobSettings:
-    """What a job works on, and where its results go.
-
-    Args:
-        work_dir: folder for everything that is written.
-        data: digits, noise, an image folder or an mmpretrain config.
-        img_size: pixels a side; None: 32 for the digits, what a config's backbone is made for, else 224.
-        seed: decides images, curves, weights and samples.
-        device: 'cpu', 'cuda', 'cuda:1' or 'auto'.
-        overwrite: whether results of an earlier run in ``work_dir`` are replaced.
-
-    Raises:
-        InputError: a value out of range, or a device that is not there.
-    """
-
-    work_dir: str
-    data: str = 'noise'
-    img_size: int | None = None
-    seed: int = 0
-    device: str = 'auto'
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        check_at_least('--img-size', self.pixels, 4)
-        check_at_least('--seed', self.seed, 0)
-        find_device(self.device)
-
-    @property
-    def pixels(self) -> int:
-        """Pixels a side of the images."""
-        if self.img_size is not None:
-            return self.img_size
-        return default_pixels(self.data)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuringSettings(JobSettings):
-    """How a job measures networks.
-
-    Args:
-        batch_size: images of a network.
-        repeat: networks to average over.
-        progressive: whether configs are written with progressive tokenization.
-
-    Raises:
-        InputError: a value out of range.
-    """
-
-    batch_size: int = 16
-    repeat: int = 5
-    progressive: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # A single gradient has no condition number.
-        check_at_least('--batch-size', self.batch_size, 2)
-        check_at_least('--repeat', self.repeat, 1)
-
-
-def default_pixels(data: str) -> int:
-    """Pixels a side of the images of ``data``, where the user does not say.
-
-    Raises:
-        InputError: a config that cannot be read.
-    """
-    if data == 'digits':
-        return DIGITS_SIZE
-    if data.endswith('.py') and Path(data).is_file():
-        backbone = (load_config(data).get('model') or {}).get('backbone') or {}
-        size = backbone.get('img_size')
-        if type(size) is int:
-            return size
-    return DEFAULT_SIZE
-
-
-def check_at_least(name: str, value: int, smallest: int) -> None:
-    """Refuse a value below ``smallest``.
-
-    Raises:
-        InputError: it is.
-    """
-    if value < smallest:
-        raise InputError(f'{name} {value} is too small: give at least {smallest}')
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name; 'auto' is cuda where there is one.
-
-    Raises:
-        InputError: no such device here.
-    """
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(
-            f'--device {name!r} is no device: give cpu, cuda, cuda:1 or auto'
-        ) from None
-    if device.type not in ('cpu', 'cuda'):
-        raise InputError(f'--device {name!r} is not supported: give cpu, cuda, cuda:1 or auto')
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f'--device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA '
-            'devices that torch can use; give --device cpu'
-        )
-    return device
+__all__ = [
+    'JobSettings',
+    'MeasuringSettings',
+    'check_at_least',
+    'check_writable',
+    'default_pixels',
+    'find_device',
+    'prepare',
+    'relative',
+    'versions',
+]
 
 
 def prepare(settings: MeasuringSettings) -> tuple[DataSource, ComplexityMeasure]:
@@ -141,7 +45,10 @@ def prepare(settings: MeasuringSettings) -> tuple[DataSource, ComplexityMeasure]
         InputError: missing or too few images, or data that no config can be written for.
     """
     data = describe_data(settings.data, settings.pixels)
-    RunConfigs(data, progressive=settings.progressive).add(PRESETS['seed'])  # fails now or never
+    if isinstance(settings, RunSettings):
+        RunConfigs(data, progressive=settings.progressive).add(
+            PRESETS['seed']
+        )  # fails now or never
     count = settings.repeat * settings.batch_size
     images = load_images(data.images, settings.pixels, count, settings.seed)
     measure = ComplexityMeasure(
@@ -168,8 +75,7 @@ def versions(device: torch.device) -> dict[str, str]:
     found['device'] = (
         torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
     )
-    for name, own in (('attention', attention.has_kernel), ('gelu', gelu.has_kernel)):
-        found[name] = 'asvit_mm' if device.type == 'cpu' and own() else 'torch'
+    found['attention'] = 'asvit_mm' if device.type == 'cpu' and attention.has_kernel() else 'torch'
     return found
 
 

@@ -7,8 +7,7 @@ from mmengine.dist import is_main_process
 
 from ..engine.distributed import start_processes
 from ..nas import help_measuring, with_helpers
-from .resume import RunSettings
-from .setup import find_device
+from .settings import RunSettings, find_device
 
 
 def lead(settings: RunSettings, job: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.data.images.images import load_images
+from asvit_mm.data.images import load_images
 from asvit_mm.measures import MEASURES, measure
 from asvit_mm.utils.units import format_count
 

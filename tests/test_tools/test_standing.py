@@ -8,7 +8,7 @@ import torch
 
 from asvit_mm.analysis.standing import mean_of
 from asvit_mm.arch import Architecture
-from asvit_mm.data.images.images import load_images
+from asvit_mm.data.images import load_images
 from asvit_mm.nas import ComplexityMeasure, measured_fields
 
 from .runs import Here
