@@ -1,5 +1,6 @@
-"""Studies of the measures and of the search, counting, and benchmarks; what the tools in tools/analysis_tools/ run.
+"""Studies of the measures and of the search, counting, and benchmarks: what tools/analysis_tools/ runs.
 
-Each study is one module: :mod:`.correlate` (does a measure predict trained accuracy?), :mod:`.seed_percentiles`
-(how do found seeds rank among random ones?), :mod:`.compare_methods` and :mod:`.compare_schedules`.
+Each study is one module: :mod:`.correlate` (does a measure predict trained accuracy?),
+:mod:`.seed_percentiles` (how do found seeds rank among random ones?), :mod:`.compare_methods` and
+:mod:`.compare_schedules`.
 """

@@ -1,7 +1,7 @@
 """Do the measures predict trained accuracy? Sample architectures, measure, train, and correlate.
 
-As-ViT (arXiv 2202.11921, section 3.2) answers it by Kendall's tau between a measure and the accuracy of sampled
-architectures.
+As-ViT (arXiv 2202.11921, section 3.2) answers it by Kendall's tau between a measure and the accuracy of
+sampled architectures.
 """
 
 import math
@@ -40,24 +40,25 @@ TABLE_WIDTH = 120
 
 REPORT = """# Do the measures predict trained accuracy?
 
-{num} seed architectures ({strata} strata of parameter count, equally many of each), each measured on {repeat} \
-networks without training and trained for {epochs} epochs on {data} at {img_size} pixels by the same recipe, \
-seed {seed}.
+{num} seed architectures ({strata} strata of parameter count, equally many of each), each measured on \
+{repeat} networks without training and trained for {epochs} epochs on {data} at {img_size} pixels by the \
+same recipe, seed {seed}.
 
     {command}
 
-Top-1 of the last epoch on the validation set: {min:.2f} to {max:.2f} %, median {median:.2f} %, {distinct} distinct \
-values. Training one architecture took {seconds:.0f} s (median; {device}, {threads} thread(s) a process, torch {torch}).
+Top-1 of the last epoch on the validation set: {min:.2f} to {max:.2f} %, median {median:.2f} %, {distinct} \
+distinct values. Training one architecture took {seconds:.0f} s (median; {device}, {threads} thread(s) a \
+process, torch {torch}).
 
 {table}
 
-- tau: Kendall tau-b between the measure and top-1, with its bootstrap {confidence:.0%} interval ({resamples:,} \
-resamples of the architectures) and its p-value. Positive means that the measure predicts: where lower is \
-better, the measure is negated first.
-- within strata: tau over pairs of similar size only, what is left when size is held; p by permutation within the \
-strata.
-- tau (loss): tau against the cross-entropy on the validation set, lower being better; it has no ties, which \
-top-1 on few images has.
+- tau: Kendall tau-b between the measure and top-1, with its bootstrap {confidence:.0%} interval \
+({resamples:,} resamples of the architectures) and its p-value. Positive means that the measure predicts: \
+where lower is better, the measure is negated first.
+- within strata: tau over pairs of similar size only, what is left when size is held; p by permutation \
+within the strata.
+- tau (loss): tau against the cross-entropy on the validation set, lower being better; it has no ties, \
+which top-1 on few images has.
 - published: of the As-ViT paper, on other data and at another budget.
 {left_out}
 ![Accuracy against every measure](scatter.png)
@@ -199,9 +200,9 @@ def summarise(
         seed: decides resamples and permutations.
 
     Returns:
-        For each measure its name and title, ``higher_is_better``, ``published_tau``, the median ``seconds`` per
-        network, the architectures ``left_out`` with their reason, :class:`.statistics.Correlation` with top-1
-        under ``top1``, and ``tau_loss``.
+        For each measure its name and title, ``higher_is_better``, ``published_tau``, the median ``seconds``
+        per network, the architectures ``left_out`` with their reason, :class:`.statistics.Correlation` with
+        top-1 under ``top1``, and ``tau_loss``.
     """
     found = []
     for name in names:

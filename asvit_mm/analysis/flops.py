@@ -1,7 +1,7 @@
 """Parameters and multiply-adds of a whole model, module by module: classifiers and detectors.
 
-Nothing is computed where it need not be: on torch's meta device operations have shapes and no numbers, which is
-all that counting takes.
+Nothing is computed where it need not be: on torch's meta device operations have shapes and no numbers,
+which is all that counting takes.
 """
 
 import copy
@@ -33,6 +33,19 @@ TABLE_WIDTH = 90
 # The parts of a detector whose outputs follow from the shapes of their inputs, and where they are.
 PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'mask_head')
 HEADS = ('bbox_head', 'mask_head')
+EXTRACTORS = ('bbox_roi_extractor', 'mask_roi_extractor')
+# Of 80 classes with random scores every twelfth is above it: enough detections, and few to compare.
+RANDOM_SCORE = 0.03
+# What models raise for images that do not fit them.
+_FAILURES = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def run_flops(settings: FlopsSettings) -> dict[str, Any]:
@@ -116,9 +129,9 @@ def count_prediction(
     """What a prediction of one image of ``shape``, (height, width), costs the model of ``cfg``.
 
     The model is copied and the copy's modules run on the meta device. What a detector does between them,
-    from anchors to the suppression of overlapping boxes, is run on the CPU with random outputs of
-    its heads, so its later heads see as many regions as the config allows. A model that does not run on the meta
-    device (deformable operators of mmcv, for example) is computed on the CPU.
+    from anchors to the suppression of overlapping boxes, is run on the CPU with random outputs of its
+    heads, so its later heads see as many regions as the config allows. A model that does not run on the
+    meta device (deformable operators of mmcv, for example) is computed on the CPU.
 
     Returns:
         Multiply-adds by the name of every module called, '' for all of them; and the number of regions
@@ -128,25 +141,38 @@ def count_prediction(
         InputError: the model cannot take such an image.
     """
     detects = is_detector(cfg)
+    twin = copy.deepcopy(model)
     try:
-        twin = copy.deepcopy(model)
         if detects:
             _run_parts_on_meta(twin)
         else:
             twin.to('meta')
         return _count(twin, detects, shape, 'cpu' if detects else 'meta')
-    except Exception:
-        # Whatever it is, computing on the CPU says whether the model cannot do it or the meta device.
-        pass
+    except _FAILURES:
+        # Computing on the CPU tells whether it is the model that cannot do it, or the meta device.
+        twin = copy.deepcopy(model)
     try:
-        return _count(model, detects, shape, 'cpu')
+        keep_all_scores(twin)
+        return _count(twin, detects, shape, 'cpu')
     except InputError:
         raise
-    except (AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except _FAILURES as error:
         raise InputError(
             f'{type(model).__name__} cannot take an image of {shape[0]}x{shape[1]} pixels: '
             f'{one_line(error)}'
         ) from error
+
+
+def keep_all_scores(model: Any, threshold: float = -1.0) -> None:
+    """Let a two-stage detector keep detections of low scores, since those of random weights are low."""
+    settings = getattr(getattr(model, 'roi_head', None), 'test_cfg', None)
+    if settings is not None:
+        settings.score_thr = threshold
+
+
+def black_image(height: int, width: int, device: str = 'cpu') -> Tensor:
+    """What detectors are counted and timed on: uint8 (3, height, width), all zero."""
+    return torch.zeros(3, height, width, dtype=torch.uint8, device=device)
 
 
 def detect(model: Any, image: Tensor) -> Any:
@@ -179,7 +205,7 @@ def _count(
 
         for head in _listed(getattr(getattr(model, 'roi_head', None), kind, None)):
             handles.append(head.register_forward_pre_hook(note))
-    image = torch.zeros(3, *shape, dtype=torch.uint8)
+    image = black_image(*shape)
     try:
         return count_by_module(model, lambda: detect(model, image)), regions
     finally:
@@ -195,16 +221,35 @@ def _run_parts_on_meta(model: Any) -> None:
         def run(*args: Any, **kwargs: Any) -> Any:
             args, kwargs = tree_map_only(Tensor, lambda t: t.to('meta'), (args, kwargs))
             return tree_map_only(
-                Tensor, lambda t: torch.randn(t.shape, generator=generator), forward(*args, **kwargs)
+                Tensor,
+                lambda t: torch.randn(t.shape, generator=generator),
+                forward(*args, **kwargs),
             )
 
         return run
 
-    for owner in (model, getattr(model, 'roi_head', None)):
+    roi_head = getattr(model, 'roi_head', None)
+    for owner in (model, roi_head):
         for name in PARTS:
             for module in _listed(getattr(owner, name, None)):
                 module.to('meta')
                 module.forward = wrap(module.forward)
+    if roi_head is not None:
+        keep_all_scores(model, RANDOM_SCORE)
+        for name in EXTRACTORS:
+            for module in _listed(getattr(roi_head, name, None)):
+                if type(module).__name__ == 'SingleRoIExtractor':
+                    module.forward = _empty_regions(module)
+
+
+def _empty_regions(extractor: Any) -> Callable[..., Tensor]:
+    """In place of an extractor's forward pass, which reads regions and has no multiply-adds to count."""
+    size = extractor.roi_layers[0].output_size
+
+    def forward(feats: Any, rois: Tensor, **_: Any) -> Tensor:
+        return rois.new_zeros(len(rois), extractor.out_channels, *size)
+
+    return forward
 
 
 def _listed(module: nn.Module | None) -> list[Any]:

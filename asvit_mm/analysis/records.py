@@ -1,7 +1,7 @@
 """The folder of a study: settings (study.json), one record per architecture, and a report at the end.
 
-A record is written whole when its architecture is done, so a study that was killed goes on with those that have
-none, and the processes of a launcher need to share nothing but the folder.
+A record is written whole when its architecture is done, so a study that was killed goes on with those that
+have none, and the processes of a launcher need to share nothing but the folder.
 """
 
 import json
@@ -91,7 +91,8 @@ class StudyFolder:
         """Create the folder, or continue the same study in it; the main rank does, the others wait.
 
         Raises:
-            InputError: there is a study already and it is neither to be resumed nor overwritten, another study is
+            InputError: there is a study already and it is neither to be resumed nor overwritten, another
+            study is
                 to be resumed, a record cannot be read, or the folder cannot be written.
         """
         if self.share.rank == 0:

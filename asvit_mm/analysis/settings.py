@@ -190,7 +190,8 @@ class SchedulesSettings(StudySettings):
     workers: int = 0
     """processes that load the images of a training; 0: the one that trains"""
     cfg_options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
-    """override settings of the config of every training: pairs with dotted keys, e.g. optim_wrapper.optimizer.lr=1e-3"""
+    """override settings of the config of every training: pairs with dotted keys, e.g.
+    optim_wrapper.optimizer.lr=1e-3"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -202,8 +203,9 @@ class SchedulesSettings(StudySettings):
             raise InputError('no schedule to compare: name at least one')
         for name in self.schedules:
             read_schedule(str(name))
-        for key in (option.partition('=')[0] for option in self.cfg_options):
-            if key.split('.')[0] not in OPTIONS:
+        for given in self.cfg_options:
+            key, equals, _ = given.partition('=')
+            if equals and key.split('.')[0] not in OPTIONS:
                 raise InputError(
                     f'--cfg-options {key}: a study decides all but {", ".join(OPTIONS)}; see --epochs, '
                     '--seed and --schedules'

@@ -1,7 +1,7 @@
 """Statistics of the studies: rank correlation with its error, percentiles among random seeds, repeatability.
 
-``None`` as a value stands for a network that could not be measured: it is worse than every value, and equal to
-another ``None``.
+``None`` as a value stands for a network that could not be measured: it is worse than every value, and equal
+to another ``None``.
 """
 
 import itertools
@@ -206,7 +206,7 @@ def percentiles(pair: Pair, others: Sequence[Pair]) -> list[float]:
 
 
 def rank_sum_percentile(pair: Pair, others: Sequence[Pair]) -> float:
-    """:func:`percentile` of the sum of the ranks by L^E and by kappa, ``pair`` and the others ranked together."""
+    """:func:`percentile` of the sum of the ranks by L^E and by kappa, all ranked together."""
     sums = sum(
         stats.rankdata(_signed([one[i] for one in (pair, *others)], higher))
         for i, higher in enumerate(MEASURED.values())
@@ -222,8 +222,8 @@ def _signed(values: Sequence[Value], higher_is_better: bool) -> list[float]:
 def variance_shares(seeds: Sequence[Architecture], values: Sequence[Value]) -> dict[str, Value]:
     """Share of the variance of a measure's logarithm that each choice of the search space explains.
 
-    Eta squared: the variance of the means of the seeds with equal values of the choice, over the whole. By chance
-    alone a choice of m values explains (m - 1) / (n - 1) among n seeds.
+    Eta squared: the variance of the means of the seeds with equal values of the choice, over the whole. By
+    chance alone a choice of m values explains (m - 1) / (n - 1) among n seeds.
 
     Args:
         values: of each seed, positive; None: left out.
@@ -257,9 +257,9 @@ def repeat_table(values: np.ndarray, seed: int = 0) -> dict[str, Any]:
 
     Returns:
         Plain data, None for what is not defined: the numbers ``architectures`` and ``left_out``;
-        ``variance_ratio``, see :func:`variances`, of the logarithms; ``rows``: for each number of ``networks``
-        the mean ``tau`` and its ``tau_std`` over the groups of so many, and the ``reliability``, the expected
-        correlation with the mean of as many others.
+        ``variance_ratio``, see :func:`variances`, of the logarithms; ``rows``: for each number of
+        ``networks`` the mean ``tau`` and its ``tau_std`` over the groups of so many, and the
+        ``reliability``, the expected correlation with the mean of as many others.
     """
     whole = values[np.isfinite(values).all(1)]
     between, within = variances(np.log(whole)) if len(whole) > 1 and (whole > 0).all() else (0, 0)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
@@ -45,16 +45,13 @@ def load_model_config(name: str, options: Mapping[str, Any] | None = None) -> Co
 
 
 def build_model(cfg: Config, name: str) -> nn.Module:
-    """The model of the config called ``name`` in evaluation mode, on the CPU, always with the same random weights.
+    """The model of the config called ``name``, on the CPU, in evaluation mode.
 
-    Checkpoints that ``init_cfg`` names are not loaded. A two-stage detector keeps detections of any score,
-    since those of random weights seldom reach the threshold.
+    Its random weights are always the same. Checkpoints that ``init_cfg`` names are not loaded.
 
     Raises:
         InputError: it cannot be built.
     """
-    if isinstance(cfg.model, ConfigDict) and 'rcnn' in (cfg.model.get('test_cfg') or {}):
-        cfg.model.test_cfg.rcnn.score_thr = -1.0
     scope = cfg.get('default_scope') or 'mmengine'
     # The weights decide how many proposals a detector keeps: always the same ones.
     with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
