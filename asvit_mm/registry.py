@@ -4,12 +4,31 @@ MMEngine imports ``<scope>.registry`` for a type that carries a scope, so every 
 builds ``type='asvit_mm.AsViT'`` without a custom import.
 """
 
+from importlib import import_module
+
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
 from mmengine.registry import Registry
 
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='asvit_mm', locations=['asvit_mm.models'])
+
+class ModelRegistry(Registry):
+    """A registry of models, one of which stands on mmpretrain's and is imported only when it is asked for.
+
+    Whatever is wrong with an import of mmpretrain's models, then, is no hindrance to the others.
+    """
+
+    def get(self, key: str) -> type | None:
+        """The class called ``key``, ``NAME`` or ``asvit_mm.NAME``; see MMEngine."""
+        if key.removeprefix('asvit_mm.') == 'TokenizedVisionTransformer':
+            import_module('asvit_mm.models.vision_transformer')
+        found: type | None = super().get(key)
+        return found
+
+
+MODELS = ModelRegistry(
+    'model', parent=MMENGINE_MODELS, scope='asvit_mm', locations=['asvit_mm.models']
+)
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='asvit_mm', locations=['asvit_mm.engine.hooks']
 )

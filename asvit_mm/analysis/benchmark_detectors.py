@@ -13,9 +13,8 @@ from torch import nn
 from ..engine.config import is_detector
 from ..engine.models import build_model, load_model_config
 from ..errors import InputError
-from ..runs.setup import check_writable, relative
 from ..tokens import as_pair
-from ..utils.files import atomic_write_json
+from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.timing import device_name, median_and_spread, now, time_in_turn
 from .benchmark import print_progress
 from .flops import black_image, count_parameters, count_prediction, detect, keep_all_scores

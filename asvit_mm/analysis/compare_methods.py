@@ -15,11 +15,12 @@ import torch
 
 from ..arch import Architecture
 from ..engine.distributed import Share, wait_for_all
-from ..nas import ComplexityMeasure, measured_fields
+from ..nas import ComplexityMeasure
 from ..runs.progress import print_summary
 from ..runs.search import run_search
 from ..runs.settings import Method, SearchSettings
-from ..runs.setup import prepare, relative
+from ..runs.setup import prepare
+from ..utils.files import relative
 from .plots import plot_methods
 from .records import (
     Record,
@@ -141,7 +142,7 @@ def search_settings(
 
 def measure_by_all(measures: Sequence[ComplexityMeasure], arch: Architecture) -> list[Record]:
     """The architecture with the images and curves of every search seed and weights that none drew."""
-    return [measured_fields(next(measure([(arch, FRESH)]))) for measure in measures]
+    return [next(measure([(arch, FRESH)])).to_record() for measure in measures]
 
 
 def score(pair: Pair, others: Sequence[Pair]) -> float:
@@ -150,7 +151,7 @@ def score(pair: Pair, others: Sequence[Pair]) -> float:
 
 
 def pair_of(record: Mapping[str, Any]) -> Pair:
-    """L^E and kappa of the fields that :func:`asvit_mm.nas.measured_fields` gives."""
+    """L^E and kappa of the fields that :func:`asvit_mm.nas.Measurement.to_record` gives."""
     length, kappa = (record[name] for name in MEASURED)
     return length, kappa
 
@@ -267,7 +268,7 @@ def _search(searches: Sequence[SearchSettings], share: Share, tools: Path) -> No
         log.parent.mkdir(parents=True, exist_ok=True)
         with own_errors(share), log.open('a', encoding='utf-8') as file, redirect_stdout(file):
             result = run_search(search, tools)
-        print(f'{relative(Path(search.work_dir))}: {result["arch"]}', flush=True)
+        print(f'{relative(Path(search.work_dir))}: {result.architecture}', flush=True)
 
 
 def _read(search: SearchSettings) -> Record:

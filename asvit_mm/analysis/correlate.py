@@ -21,7 +21,7 @@ from ..cost import count_macs, count_params
 from ..data.images import load_images
 from ..data.source import describe_data
 from ..errors import InputError
-from ..measures import MEASURES, measure_timed
+from ..measures import MEASURES, measure
 from ..nas.evaluator import usable
 from ..runs.progress import print_summary
 from ..utils.units import format_count
@@ -112,7 +112,7 @@ def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
     folder = StudyFolder(settings, share, architectures)
     folder.open()
 
-    def measure(index: int) -> Record:
+    def complete(index: int) -> Record:
         arch = sampled[index].arch
         scores, measuring = _measure(settings, names, arch, index, images, device)
         begin = time.perf_counter()
@@ -128,7 +128,7 @@ def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
         }
 
     with folder.resumable():
-        records = folder.complete(measure, _describe)
+        records = folder.complete(complete, _describe)
     return _report(settings, folder, records, names) if share.rank == 0 else None
 
 
@@ -300,7 +300,7 @@ def _measure(
 
     As in the search, images and curves are those of the study and the weights are the architecture's.
     """
-    timed = measure_timed(
+    found = measure(
         arch,
         images,
         names=names,
@@ -310,14 +310,14 @@ def _measure(
         device=device,
     )
     scores = {}
-    for name, found in timed.items():
-        value = usable(found.score)
+    for name, score in found.items():
+        value = usable(score)
         scores[name] = {
             'value': value,
-            'std': None if value is None else _finite(found.score.std),
-            'reason': '' if value is not None else found.score.reason or 'not finite',
+            'std': None if value is None else _finite(score.std),
+            'reason': '' if value is not None else score.reason or 'not finite',
         }
-    return scores, {name: round(found.seconds, 4) for name, found in timed.items()}
+    return scores, {name: round(score.seconds, 4) for name, score in found.items()}
 
 
 def _describe(record: Record) -> str:

@@ -23,9 +23,8 @@ from ..engine.config import is_detector, one_line
 from ..engine.models import build_model, load_model_config
 from ..engine.runner import parse_options
 from ..errors import InputError
-from ..runs.setup import check_writable, relative
 from ..tokens import as_pair
-from ..utils.files import atomic_write_json
+from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
 from .settings import FlopsSettings
 

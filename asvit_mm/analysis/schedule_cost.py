@@ -12,18 +12,17 @@ from ..config_writer.configs import TOKEN_HOOK
 from ..engine.config import load_config, require
 from ..engine.runner import check_codebase, parse_options
 from ..errors import InputError
-from ..models import TokenizedBackbone
-from ..runs.setup import relative
 from ..token_schedule import (
     PUBLISHED,
     PUBLISHED_SAVINGS,
     PUBLISHED_STEPS,
     Phase,
+    TokenizedBackbone,
     mean_cost,
     phases_of_run,
     read_schedule,
 )
-from ..utils.files import atomic_write_json
+from ..utils.files import atomic_write_json, relative
 from ..utils.units import format_count
 from .settings import CostSettings
 
@@ -71,7 +70,7 @@ def run_costs(settings: CostSettings) -> dict[str, Any]:
 
 
 def build_tokenized(cfg: Config, name: str) -> Any:
-    """The backbone of the config called ``name``, a :class:`~asvit_mm.models.TokenizedBackbone`.
+    """The backbone of the config called ``name``, a :class:`~asvit_mm.token_schedule.TokenizedBackbone`.
 
     Raises:
         InputError: it cannot be built, or its tokens cannot be changed.

@@ -10,8 +10,8 @@ import torch
 from ..engine.models import build_model, load_model_config
 from ..errors import InputError
 from ..runs.progress import print_summary
-from ..runs.setup import check_at_least, check_writable, relative
-from ..utils.files import atomic_file
+from ..runs.settings import check_at_least
+from ..utils.files import atomic_file, check_writable, relative
 from . import (
     CALLS,
     FORMATS,

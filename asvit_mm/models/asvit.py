@@ -4,11 +4,14 @@ Paper: Auto-scaling Vision Transformers without Training, ICLR 2022 (arXiv 2202.
 Source of the published search code: github.com/VITA-Group/AsViT.
 
 Differences from the published search code, none of which changes an output at its sizes:
-- windows are cut once a stage, not once a block: no block shifts them, and norms and feed-forward
-  layers do not care about the order of tokens;
-- any height and width: maps that windows or mergings do not tile are padded, padding masked out;
+- windows are cut once per stage, not once per block: no block shifts them, and norms and feed-forward
+  layers do not depend on the order of tokens;
+- any height and width: maps that windows or patch merging do not tile are padded, and padding is masked out;
 - the position embedding of the trained models is there (``use_abs_pos_embed``) and is resampled;
 - identity norms are a setting (``norm_cfg=None``) instead of surgery on a built network.
+
+From top to bottom: patch embedding and patch merging, windows, attention, feed-forward layers and block,
+stage, backbone. Token maps are (B, H, W, C); inside a stage tokens are (B, windows, N, C), N per window.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmcv.cnn import build_activation_layer, build_norm_layer
+from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule, PretrainedInit
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -25,22 +31,239 @@ from ..arch import NUM_STAGES, Architecture, as_architecture
 from ..checkpoints.reading import check_pretrained
 from ..cost import count_macs, token_grids
 from ..errors import InputError
+from ..ops.attention import attend
 from ..registry import MODELS
 from ..tokens import (
     BASE_STRIDE,
     as_pair,
     as_window_sizes,
+    check_fits_windows,
     check_merge_rounding,
     check_multiple,
     check_token_stride,
+    default_dilation,
+    embed_padding,
     embedded,
-    fits_windows,
-    stage_sizes,
+    merge_padding,
+    window_count,
+    window_length,
 )
-from .layers import Block, PatchEmbed
-from .merging import PatchMerging
-from .norms import build_norm
-from .windows import partition_windows, reverse_windows, traced_window_length
+
+Config = dict[str, Any]
+
+# Functions of sizes are wrapped: torch.fx takes them as they are instead of tracing into them.
+torch.fx.wrap('attend')
+
+
+# -- tokens from pixels, and fewer tokens from many ------------------------------------------------------
+
+
+class PatchEmbed(nn.Module):
+    """Image (B, in_channels, H, W) to tokens (B, ceil(H / stride), ceil(W / stride), width).
+
+    Stride and dilation can change at any time (progressive tokenization, paper section 3.5); the
+    weights stay as they are.
+    """
+
+    def __init__(self, in_channels: int, width: int, kernel: int, norm_cfg: Config | None) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, width, kernel, stride=BASE_STRIDE)
+        self.norm = build_norm(norm_cfg, width)
+
+    def set_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Set the stride, and the dilation; None: :func:`~asvit_mm.tokens.default_dilation`."""
+        check_token_stride(stride, dilation)
+        if dilation is None:
+            dilation = default_dilation(stride, self.proj.kernel_size[0])
+        self.proj.stride, self.proj.dilation = (stride, stride), (dilation, dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        proj = self.proj
+        x = pad_for_embedding(x, proj.kernel_size[0], proj.stride[0], proj.dilation[0])
+        return self.norm(proj(x).permute(0, 2, 3, 1))  # (B, C, H, W) -> (B, H, W, C)
+
+
+class PatchMerging(nn.Module):
+    """Tokens (B, H, W, C) to (B, H / 2, W / 2, out_width); odd sides by ``tokens.MERGE_ROUNDINGS``.
+
+    Patches of kernel x kernel tokens at stride 2, channel-major as ``torch.nn.Unfold`` orders them,
+    then a norm over C * kernel * kernel and a linear layer without bias.
+    """
+
+    def __init__(
+        self, width: int, out_width: int, kernel: int, norm_cfg: Config | None, rounding: str
+    ) -> None:
+        super().__init__()
+        self.kernel, self.rounding = kernel, rounding
+        self.norm = build_norm(norm_cfg, kernel * kernel * width)
+        self.reduction = nn.Linear(kernel * kernel * width, out_width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_for_merging(x, self.kernel, self.rounding)
+        patches = x.unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)  # (B, h, w, C, K, K)
+        return self.reduction(self.norm(patches.flatten(3)))
+
+
+@torch.fx.wrap
+def pad_for_embedding(x: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
+    """Zeros around an image (B, C, H, W), such that the convolution gives ceil(side / stride) tokens."""
+    top, bottom = embed_padding(x.shape[2], kernel, stride, dilation)
+    left, right = embed_padding(x.shape[3], kernel, stride, dilation)
+    return F.pad(x, (left, right, top, bottom))
+
+
+@torch.fx.wrap
+def pad_for_merging(x: Tensor, kernel: int, rounding: str = 'up') -> Tensor:
+    """Zeros around tokens (B, H, W, C), such that patches of ``kernel`` tokens at stride 2 tile them."""
+    top, bottom = merge_padding(x.shape[1], kernel, rounding)
+    left, right = merge_padding(x.shape[2], kernel, rounding)
+    return F.pad(x, (0, 0, left, right, top, bottom))
+
+
+@torch.fx.wrap
+def add_positions(x: Tensor, pos: Tensor) -> Tensor:
+    """Tokens (B, H, W, C) plus their position embedding (1, h, w, C), resampled where sizes differ."""
+    size = x.shape[1:3]
+    # A symbolic size of an export cannot be compared; resampling to its own size changes nothing.
+    if any(isinstance(side, torch.SymInt) for side in size) or pos.shape[1:3] != size:
+        pos = resample_positions(pos, size)
+    return x + pos
+
+
+def resample_positions(pos: Tensor, size: Sequence[int]) -> Tensor:
+    """Position embedding (1, h, w, C) to (1, *size, C), bicubic."""
+    return F.interpolate(pos.permute(0, 3, 1, 2), size, mode='bicubic').permute(0, 2, 3, 1)
+
+
+@torch.fx.wrap
+def resize_map(x: Tensor, image: Tensor, stage: int, merge_rounding: str) -> Tensor:
+    """A map (B, C, h, w) to the size that it has at the base token stride (bilinear)."""
+    size = token_grids(image.shape[2:], BASE_STRIDE, merge_rounding)[stage]
+    return F.interpolate(x, size, mode='bilinear')
+
+
+# -- windows ---------------------------------------------------------------------------------------------
+
+
+@torch.fx.wrap
+def partition_windows(
+    x: Tensor, split: int, window_size: int | None
+) -> tuple[Tensor, Tensor | None]:
+    """Tokens (B, H, W, C) to windows (B, windows, N, C), and the attention mask.
+
+    Where windows do not tile the map it is padded at the bottom and right. The mask then is
+    (B * windows, 1, 1, N), True where a token may be attended to, so that padding
+    reaches no token of the map; without padding it is None.
+
+    Args:
+        split: windows per side, unless
+        window_size: tokens per side of a window is given.
+    """
+    batch, height, width, channels = x.shape
+    (rows, window_h), (columns, window_w) = _windows(x.shape[1:3], split, window_size)
+    bottom, right = rows * window_h - height, columns * window_w - width
+    mask = None
+    if _is_padded(bottom) or _is_padded(right):
+        valid = F.pad(x.new_ones(height, width, dtype=torch.bool), (0, right, 0, bottom))
+        valid = valid.view(rows, window_h, columns, window_w).transpose(1, 2)
+        valid = valid.reshape(1, rows * columns, window_h * window_w)
+        mask = valid.expand(batch, -1, -1).flatten(0, 1)[:, None, None]
+        x = F.pad(x, (0, 0, 0, right, 0, bottom))
+    x = x.reshape(batch, rows, window_h, columns, window_w, channels).transpose(2, 3)
+    return x.reshape(batch, rows * columns, window_h * window_w, channels), mask
+
+
+@torch.fx.wrap
+def reverse_windows(x: Tensor, size: Sequence[int], split: int, window_size: int | None) -> Tensor:
+    """The inverse of :func:`partition_windows`: windows back to tokens (B, *size, C) without padding."""
+    (rows, window_h), (columns, window_w) = _windows(size, split, window_size)
+    x = x.reshape(x.shape[0], rows, columns, window_h, window_w, x.shape[-1]).transpose(2, 3)
+    x = x.reshape(x.shape[0], rows * window_h, columns * window_w, x.shape[-1])
+    return x[:, : size[0], : size[1]]
+
+
+def _windows(size: Sequence[int], split: int, window_size: int | None) -> list[tuple[int, int]]:
+    """For height and width: the number of windows, and the tokens of one."""
+    found = []
+    for side in size:
+        if window_size is not None and isinstance(side, torch.SymInt):
+            # In an export a window that is larger than the map is padded and masked instead of cut.
+            length = window_size
+        else:
+            length = window_length(side, split, window_size)
+        found.append((window_count(side, length), length))
+    return found
+
+
+def _is_padded(amount: int) -> bool:
+    """Whether there is padding; of a symbolic size in an export, unless there is known to be none."""
+    if isinstance(amount, torch.SymInt):
+        return not statically_known_true(amount == 0)
+    return amount != 0
+
+
+# -- block and stage -------------------------------------------------------------------------------------
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside each window: (B, windows, N, C) to the same.
+
+    No shift and no relative position bias. A head is floor(C / heads) wide, so the heads together may be
+    narrower than C; the output projection brings C back.
+    """
+
+    def __init__(self, width: int, num_heads: int, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, width // num_heads
+        self.scale = self.head_dim**-0.5
+        self.qkv = nn.Linear(width, 3 * num_heads * self.head_dim)
+        self.proj = nn.Linear(num_heads * self.head_dim, width)
+        self.proj_drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        batch, windows, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(batch * windows, tokens, 3, self.num_heads, self.head_dim)
+        out = attend(qkv, self.scale, mask)  # (B * windows, N, heads, dim)
+        return self.proj_drop(self.proj(out.reshape(batch, windows, tokens, -1)))
+
+
+class FeedForward(nn.Module):
+    """Linear, activation, linear on every token: (..., C) to the same."""
+
+    def __init__(self, width: int, hidden: int, act_cfg: Config, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = build_activation_layer(act_cfg)
+        self.fc2 = nn.Linear(hidden, width)
+        self.drop = nn.Dropout(drop_rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block on windows: x + attention(norm x), then x + feed-forward(norm x)."""
+
+    def __init__(
+        self,
+        width: int,
+        num_heads: int,
+        expansion: int,
+        drop_rate: float,
+        drop_path_rate: float,
+        norm_cfg: Config | None,
+        act_cfg: Config,
+    ) -> None:
+        super().__init__()
+        self.norm1 = build_norm(norm_cfg, width)
+        self.attn = WindowAttention(width, num_heads, drop_rate)
+        self.norm2 = build_norm(norm_cfg, width)
+        self.ffn = FeedForward(width, expansion * width, act_cfg, drop_rate)
+        self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), mask))
+        return x + self.drop_path(self.ffn(self.norm2(x)))
 
 
 class Stage(nn.Module):
@@ -57,24 +280,47 @@ class Stage(nn.Module):
         super().__init__()
         self.merging = merging
         self.blocks = nn.ModuleList(blocks)
-        self.split = split
-        self.window_size = window_size
+        self.split, self.window_size = split, window_size
         self.with_cp = with_cp
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.merging(x)
-        height, width = x.shape[1:3]
-        window = (
-            traced_window_length(height, self.split, self.window_size),
-            traced_window_length(width, self.split, self.window_size),
-        )
-        x, mask = partition_windows(x, window)
+        size = x.shape[1:3]
+        x, mask = partition_windows(x, self.split, self.window_size)
         for block in self.blocks:
             if self.with_cp and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, mask, use_reentrant=False)
             else:
                 x = block(x, mask)
-        return reverse_windows(x, window, (height, width))
+        return reverse_windows(x, size, self.split, self.window_size)
+
+
+# -- norms -----------------------------------------------------------------------------------------------
+
+
+class MapNorm(nn.LayerNorm):
+    """LayerNorm of a token map (B, H, W, C) that emits it channels-first, (B, C, H, W).
+
+    Class activation maps, feature extractors and hooks look at a backbone's maps here.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).permute(0, 3, 1, 2).contiguous()
+
+
+class ToMap(nn.Module):
+    """Token map (B, H, W, C) to (B, C, H, W): an output without a norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 3, 1, 2).contiguous()
+
+
+def build_norm(norm_cfg: Config | None, width: int) -> nn.Module:
+    """A norm over the last axis; None is the identity, as the length distortion needs it."""
+    return nn.Identity() if norm_cfg is None else build_norm_layer(norm_cfg, width)[1]
+
+
+# -- backbone --------------------------------------------------------------------------------------------
 
 
 @MODELS.register_module()
@@ -84,25 +330,23 @@ class AsViT(BaseModule):
     Args:
         arch: a preset (``'seed'``, ``'small'``, ``'base'``, ``'large'``), an architecture string or a
             dict of :class:`~asvit_mm.arch.Architecture`'s fields.
-        img_size: pixels a side, or (height, width); decides the position embedding's grid only: any
+        img_size: pixels per side, or (height, width); decides the grid of the position embedding only: any
             input size runs.
         in_channels: channels of the image.
         out_indices: stages (0-3) whose maps are returned, each through a norm of its own.
         drop_rate: dropout after the embedding and in every block's two projections.
         drop_path_rate: stochastic depth of the last block; grows linearly from 0 at the first.
-        use_abs_pos_embed: learned absolute position embedding, one vector a token at stride 4.
+        use_abs_pos_embed: learned absolute position embedding, one vector per token at stride 4.
         token_stride: pixels between two tokens of the first stage (see ``set_token_stride``).
-        window_size: tokens a side of a window in all stages or in each; None: (token grid / split),
+        window_size: tokens per side of a window, in all stages or in each; None: (token grid / split),
             so that windows grow with the image.
         merge_rounding: what patch merging makes of an odd side of tokens, as coarse grids have: one of
             ``asvit_mm.tokens.MERGE_ROUNDINGS``.
         keep_map_sizes: at a coarser token stride, enlarge the maps to the sizes of stride 4 (bilinear), for
             necks and heads that are made for strides of 4, 8, 16 and 32 pixels, as mmdet's are.
-        with_cp: activation checkpointing, which trades time for memory in training: of every block (True), or
-            of its attention alone (``'attention'``), of which on a CPU in float32 only queries, keys and
-            values are computed again.
+        with_cp: activation checkpointing of every block, which trades time for memory in training.
         frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages.
-        norm_cfg: every norm's config; None for identities (the length distortion's network).
+        norm_cfg: config of every norm; None for identities (the network of the length distortion).
         act_cfg: the activation of the feed-forward layers.
         init_cfg: MMEngine's, a pretrained checkpoint for instance. Without it the weights are the
             paper's: linear truncated normal with std 0.02, biases 0, norms 1 and 0, the embedding's
@@ -127,25 +371,31 @@ class AsViT(BaseModule):
         window_size: int | Sequence[int | None] | None = None,
         merge_rounding: str = 'up',
         keep_map_sizes: bool = False,
-        with_cp: bool | str = False,
+        with_cp: bool = False,
         frozen_stages: int = -1,
-        norm_cfg: dict[str, Any] | None = dict(type='LN'),  # noqa: B006 (never changed; the ecosystem's form)
-        act_cfg: dict[str, Any] = dict(type='GELU'),  # noqa: B006
-        init_cfg: dict[str, Any] | list[dict[str, Any]] | None = None,
+        norm_cfg: Config | None = dict(type='LN'),  # noqa: B006 (never changed; the ecosystem's form)
+        act_cfg: Config = dict(type='GELU'),  # noqa: B006
+        init_cfg: Config | list[Config] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        _check_settings(in_channels, drop_rate, drop_path_rate, norm_cfg, act_cfg)
-        self.architecture = arch = as_architecture(arch)
-        self.out_indices = _check_out_indices(out_indices)
-        self.frozen_stages = _check_frozen_stages(frozen_stages)
-        self.window_sizes = window_sizes = as_window_sizes(window_size)
-        self.img_size = height, width = as_pair(img_size)
-        self.in_channels = in_channels
-        if with_cp not in (True, False, 'attention'):
-            raise InputError(f"with_cp = {with_cp!r} is none of True, False and 'attention'")
+        _require(_is_int(in_channels, 1), f'{in_channels = }', 'an integer from 1 up')
+        _require(_are_stages(out_indices), f'{out_indices = }', 'increasing stages from 0 to 3')
+        _require(0 <= drop_rate < 1, f'{drop_rate = }', 'a number from 0 to below 1')
+        _require(0 <= drop_path_rate < 1, f'{drop_path_rate = }', 'a number from 0 to below 1')
+        _require(
+            _is_int(frozen_stages, -1, 4), f'{frozen_stages = }', '-1 (none), 0 (embedding) to 4'
+        )
+        layer_norm = norm_cfg is None or norm_cfg.get('type') in ('LN', 'LayerNorm')
+        _require(layer_norm, f'{norm_cfg = }', 'LN, since tokens are (..., C), or None')
+        activation = isinstance(act_cfg, Mapping) and 'type' in act_cfg
+        _require(activation, f'{act_cfg = }', "a dict such as dict(type='GELU')")
         check_merge_rounding(merge_rounding)
-        self.merge_rounding = merge_rounding
-        self.keep_map_sizes = keep_map_sizes
+        self.architecture = arch = as_architecture(arch)
+        self.img_size = height, width = as_pair(img_size)
+        self.in_channels, self.out_indices = in_channels, tuple(out_indices)
+        self.window_sizes = as_window_sizes(window_size)
+        self.merge_rounding, self.keep_map_sizes = merge_rounding, keep_map_sizes
+        self.frozen_stages = frozen_stages
         widths = arch.widths
 
         self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
@@ -160,34 +410,107 @@ class AsViT(BaseModule):
 
         drop_path = iter(np.linspace(0, drop_path_rate, sum(arch.depths)).tolist())
         self.stages = nn.ModuleList()
-        for i in range(NUM_STAGES):
+        for i, (w, kernel) in enumerate(zip(widths, arch.kernels, strict=True)):
             merging = (
-                nn.Identity()
-                if i == 0
-                else PatchMerging(
-                    widths[i - 1], widths[i], arch.kernels[i], norm_cfg, merge_rounding
-                )
+                PatchMerging(widths[i - 1], w, kernel, norm_cfg, merge_rounding)
+                if i > 0
+                else nn.Identity()
             )
+            heads, expansion = arch.stage_heads[i], arch.expansions[i]
             blocks = [
-                Block(
-                    widths[i],
-                    arch.stage_heads[i],
-                    arch.expansions[i],
-                    drop_rate,
-                    next(drop_path),
-                    norm_cfg,
-                    act_cfg,
-                    recompute_attention=with_cp == 'attention',
-                )
+                Block(w, heads, expansion, drop_rate, next(drop_path), norm_cfg, act_cfg)
                 for _ in range(arch.depths[i])
             ]
-            whole = bool(with_cp) and with_cp != 'attention'
-            self.stages.append(Stage(merging, blocks, arch.splits[i], window_sizes[i], whole))
+            self.stages.append(
+                Stage(merging, blocks, arch.splits[i], self.window_sizes[i], with_cp)
+            )
         for i in self.out_indices:
-            self.add_module(f'norm{i}', build_norm(norm_cfg, widths[i]))
+            norm = build_norm({**norm_cfg, 'type': MapNorm}, widths[i]) if norm_cfg else ToMap()
+            self.add_module(f'norm{i}', norm)
 
         self.reset_parameters()
         self._freeze()
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Image (B, in_channels, H, W) to tokens (B, rows, columns, C) with their positions."""
+        x = self.patch_embed(x)
+        if self.pos_embed is not None:
+            x = add_positions(x, self.pos_embed)
+        return self.drop_after_pos(x)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Image (B, in_channels, H, W) to one (B, C_i, H_i, W_i) map for each of ``out_indices``."""
+        image, maps = x, []
+        x = self.embed(x)
+        for i in range(self.out_indices[-1] + 1):
+            x = self.stages[i](x)
+            if i in self.out_indices:
+                out = getattr(self, f'norm{i}')(x)
+                if self.keep_map_sizes and self.token_stride != BASE_STRIDE:
+                    out = resize_map(out, image, i, self.merge_rounding)
+                maps.append(out)
+        return tuple(maps)
+
+    def pooled_tokens(self, x: Tensor) -> Tensor:
+        """Tokens of stage 4 before the output norm, averaged: (B, C4). What the measures look at."""
+        x = self.embed(x)
+        for stage in self.stages:
+            x = stage(x)
+        return x.mean((1, 2))
+
+    # Progressive tokenization: what asvit_mm.token_schedule.TokenizedBackbone asks of a backbone.
+
+    @property
+    def token_stride(self) -> int:
+        """Pixels between two tokens of the first stage."""
+        return self.patch_embed.proj.stride[0]
+
+    @property
+    def token_dilation(self) -> int:
+        """Pixels between two taps of the first projection."""
+        return self.patch_embed.proj.dilation[0]
+
+    def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Make the tokens coarser or finer; parameters and state dict stay as they are.
+
+        Args:
+            stride: pixels between two tokens, an integer from 4 up.
+            dilation: of the first projection; None: max(1, (stride - 1) // (K1 - 1)).
+
+        Raises:
+            InputError: a stride or dilation that is not allowed.
+        """
+        self.patch_embed.set_stride(stride, dilation)
+
+    def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Refuse a stride that images of ``img_size`` cannot be trained at.
+
+        Raises:
+            InputError: it is not allowed, no multiple of 4, or leaves a stage fewer tokens per side than it
+                has windows.
+        """
+        check_token_stride(stride, dilation)
+        check_multiple(stride, BASE_STRIDE)
+        growing = self.window_sizes == (None,) * NUM_STAGES
+        for side in self.img_size if growing else ():
+            check_fits_windows(side, stride, self.architecture.splits, self.merge_rounding)
+
+    def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the token grid of each stage for images of ``img_size``."""
+        return token_grids(self.img_size, stride, self.merge_rounding)
+
+    def count_macs(self, stride: int) -> int:
+        """Multiply-adds of the backbone for one image of ``img_size``; see :mod:`asvit_mm.cost`."""
+        return count_macs(
+            self.architecture,
+            self.img_size,
+            in_channels=self.in_channels,
+            token_stride=stride,
+            window_size=self.window_sizes,
+            merge_rounding=self.merge_rounding,
+        )
+
+    # What training and fine-tuning ask of a backbone.
 
     def reset_parameters(self) -> None:
         """Draw fresh weights, as the paper initialises them, from torch's global generator."""
@@ -206,69 +529,13 @@ class AsViT(BaseModule):
 
         Raises:
             InputError: a checkpoint of which a weight has no place here, or that lacks one of these. Output
-                norms excepted: a classifier has one, a detector one a map.
+                norms excepted: a classifier has one, a detector one per map.
         """
         given = self.init_cfg or []
         for config in [given] if isinstance(given, Mapping) else given:
             if config.get('type') in ('Pretrained', PretrainedInit):
                 check_pretrained(self, config, optional=['norm'], resampled='pos_embed')
         super().init_weights()
-
-    @property
-    def token_stride(self) -> int:
-        """Pixels between two tokens of the first stage."""
-        return self.patch_embed.stride
-
-    def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Make the tokens coarser or finer; parameters and state dict stay as they are.
-
-        Args:
-            stride: pixels between two tokens, an integer from 4 up.
-            dilation: of the first projection; None: max(1, (stride - 1) // (K1 - 1)).
-
-        Raises:
-            InputError: a stride or dilation that is not allowed.
-        """
-        self.patch_embed.set_stride(stride, dilation)
-
-    @property
-    def token_dilation(self) -> int:
-        """Pixels between two taps of the first projection."""
-        return self.patch_embed.dilation
-
-    def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Refuse a stride that images of ``img_size`` cannot be trained at.
-
-        Raises:
-            InputError: it is not allowed, no multiple of 4, or leaves a stage fewer tokens a side than it
-                has windows.
-        """
-        check_token_stride(stride, dilation)
-        check_multiple(stride, BASE_STRIDE)
-        if self.window_sizes == (None,) * NUM_STAGES:
-            for side in self.img_size:
-                if not fits_windows(side, stride, self.architecture.splits, self.merge_rounding):
-                    sizes = stage_sizes(side, stride, self.merge_rounding)
-                    raise InputError(
-                        f'token stride {stride} is too coarse for {side} pixels: fewer tokens a side '
-                        f'({", ".join(map(str, sizes))} in the stages) than windows '
-                        f'({", ".join(map(str, self.architecture.splits))})'
-                    )
-
-    def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
-        """(height, width) of the stages' grids of tokens for images of ``img_size``."""
-        return token_grids(self.img_size, stride, self.merge_rounding)
-
-    def count_macs(self, stride: int) -> int:
-        """Multiply-adds of the backbone for one image of ``img_size``; see :mod:`asvit_mm.cost`."""
-        return count_macs(
-            self.architecture,
-            self.img_size,
-            in_channels=self.in_channels,
-            token_stride=stride,
-            window_size=self.window_sizes,
-            merge_rounding=self.merge_rounding,
-        )
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay, and the number of layers.
@@ -292,44 +559,6 @@ class AsViT(BaseModule):
                 return before + (int(rest[0]) + 1 if part == 'blocks' else 0), num_layers
         return num_layers - 1, num_layers
 
-    def embed(self, x: Tensor) -> Tensor:
-        """Image (B, in_channels, H, W) to tokens (B, rows, columns, C) with their positions."""
-        x = self.patch_embed(x)
-        if self.pos_embed is not None:
-            pos: Tensor = self.pos_embed
-            # A size that is free in an export is no number to compare; to its own size the embedding is
-            # resampled without a change.
-            free = any(isinstance(side, torch.SymInt) for side in x.shape[1:3])
-            if free or pos.shape[1:3] != x.shape[1:3]:
-                pos = F.interpolate(pos.permute(0, 3, 1, 2), x.shape[1:3], mode='bicubic')
-                pos = pos.permute(0, 2, 3, 1)
-            x = x + pos
-        return self.drop_after_pos(x)
-
-    def pooled_tokens(self, x: Tensor) -> Tensor:
-        """Tokens of stage 4 before the output norm, averaged: (B, C4). What the measures look at."""
-        x = self.embed(x)
-        for stage in self.stages:
-            x = stage(x)
-        return x.mean((1, 2))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Image (B, in_channels, H, W) to one (B, C_i, H_i, W_i) map for each of ``out_indices``."""
-        enlarged = self.keep_map_sizes and self.token_stride != BASE_STRIDE
-        sizes = token_grids(x.shape[2:], BASE_STRIDE, self.merge_rounding) if enlarged else ()
-        x = self.embed(x)
-        outs = []
-        for i, stage in enumerate(self.stages):
-            x = stage(x)
-            if i in self.out_indices:
-                out = getattr(self, f'norm{i}')(x).permute(0, 3, 1, 2).contiguous()
-                if enlarged:
-                    out = F.interpolate(out, sizes[i], mode='bilinear')
-                outs.append(out)
-            if i == self.out_indices[-1]:
-                break
-        return tuple(outs)
-
     def train(self, mode: bool = True) -> 'AsViT':
         """Set training mode; frozen stages stay in evaluation mode (no dropout)."""
         super().train(mode)
@@ -348,57 +577,29 @@ class AsViT(BaseModule):
             self.pos_embed.requires_grad_(False)
 
     def _load_from_state_dict(
-        self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         # A checkpoint of another image size has another position grid: resampled, not refused.
         key = f'{prefix}pos_embed'
         if self.pos_embed is not None and key in state_dict:
             pos = state_dict[key]
-            size = self.pos_embed.shape[1:3]
-            if pos.ndim == 4 and pos.shape[1:3] != size and pos.shape[3] == self.pos_embed.shape[3]:
-                pos = F.interpolate(pos.permute(0, 3, 1, 2).float(), size, mode='bicubic')
-                state_dict[key] = pos.permute(0, 2, 3, 1).to(self.pos_embed.dtype)
+            own = self.pos_embed
+            if pos.ndim == 4 and pos.shape[1:3] != own.shape[1:3] and pos.shape[3] == own.shape[3]:
+                state_dict[key] = resample_positions(pos.float(), own.shape[1:3]).to(own.dtype)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def _check_settings(
-    in_channels: int,
-    drop_rate: float,
-    drop_path_rate: float,
-    norm_cfg: dict[str, Any] | None,
-    act_cfg: dict[str, Any],
-) -> None:
-    if type(in_channels) is not int or in_channels < 1:
-        raise InputError(f'in_channels = {in_channels!r} is not allowed: give an integer from 1 up')
-    for name, rate in (('drop_rate', drop_rate), ('drop_path_rate', drop_path_rate)):
-        if not 0 <= rate < 1:
-            raise InputError(f'{name} = {rate!r} is not allowed: give a number from 0 to below 1')
-    if norm_cfg is not None and norm_cfg.get('type') not in ('LN', 'LayerNorm'):
-        raise InputError(
-            f'norm_cfg = {norm_cfg!r} is not allowed: tokens are (..., C), so norms are LN, or None'
-        )
-    if not isinstance(act_cfg, Mapping) or 'type' not in act_cfg:
-        raise InputError(
-            f"act_cfg = {act_cfg!r} is not allowed: give a dict such as dict(type='GELU')"
-        )
+def _require(allowed: bool, setting: str, hint: str) -> None:
+    if not allowed:
+        raise InputError(f'{setting} is not allowed: give {hint}')
 
 
-def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
-    indices = tuple(out_indices) if isinstance(out_indices, Sequence) else ()
-    if (
-        not indices
-        or any(type(i) is not int or i not in range(NUM_STAGES) for i in indices)
-        or list(indices) != sorted(set(indices))
-    ):
-        raise InputError(
-            f'out_indices = {out_indices!r} is not allowed: give increasing stage numbers from 0 to 3'
-        )
-    return indices
+def _is_int(value: Any, lowest: int, highest: int | None = None) -> bool:
+    return type(value) is int and lowest <= value and (highest is None or value <= highest)
 
 
-def _check_frozen_stages(frozen_stages: int) -> int:
-    if type(frozen_stages) is not int or frozen_stages not in range(-1, NUM_STAGES + 1):
-        raise InputError(
-            f'frozen_stages = {frozen_stages!r} is not allowed: -1 (none), 0 (the embedding) or up to 4'
-        )
-    return frozen_stages
+def _are_stages(indices: Any) -> bool:
+    """Whether these are increasing numbers of stages, one at least."""
+    if not isinstance(indices, Sequence) or any(type(i) is not int for i in indices):
+        return False
+    return bool(indices) and sorted(set(indices) & set(range(NUM_STAGES))) == list(indices)

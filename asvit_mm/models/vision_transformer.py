@@ -1,42 +1,11 @@
-"""What progressive tokenization asks of a backbone, and mmpretrain's ViT, which is given it."""
+"""mmpretrain's VisionTransformer with tokens that can change, for progressive tokenization."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from mmpretrain.models import VisionTransformer
 
 from ..registry import MODELS
 from ..tokens import check_multiple, check_token_stride, default_dilation, embedded
-
-
-@runtime_checkable
-class TokenizedBackbone(Protocol):
-    """A backbone whose tokens can be made coarser and finer while it is trained.
-
-    Attributes:
-        base_token_stride: pixels between two tokens of the full grid.
-        token_stride: those in force.
-        token_dilation: pixels between two taps of the first projection.
-    """
-
-    base_token_stride: int
-
-    @property
-    def token_stride(self) -> int: ...
-
-    @property
-    def token_dilation(self) -> int: ...
-
-    def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Change the grid; parameters and state dict stay as they are. None: dilation by the rule."""
-
-    def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Refuse, with an InputError, what images of the training size cannot be trained at."""
-
-    def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
-        """(height, width) of every stage's grid of tokens for images of the training size."""
-
-    def count_macs(self, stride: int) -> int:
-        """Multiply-adds of the backbone for one image of the training size."""
 
 
 @MODELS.register_module()

@@ -1,149 +1,226 @@
-"""Softmax attention of heads, through the fastest kernel at hand.
+"""Softmax attention as one operator of torch, ``asvit_mm::attention``, with a CPU kernel of its own.
 
-On a CPU in float32 that is this package's own (attention.cpp), forward and backward; elsewhere, and wherever
-somebody looks (:func:`~asvit_mm.models.plain.is_plain`), torch's ``scaled_dot_product_attention``. Values
-differ by rounding only. Figures: docs/performance.md.
+The operator has an implementation for the CPU (attention.cpp, FlashAttention's algorithm, arXiv 2205.14135),
+shapes for fake tensors, a derivative and a FLOP formula, so that ``torch.compile`` keeps it in its graph and
+profilers and counters name it. Under ``torch.func`` transforms it decomposes into torch's
+``scaled_dot_product_attention``, which :func:`attend` calls itself wherever the kernel does not fit. Both
+give the same values to rounding. What the kernel gains: docs/performance.md.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
 
-from ..models.plain import is_plain
 from .native import call, library
 
 SOURCE = Path(__file__).with_name('attention.cpp')
+# Before torch 2.7 there is no telling an export, which wants torch's own operators, from a compilation.
+_is_exporting = getattr(torch.compiler, 'is_exporting', torch.compiler.is_compiling)
 
 
 def attend(qkv: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """softmax(scale q k') v of every head; differentiable any number of times.
+    """softmax(scale q k^T) v of every head.
 
     Args:
         qkv: queries, keys and values, (B, N, 3, heads, dim).
-        scale: of the scores.
-        mask: (B, 1, 1, N), true where a token may be attended to, one of each row at least; None:
-            everywhere. Through this package's kernel other tokens leave no trace, infinite or not numbers as
-            they may be.
+        scale: of the scores q k^T.
+        mask: (B, 1, 1, N), True where a key may be attended to, at least once per row; None: everywhere.
 
     Returns:
         (B, N, heads, dim).
     """
-    if takes_native(qkv) and _fits(qkv, mask):
-        if torch.is_grad_enabled() and qkv.requires_grad:
-            # Made contiguous here, where autograd sees it.
-            out: Tensor = _NativeAttention.apply(qkv.contiguous(), scale, mask)
-            return out
-        return attention_forward(qkv.contiguous(), scale, mask)[0]
-    # (B, N, 3, heads, dim) to three of (B, heads, N, dim), none of them copied; in this order the backward
-    # pass joins the three gradients by copying whole rows of heads.
-    q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
+    if uses_kernel(qkv):
+        out: Tensor = torch.ops.asvit_mm.attention(qkv, scale, mask)[0]
+        return out
+    return decomposed_attention(qkv, scale, mask)
+
+
+def decomposed_attention(qkv: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+    """What :func:`attend` computes, by torch's ``scaled_dot_product_attention``."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, dim)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     return out.transpose(1, 2)
 
 
-def takes_native(x: Tensor) -> bool:
-    """Whether attention of what is made from ``x`` runs through this package's kernel.
+def uses_kernel(qkv: Tensor) -> bool:
+    """Whether :func:`attend` runs the operator: float32 on a CPU where the kernel is compiled.
 
-    Not where the user has excluded fused kernels by ``torch.nn.attention.sdpa_kernel``.
+    Not where a tensor has a forward-mode tangent, under autocast, nor in what is traced or exported, which
+    is to run elsewhere.
     """
-    return is_plain(x) and torch.backends.cuda.flash_sdp_enabled() and has_kernel()
+    if qkv.device.type != 'cpu' or qkv.dtype != torch.float32:
+        return False
+    if torch.jit.is_tracing() or _is_exporting() or torch.is_autocast_enabled('cpu'):
+        return False
+    # torch.compile has no forward mode, and cannot look into a tangent.
+    if not torch.compiler.is_compiling() and forward_ad.unpack_dual(qkv).tangent is not None:
+        return False
+    return has_kernel()
 
 
+@torch.compiler.assume_constant_result
 def has_kernel() -> bool:
-    """Whether this package's kernel is at hand: there is a compiler, or it was compiled before."""
+    """Whether the CPU kernel is at hand: there is a compiler, or it was compiled before."""
     return library(SOURCE) is not None
 
 
-def fused_dim(head_dim: int) -> int:
-    """Width at which torch's attention over heads of ``head_dim`` is computed.
+# -- the operator ----------------------------------------------------------------------------------------
 
-    Fused kernels like multiples of 8: zeros beyond the head change neither scores nor outputs and
-    are cheaper than an odd width. The explicit form takes any width.
-    """
-    # What is compiled runs fused; the compiler does not follow the question that comes second.
-    fused = torch.compiler.is_compiling() or torch.backends.cuda.flash_sdp_enabled()
-    return -(-head_dim // 8) * 8 if fused else head_dim
+_OPERATOR = 'asvit_mm::attention'
+_BACKWARD = 'asvit_mm::attention_backward'
 
 
-def _fits(qkv: Tensor, mask: Tensor | None) -> bool:
-    """Whether shapes are those that the kernel, which sees none, takes for granted."""
-    return (
-        qkv.ndim == 5 and qkv.shape[2] == 3 and mask_fits(mask, len(qkv), qkv.shape[1], qkv.device)
-    )
-
-
-def mask_fits(mask: Tensor | None, windows: int, tokens: int, device: torch.device) -> bool:
-    """Whether it is none or as :func:`attend` wants it."""
-    return mask is None or (
-        type(mask) is Tensor
-        and mask.dtype == torch.bool
-        and mask.device == device
-        and mask.shape == (windows, 1, 1, tokens)
-    )
-
-
-class _NativeAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, qkv: Tensor, scale: float, mask: Tensor | None) -> Tensor:
-        out, log_sums = attention_forward(qkv, scale, mask)
-        ctx.save_for_backward(qkv, out, log_sums, mask)
-        ctx.scale = scale
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        qkv, out, log_sums, mask = ctx.saved_tensors
-        # Only a gradient that is to be differentiated itself is computed with gradients enabled.
-        fits = is_plain(qkv, out, log_sums, grad) and _fits(qkv, mask)
-        if torch.is_grad_enabled() or not fits:
-            return gradient(qkv, ctx.scale, mask, grad), None, None
-        # What hooks have kept may have another layout.
-        qkv, out, log_sums, grad = (t.contiguous() for t in (qkv, out, log_sums, grad))
-        return attention_backward(qkv, out, log_sums, grad, ctx.scale, mask), None, None
-
-
-def gradient(qkv: Tensor, scale: float, mask: Tensor | None, grad: Tensor) -> Tensor:
-    """Gradient of :func:`attend` by ``qkv``, in plain operations; ``grad``: (B, N, heads, dim)."""
-    q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
-    scores = scale * q @ k.mT
-    if mask is not None:
-        scores = scores.masked_fill(mask.logical_not(), -torch.inf)
-    weights, of_out = scores.softmax(-1), grad.transpose(1, 2)
-    of_weights = of_out @ v.mT
-    of_scores = weights * (of_weights - (weights * of_weights).sum(-1, keepdim=True))
-    parts = (scale * of_scores @ k, scale * of_scores.mT @ q, weights.mT @ of_out)
-    return torch.stack([part.transpose(1, 2) for part in parts], 2)
-
-
-def attention_forward(qkv: Tensor, scale: float, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What :func:`attend` computes, by this package's kernel, without a gradient; ``qkv`` is contiguous.
-
-    Returns:
-        (B, N, heads, dim), and the logarithms to base 2 of the softmax's denominators, (B, heads, N).
-    """
+@torch.library.custom_op(
+    _OPERATOR,
+    mutates_args=(),
+    device_types='cpu',
+    schema='(Tensor qkv, float scale, Tensor? mask=None) -> (Tensor, Tensor)',
+)
+def attention(qkv: Tensor, scale: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The output of :func:`attend`, and log2 of each softmax's denominator, (B, heads, N), for backward."""
+    if not _fits_kernel(qkv, mask):
+        return explicit_attention(qkv, scale, mask)
     batch, tokens, _, heads, dim = qkv.shape
     out, log_sums = qkv.new_empty(batch, tokens, heads, dim), qkv.new_empty(batch, heads, tokens)
-    _call('attention_forward', (qkv, _seen(mask), out, log_sums), qkv.shape, scale)
+    _run(
+        'attention_forward', (qkv.contiguous(), _contiguous(mask), out, log_sums), qkv.shape, scale
+    )
     return out, log_sums
 
 
+@torch.library.custom_op(
+    _BACKWARD,
+    mutates_args=(),
+    device_types='cpu',
+    schema='(Tensor grad, Tensor qkv, Tensor out, Tensor log_sums, float scale, Tensor? mask) -> Tensor',
+)
 def attention_backward(
-    qkv: Tensor, out: Tensor, log_sums: Tensor, grad: Tensor, scale: float, mask: Tensor | None
+    grad: Tensor, qkv: Tensor, out: Tensor, log_sums: Tensor, scale: float, mask: Tensor | None
 ) -> Tensor:
-    """Gradient by ``qkv`` of what :func:`attention_forward` gave; ``grad``: (B, N, heads, dim)."""
-    of_qkv = torch.empty_like(qkv)
-    _call('attention_backward', (qkv, _seen(mask), out, log_sums, grad, of_qkv), qkv.shape, scale)
-    return of_qkv
+    """Gradient with respect to ``qkv`` from ``grad`` (B, N, heads, dim), that with respect to the output."""
+    if not _fits_kernel(qkv, mask):
+        return explicit_gradient(grad, qkv, scale, mask)
+    grad_qkv = torch.empty_like(qkv, memory_format=torch.contiguous_format)
+    arrays = (t.contiguous() for t in (out, log_sums, grad))
+    _run(
+        'attention_backward',
+        (qkv.contiguous(), _contiguous(mask), *arrays, grad_qkv),
+        qkv.shape,
+        scale,
+    )
+    return grad_qkv
 
 
-def _seen(mask: Tensor | None) -> Tensor | None:
+def explicit_attention(
+    qkv: Tensor, scale: float, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What the operator computes, step by step: its definition, and its way without the kernel."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    scores = _scores(q, k, scale, mask)
+    out = scores.softmax(-1) @ v
+    return out.transpose(1, 2).contiguous(), scores.logsumexp(-1) / math.log(2)
+
+
+def explicit_gradient(
+    grad: Tensor, qkv: Tensor, scale: float, mask: Tensor | None = None
+) -> Tensor:
+    """What ``attention_backward`` computes, in differentiable operations, for derivatives of derivatives."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    weights = _scores(q, k, scale, mask).softmax(-1)
+    grad_out = grad.transpose(1, 2)
+    grad_weights = grad_out @ v.mT
+    grad_scores = weights * (grad_weights - (weights * grad_weights).sum(-1, keepdim=True))
+    grads = (scale * grad_scores @ k, scale * grad_scores.mT @ q, weights.mT @ grad_out)
+    return torch.stack(grads).permute(1, 3, 0, 2, 4)  # (3, B, heads, N, dim) as qkv is
+
+
+def _scores(q: Tensor, k: Tensor, scale: float, mask: Tensor | None) -> Tensor:
+    scores = scale * q @ k.mT
+    return scores if mask is None else scores.masked_fill(mask.logical_not(), -math.inf)
+
+
+def _fits_kernel(qkv: Tensor, mask: Tensor | None) -> bool:
+    """Whether the kernel, which sees addresses only, may run; refuses shapes that no attention has."""
+    if qkv.ndim != 5 or qkv.shape[2] != 3:
+        raise ValueError(f'qkv of shape {tuple(qkv.shape)} is not (B, N, 3, heads, dim)')
+    fits = mask is None or (
+        mask.dtype == torch.bool and mask.shape == (qkv.shape[0], 1, 1, qkv.shape[1])
+    )
+    return fits and qkv.dtype == torch.float32 and has_kernel()
+
+
+def _contiguous(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask.contiguous()
 
 
-def _call(name: str, arrays: tuple[Tensor | None, ...], shape: torch.Size, scale: float) -> None:
+def _run(name: str, arrays: tuple[Tensor | None, ...], shape: torch.Size, scale: float) -> None:
     batch, tokens, _, heads, dim = shape
     if not call(SOURCE, name, *arrays, batch, tokens, heads, dim, float(scale)):
-        raise MemoryError(f'attention over {tokens} tokens of {dim} numbers: no memory to work in')
+        raise MemoryError(f'attention over {tokens} tokens of width {dim} has no memory to work in')
+
+
+# -- what torch knows of it ------------------------------------------------------------------------------
+
+
+@attention.register_fake
+def _attention_shapes(
+    qkv: Tensor, scale: float, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    batch, tokens, _, heads, dim = qkv.shape
+    return qkv.new_empty(batch, tokens, heads, dim), qkv.new_empty(batch, heads, tokens)
+
+
+@attention_backward.register_fake
+def _gradient_shape(
+    grad: Tensor, qkv: Tensor, out: Tensor, log_sums: Tensor, scale: float, mask: Tensor | None
+) -> Tensor:
+    return torch.empty_like(qkv, memory_format=torch.contiguous_format)
+
+
+def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    qkv, ctx.scale, mask = inputs
+    ctx.save_for_backward(qkv, *output, mask)
+
+
+def _backward(ctx: Any, grad: Tensor, grad_log_sums: Tensor) -> tuple[Tensor | None, ...]:
+    qkv, out, log_sums, mask = ctx.saved_tensors
+    # Gradients are enabled here only where this gradient is to be differentiated itself.
+    if torch.is_grad_enabled():
+        return explicit_gradient(grad, qkv, ctx.scale, mask), None, None
+    return attention_backward(grad, qkv, out, log_sums, ctx.scale, mask), None, None
+
+
+attention.register_autograd(_backward, setup_context=_save_for_backward)
+
+
+# This key stands before every transform of torch.func (jvp, vjp, vmap and their compositions), none of which
+# looks into a custom operator.
+_FRAGMENT = torch.library.Library('asvit_mm', 'FRAGMENT')
+
+
+def _transformed(qkv: Tensor, scale: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    # The second output is for the operator's own derivative, which is not taken here.
+    return decomposed_attention(qkv, scale, mask), qkv.new_empty(0)
+
+
+_FRAGMENT.impl('attention', _transformed, 'FuncTorchDynamicLayerFrontMode')
+
+
+@register_flop_formula(torch.ops.asvit_mm.attention)
+def _flops(qkv_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    """Two products, q k^T and weights v: 2 FLOPs per multiply-add, as torch counts."""
+    batch, tokens, _, heads, dim = qkv_shape
+    return 2 * 2 * batch * heads * tokens * tokens * dim
+
+
+@register_flop_formula(torch.ops.asvit_mm.attention_backward)
+def _backward_flops(grad_shape: Any, qkv_shape: Any, *args: Any, **kwargs: Any) -> int:
+    """Five products: the scores again, and the gradients of weights, values, queries and keys."""
+    batch, tokens, _, heads, dim = qkv_shape
+    return 5 * 2 * batch * heads * tokens * tokens * dim

@@ -14,12 +14,12 @@ from rich.table import Table
 from ..arch import Architecture, as_architecture
 from ..data.images import load_images
 from ..data.source import describe_data
-from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Timed, find_measures, measure_timed
-from ..utils.files import atomic_write_json
+from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Score, find_measures, measure
+from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
 from .progress import Screen
 from .settings import MeasureSettings, check_at_least, find_device
-from .setup import check_writable, relative, versions
+from .setup import versions
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
@@ -52,7 +52,7 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
         check_writable(Path(settings.json))
     archs = {spec: as_architecture(spec) for spec in settings.archs}
     images = _images(settings)
-    table: dict[str, dict[str, Timed]] = {}
+    table: dict[str, dict[str, Score]] = {}
     with warnings.catch_warnings(record=True) as caught, Screen('measure', len(archs)).shown() as s:
         warnings.simplefilter('always', UserWarning)
         for spec, arch in archs.items():
@@ -72,8 +72,8 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
             for info in find_measures(measure_names(settings))
         },
         'architectures': [
-            {'name': spec, 'arch': str(archs[spec]), 'scores': _records(timed)}
-            for spec, timed in table.items()
+            {'name': spec, 'arch': str(archs[spec]), 'scores': _records(scores)}
+            for spec, scores in table.items()
         ],
         'settings': {
             **asdict(settings),
@@ -88,7 +88,7 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
     return result
 
 
-def print_scores(table: dict[str, dict[str, Timed]], settings: MeasureSettings) -> None:
+def print_scores(table: dict[str, dict[str, Score]], settings: MeasureSettings) -> None:
     """Print one row an architecture and one column a measure; reasons of bad scores come below."""
     repeat = 'one network' if settings.repeat == 1 else f'mean ± std of {settings.repeat} networks'
     shown = Table(
@@ -99,17 +99,17 @@ def print_scores(table: dict[str, dict[str, Timed]], settings: MeasureSettings) 
     shown.add_column('architecture', overflow='fold')
     for info in find_measures(measure_names(settings)):
         shown.add_column(f'{info.title} {info.arrow}', justify='right', overflow='fold')
-    for spec, timed in table.items():
-        shown.add_row(spec, *(f'{_figure(t)}\n{t.seconds:.3g} s' for t in timed.values()))
+    for spec, scores in table.items():
+        shown.add_row(spec, *(f'{_figure(s)}\n{s.seconds:.3g} s' for s in scores.values()))
     # What is piped has no width of its own, and a wide table must not be cut.
     width = max(TABLE_WIDTH, 26 * len(measure_names(settings)) + max(map(len, table)) + 4)
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=width)
     console.print(shown)
-    for spec, timed in table.items():
-        for name, value in timed.items():
-            if not value.score.valid:
-                print(f'bad: {spec}, {name}: {value.score.reason}')
+    for spec, scores in table.items():
+        for name, value in scores.items():
+            if not value.valid:
+                print(f'bad: {spec}, {name}: {value.reason}')
 
 
 def print_measures() -> None:
@@ -139,9 +139,9 @@ def _images(settings: MeasureSettings) -> torch.Tensor | None:
 
 def _measure(
     arch: Architecture, images: torch.Tensor | None, settings: MeasureSettings
-) -> dict[str, Timed]:
+) -> dict[str, Score]:
     memory = settings.memory
-    return measure_timed(
+    return measure(
         arch,
         images,
         names=measure_names(settings),
@@ -154,17 +154,17 @@ def _measure(
     )
 
 
-def _records(timed: dict[str, Timed]) -> dict[str, dict[str, Any]]:
+def _records(scores: dict[str, Score]) -> dict[str, dict[str, Any]]:
     """Scores as plain data: JSON has no NaN, so what is not there is None."""
     return {
         name: {
-            'value': _finite(t.score.value),
-            'std': _finite(t.score.std),
-            'valid': t.score.valid,
-            'reason': t.score.reason,
-            'seconds': round(t.seconds, 6),
+            'value': _finite(score.value),
+            'std': _finite(score.std),
+            'valid': score.valid,
+            'reason': score.reason,
+            'seconds': round(score.seconds, 6),
         }
-        for name, t in timed.items()
+        for name, score in scores.items()
     }
 
 
@@ -172,8 +172,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _figure(timed: Timed) -> str:
-    score = timed.score
+def _figure(score: Score) -> str:
     if not score.valid:
         return 'bad'
     value = _digits(score.value)

@@ -37,6 +37,7 @@ def option(
     positional: bool = False,
     nargs: str | None = None,
     metavar: str | None = None,
+    choices: Sequence[str] | None = None,
     aliases: Collection[str] = (),
     **field: Any,
 ) -> Any:
@@ -47,10 +48,17 @@ def option(
             too is written ``field(kw_only=False, metadata=POSITIONAL)``, which type checkers understand.
         nargs: how many words, as argparse has it; None: one, or for a sequence at least one.
         metavar: what stands for the value in the help.
+        choices: the values that the command line takes; None: all, or those of a ``Literal``.
         aliases: further flags.
         field: arguments of :func:`dataclasses.field`.
     """
-    metadata = {'positional': positional, 'nargs': nargs, 'metavar': metavar, 'aliases': aliases}
+    metadata = {
+        'positional': positional,
+        'nargs': nargs,
+        'metavar': metavar,
+        'choices': choices,
+        'aliases': aliases,
+    }
     return dataclasses.field(metadata=metadata, **field)
 
 
@@ -128,8 +136,8 @@ def _add_argument(
     origin = get_origin(kind)
     if kind is bool:
         options['action'] = 'store_true'
-    elif origin is Literal:
-        options['choices'] = get_args(kind)
+    elif origin is Literal or field.metadata.get('choices'):
+        options['choices'] = field.metadata.get('choices') or get_args(kind)
     else:
         several = origin in (Sequence, list, tuple)
         options['type'] = _one_of(get_args(kind)[0]) if several else kind

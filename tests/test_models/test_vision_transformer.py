@@ -7,7 +7,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from asvit_mm.errors import InputError
-from asvit_mm.models import AsViT, TokenizedBackbone, TokenizedVisionTransformer
+from asvit_mm.models import AsViT
+from asvit_mm.models.vision_transformer import TokenizedVisionTransformer
+from asvit_mm.token_schedule import TokenizedBackbone
 
 ARCH = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
 

@@ -14,9 +14,16 @@ from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ...errors import InputError
-from ...models import TokenizedBackbone
 from ...registry import HOOKS
-from ...token_schedule import Phase, Schedule, mean_cost, phase_at, phases_of_run, read_schedule
+from ...token_schedule import (
+    Phase,
+    Schedule,
+    TokenizedBackbone,
+    mean_cost,
+    phase_at,
+    phases_of_run,
+    read_schedule,
+)
 
 # The backward pass costs about twice the forward pass.
 FORWARD_PASSES = 3
