@@ -1,24 +1,26 @@
-"""The architecture: an immutable, validated value, its string form, and the search space.
+"""Architectures as immutable, validated values, their string form, and the search space.
 
-Source: As-ViT (arXiv 2202.11921), section 3 and appendix; the string is the published code's.
+Source: As-ViT (arXiv 2202.11921), section 3 and appendix; the string form is that of the published code.
 
     seed    K1,S1,E1|K2,S2,E2|K3,S3,E3|K4,S4,E4|H
     scaled  K1,S1,E1,L1|K2,S2,E2,L2|K3,S3,E3,L3|K4,S4,E4,L4|H,C
 
-K is the kernel of the patch embedding (stage 1) or of the patch merging before the stage, S the
-windows a side, E the feed-forward expansion, L the blocks, H the heads of stage 4 and C the width
-of stage 1. This module needs no torch.
+K is the kernel size of the patch embedding (stage 1) or of the patch merging before the stage, S the number
+of windows per side, E the expansion of the feed-forward layers, L the number of blocks, H the number of heads
+in stage 4 and C the width of stage 1. This module does not import torch.
 """
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
-
-import numpy as np
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NUM_STAGES = 4
 MAX_WIDTH = 1024
@@ -36,7 +38,7 @@ SCALED_GRAMMAR = 'K1,S1,E1,L1|K2,S2,E2,L2|K3,S3,E3,L3|K4,S4,E4,L4|H,C'
 
 
 class ArchitectureError(InputError):
-    """A malformed architecture; the message names the field, its value and what is allowed."""
+    """An invalid architecture; the message names the field, its value and the allowed values."""
 
 
 def _check_choice(name: str, value: object, allowed: Sequence[int]) -> None:
@@ -45,16 +47,17 @@ def _check_choice(name: str, value: object, allowed: Sequence[int]) -> None:
         raise ArchitectureError(f'{name} = {value!r} is not allowed: choose from {choices}')
 
 
-def _check_positive(name: str, value: object, what: str, maximum: int) -> None:
+def _check_range(name: str, value: object, maximum: int) -> None:
     if type(value) is not int or not 1 <= value <= maximum:
         raise ArchitectureError(
-            f'{name} = {value!r} is not allowed: {what} is an integer from 1 to {maximum}'
+            f'{name} = {value!r} is not allowed: give an integer from 1 to {maximum}'
         )
 
 
 def _as_int(value: Any) -> Any:
-    # numpy's integers become Python's, so that equal architectures print alike.
-    return int(value) if isinstance(value, np.integer) else value
+    # numpy integers are converted, so that equal architectures have the same string.
+    is_numpy = isinstance(value, Integral) and not isinstance(value, int)
+    return int(value) if is_numpy else value
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,17 @@ class Architecture:
     """One As-ViT architecture.
 
     Args:
-        kernels: K1 of the patch embedding, K2-K4 of the patch mergings before stages 2-4.
-        splits: S1-S4; stage i attends in windows of (token grid / S_i) tokens a side.
-        expansions: E1-E4, hidden width of the feed-forward over the width of the stage.
-        heads: H, heads of stage 4; stages 1-4 have H/8, H/4, H/2 and H.
-        depths: L1-L4, blocks of each stage.
-        width: C, width of stage 1; stages 1-4 have C, 2C, 4C and 8C, each capped at 1024.
-        seed_form: written without depths and width. Affects ``str`` only: a seed is equal to its
-            scaled form with depths 1,1,1,1 and width 32.
+        kernels: K1 of the patch embedding, K2-K4 of the patch merging before stages 2-4.
+        splits: S1-S4; the windows of stage i have (token grid / S_i) tokens per side.
+        expansions: E1-E4, hidden width of the feed-forward layers relative to the width of the stage.
+        heads: H, number of heads in stage 4; stages 1-4 have H/8, H/4, H/2 and H.
+        depths: L1-L4, number of blocks per stage.
+        width: C, width of stage 1; stages 1-4 have C, 2C, 4C and 8C, each at most 1024.
+        seed_form: print without depths and width. Affects ``str`` only: a seed equals its scaled form
+            with depths 1,1,1,1 and width 32.
 
     Raises:
-        ArchitectureError: a field outside what is allowed.
+        ArchitectureError: a field has a value that is not allowed.
     """
 
     kernels: tuple[int, ...]
@@ -92,7 +95,7 @@ class Architecture:
                 )
             if len(value) != NUM_STAGES:
                 raise ArchitectureError(
-                    f'{name} = {list(value)} has {len(value)} values: give {NUM_STAGES}, one a stage'
+                    f'{name} = {list(value)} has {len(value)} values: give {NUM_STAGES}, one per stage'
                 )
             object.__setattr__(self, name, tuple(map(_as_int, value)))
         for name in ('heads', 'width'):
@@ -101,51 +104,47 @@ class Architecture:
             _check_choice(f'K{i + 1} (kernel)', self.kernels[i], KERNEL_CHOICES[i])
             _check_choice(f'S{i + 1} (split)', self.splits[i], SPLIT_CHOICES[i])
             _check_choice(f'E{i + 1} (expansion)', self.expansions[i], EXPANSION_CHOICES[i])
-            _check_positive(f'L{i + 1} (depth)', self.depths[i], 'the blocks of a stage', MAX_DEPTH)
+            _check_range(f'L{i + 1} (depth)', self.depths[i], MAX_DEPTH)
         _check_choice('H (heads)', self.heads, HEAD_CHOICES)
-        _check_positive('C (width)', self.width, 'the width of stage 1', MAX_WIDTH)
+        _check_range('C (width)', self.width, MAX_WIDTH)
         for i, (width, heads) in enumerate(zip(self.widths, self.stage_heads, strict=True)):
             if width < heads:
                 raise ArchitectureError(
-                    f'C (width) = {self.width} is not allowed: stage {i + 1} would have {heads} heads '
-                    f'for a width of {width}; choose C >= {self.heads // 8}'
+                    f'C (width) = {self.width} is not allowed: stage {i + 1} would have more heads '
+                    f'({heads}) than its width ({width}); choose C >= {self.heads // 8}'
                 )
         if self.seed_form and not self.is_seed:
             raise ArchitectureError(
-                f'depths {list(self.depths)} and width {self.width} have no seed form: a seed has '
-                f'depths 1,1,1,1 and width {SEED_WIDTH}; write it as {SCALED_GRAMMAR}'
+                f'depths {list(self.depths)} and width {self.width} have no seed form, which implies '
+                f'depths 1,1,1,1 and width {SEED_WIDTH}; write {SCALED_GRAMMAR}'
             )
 
     @classmethod
     def parse(cls, text: str) -> 'Architecture':
-        """Read an architecture string of either form; ``str`` of the result gives it back exactly.
+        """Parse an architecture string of either form; ``str`` of the result is the same string.
 
         Raises:
-            ArchitectureError: the string is malformed; names the field, the value, what is allowed.
+            ArchitectureError: the string is malformed.
         """
         if not isinstance(text, str):
             raise ArchitectureError(f'{text!r} is not an architecture string ({SEED_GRAMMAR})')
-        groups = text.split('|')
-        if len(groups) != NUM_STAGES + 1:
-            raise ArchitectureError(
-                f'architecture {text!r} has {len(groups)} groups between "|": expected 5, '
-                f'{SEED_GRAMMAR} or {SCALED_GRAMMAR}'
-            )
-        fields = [group.split(',') for group in groups]
-        seed_form = max(map(len, fields[:NUM_STAGES])) <= 3
+        groups = [group.split(',') for group in text.split('|')]
+        seed_form = max(map(len, groups[:NUM_STAGES])) <= 3
         grammar = SEED_GRAMMAR if seed_form else SCALED_GRAMMAR
-        stage_names = 'KSE' if seed_form else 'KSEL'
-        names = [[f'{n}{i + 1}' for n in stage_names] for i in range(NUM_STAGES)]
-        names.append(['H'] if seed_form else ['H', 'C'])
+        expected = [names.split(',') for names in grammar.split('|')]
+        if len(groups) != len(expected):
+            raise ArchitectureError(
+                f'architecture {text!r} has {len(groups)} groups separated by "|": expected '
+                f'{len(expected)}, {SEED_GRAMMAR} or {SCALED_GRAMMAR}'
+            )
         values = []
-        for i, (group_names, group) in enumerate(zip(names, fields, strict=True)):
-            where = f'stage {i + 1}' if i < NUM_STAGES else 'the last group'
-            if len(group) != len(group_names):
+        for i, (names, group) in enumerate(zip(expected, groups, strict=True)):
+            if len(group) != len(names):
                 raise ArchitectureError(
-                    f'architecture {text!r}: {where} = {groups[i]!r} has {len(group)} values, '
-                    f'expected {",".join(group_names)} ({grammar})'
+                    f'architecture {text!r}: group {i + 1} = {",".join(group)!r} has {len(group)} values, '
+                    f'expected {",".join(names)} ({grammar})'
                 )
-            values.append([_parse_int(n, v, text) for n, v in zip(group_names, group, strict=True)])
+            values.append([_parse_int(n, v, text) for n, v in zip(names, group, strict=True)])
         kernels, splits, expansions, *rest = zip(*values[:NUM_STAGES], strict=True)
         depths = SEED_DEPTHS if seed_form else rest[0]
         heads, width = values[-1][0], SEED_WIDTH if seed_form else values[-1][1]
@@ -164,47 +163,47 @@ class Architecture:
 
     @property
     def is_seed(self) -> bool:
-        """Whether depths and width are a seed's (1,1,1,1 and 32), in whichever form it is written."""
+        """Whether depths and width are those of a seed (1,1,1,1 and 32), in either form."""
         return self.depths == SEED_DEPTHS and self.width == SEED_WIDTH
 
     @property
     def seed(self) -> 'Architecture':
-        """The same topology at a seed's depths and width, in seed form."""
+        """The same topology with the depths and width of a seed, in seed form."""
         return replace(self, depths=SEED_DEPTHS, width=SEED_WIDTH, seed_form=True)
 
     def with_size(self, depths: Sequence[int], width: int) -> 'Architecture':
-        """The same topology at other depths and width, in scaled form."""
+        """The same topology with other depths and width, in scaled form."""
         return replace(self, depths=tuple(depths), width=width, seed_form=False)
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Every number of the architecture, which together tell it from all others."""
+        """All numbers of the architecture; no other architecture has the same."""
         return (*self.kernels, *self.splits, *self.expansions, self.heads, *self.depths, self.width)
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Widths of the four stages: C, 2C, 4C, 8C, each at most 1024."""
+        """Width per stage: C, 2C, 4C, 8C, each at most 1024."""
         return tuple(min(MAX_WIDTH, self.width * 2**i) for i in range(NUM_STAGES))
 
     @property
     def stage_heads(self) -> tuple[int, ...]:
-        """Heads of the four stages: H/8, H/4, H/2, H."""
+        """Number of heads per stage: H/8, H/4, H/2, H."""
         return tuple(self.heads // 2 ** (NUM_STAGES - 1 - i) for i in range(NUM_STAGES))
 
     @property
     def head_dims(self) -> tuple[int, ...]:
-        """Widths of a head, floor(width / heads): their sum may fall short of the stage's width."""
+        """Width of a head per stage, floor(width / heads); the heads may not fill the stage's width."""
         return tuple(w // h for w, h in zip(self.widths, self.stage_heads, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that :func:`as_architecture` reads back."""
+        """A dict that :func:`as_architecture` converts back."""
         fields = asdict(self)
         del fields['seed_form']
         return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
 
 def _parse_int(name: str, text: str, whole: str) -> int:
-    # One spelling a number, so that parsing and formatting are exact inverses.
+    # One spelling per number, so that parsing and formatting are exact inverses.
     if not re.fullmatch(r'0|[1-9][0-9]{0,8}', text):
         raise ArchitectureError(
             f'architecture {whole!r}: {name} = {text!r} is not an integer (digits only, no spaces, '
@@ -222,10 +221,10 @@ PRESETS: dict[str, Architecture] = {
 
 
 def as_architecture(spec: 'str | Mapping[str, Any] | Architecture') -> Architecture:
-    """An architecture from a preset's name, an architecture string or a mapping of its fields.
+    """An architecture from the name of a preset, an architecture string or a dict of its fields.
 
     Raises:
-        ArchitectureError: none of these, or a malformed one.
+        ArchitectureError: it is none of these, or malformed.
     """
     if isinstance(spec, Architecture):
         return spec
@@ -239,44 +238,44 @@ def as_architecture(spec: 'str | Mapping[str, Any] | Architecture') -> Architect
             )
         return Architecture.parse(spec)
     if isinstance(spec, Mapping):
-        required = ('kernels', 'splits', 'expansions', 'heads')
-        known = (*required, 'depths', 'width')
-        unknown = [key for key in spec if key not in known]
-        missing = [key for key in required if key not in spec]
-        if unknown or missing:
-            problem = f'unknown key {unknown[0]!r}' if unknown else f'no {missing[0]!r}'
+        known = ('kernels', 'splits', 'expansions', 'heads', 'depths', 'width')
+        wrong = [f'an unknown key {key!r}' for key in spec if key not in known]
+        wrong += [f'no {key!r}' for key in known[:4] if key not in spec]
+        if wrong:
             raise ArchitectureError(
-                f'architecture dict with {problem}: its keys are {", ".join(known)}'
+                f'the architecture dict has {wrong[0]}: its keys are {", ".join(known)}'
             )
         return Architecture(**spec)
     raise ArchitectureError(
-        f'{spec!r} is no architecture: give a preset ({", ".join(PRESETS)}), a string or a dict'
+        f'{spec!r} is not an architecture: give a preset ({", ".join(PRESETS)}), a string or a dict'
     )
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The seeds that the search chooses among (paper, table 2): one entry of ``choices`` a choice."""
+    """The seeds of the search (paper, table 2): the allowed values of every choice, by its name."""
 
     choices: Mapping[str, tuple[int, ...]]
 
     @property
     def size(self) -> int:
-        """How many seeds there are."""
+        """Number of seeds."""
         return math.prod(len(values) for values in self.choices.values())
 
     def decode(self, indices: Sequence[int]) -> Architecture:
-        """The seed at one index a choice, in the order of ``choices``.
+        """The seed with the given index for each choice, in the order of ``choices``.
 
         Raises:
-            ArchitectureError: not one index a choice, or an index outside its choice.
+            ArchitectureError: not one index per choice, or an index out of range.
         """
         if len(indices) != len(self.choices):
             raise ArchitectureError(f'{len(indices)} indices for {len(self.choices)} choices')
         value = {}
         for (name, allowed), index in zip(self.choices.items(), indices, strict=True):
             if not 0 <= index < len(allowed):
-                raise ArchitectureError(f'index {index} of {name} is outside 0..{len(allowed) - 1}')
+                raise ArchitectureError(
+                    f'index {index} of {name} is out of range 0..{len(allowed) - 1}'
+                )
             value[name] = allowed[index]
         stages = range(1, NUM_STAGES + 1)
         return Architecture(
@@ -288,27 +287,25 @@ class SearchSpace:
         )
 
     def encode(self, arch: Architecture) -> list[int]:
-        """The index of every choice: the inverse of :meth:`decode`."""
+        """The index for each choice: the inverse of :meth:`decode`."""
         columns = {'K': arch.kernels, 'S': arch.splits, 'E': arch.expansions}
         return [
             allowed.index(arch.heads if name == 'H' else columns[name[0]][int(name[1]) - 1])
             for name, allowed in self.choices.items()
         ]
 
-    def sample(self, rng: np.random.Generator) -> Architecture:
-        """A seed drawn uniformly."""
+    def sample(self, rng: 'np.random.Generator') -> Architecture:
+        """A uniformly random seed."""
         return self.decode([int(rng.integers(len(values))) for values in self.choices.values()])
 
 
-def _search_choices() -> dict[str, tuple[int, ...]]:
-    choices: dict[str, tuple[int, ...]] = {}
-    for i in range(NUM_STAGES):
-        choices[f'K{i + 1}'] = KERNEL_CHOICES[i]
-        if len(SPLIT_CHOICES[i]) > 1:
-            choices[f'S{i + 1}'] = SPLIT_CHOICES[i]
-        choices[f'E{i + 1}'] = EXPANSION_CHOICES[i]
-    choices['H'] = HEAD_CHOICES
-    return choices
-
-
-SEARCH_SPACE = SearchSpace(_search_choices())
+_STAGE_CHOICES = {'K': KERNEL_CHOICES, 'S': SPLIT_CHOICES, 'E': EXPANSION_CHOICES}
+SEARCH_SPACE = SearchSpace(
+    {
+        f'{letter}{i + 1}': choices[i]
+        for i in range(NUM_STAGES)
+        for letter, choices in _STAGE_CHOICES.items()
+        if len(choices[i]) > 1
+    }
+    | {'H': HEAD_CHOICES}
+)

@@ -1,17 +1,19 @@
-"""Parameters and multiply-adds in closed form: the one place that counts.
+"""Numbers of parameters and multiply-adds in closed form.
 
-Multiply-adds are those of matrix products and convolutions, attention's two products included, for
-one image; norms, activations and softmax are not counted. Published GFLOPs of this family are
-multiply-adds too. Tokens that only pad a window are counted: they are computed.
+Multiply-adds are those of matrix products (both products of attention included) and convolutions for one
+image; norms, activations and softmax do not count. The published GFLOPs of this family are multiply-adds,
+too. Tokens that pad a window count, since they are computed.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .arch import Architecture
 from .token_schedule import Phase, mean_cost
 from .tokens import (
     BASE_STRIDE,
+    ImageSize,
     as_pair,
     as_window_sizes,
     embedded,
@@ -23,7 +25,7 @@ from .tokens import (
 
 @dataclass(frozen=True)
 class StageMacs:
-    """Multiply-adds of one stage, one image: its embedding or merging, linear layers, attention."""
+    """Multiply-adds of one stage per image: patch embedding or merging, linear layers, attention."""
 
     tokenize: int
     linear: int
@@ -40,17 +42,17 @@ def count_params(
     num_classes: int | None = None,
     *,
     in_channels: int = 3,
-    img_size: int | Sequence[int] = 224,
+    img_size: ImageSize = 224,
     abs_pos_embed: bool = True,
     out_norms: Sequence[int] = (),
 ) -> int:
-    """Parameters of a backbone, or of a classifier where ``num_classes`` is given.
+    """Number of parameters of a backbone, or of a classifier if ``num_classes`` is given.
 
     Args:
-        num_classes: None for the backbone without its output norm; a number for the classifier:
-            output norm of stage 4, linear - tanh - linear.
-        img_size: decides the position embedding's grid, one vector a token at stride 4.
-        out_norms: stages (from 0) whose output has a norm, in a backbone.
+        num_classes: None for the backbone without output norm; a number for the classifier: output norm of
+            stage 4, linear - tanh - linear.
+        img_size: determines the grid of the position embedding, one vector per token at stride 4.
+        out_norms: stages (from 0) of a backbone whose outputs have a norm.
     """
     widths = arch.widths
     total = arch.kernels[0] ** 2 * in_channels * widths[0] + widths[0] + 2 * widths[0]
@@ -72,14 +74,14 @@ def count_params(
 
 def stage_macs(
     arch: Architecture,
-    img_size: int | Sequence[int] = 224,
+    img_size: ImageSize = 224,
     *,
     in_channels: int = 3,
     token_stride: int = BASE_STRIDE,
     window_size: int | Sequence[int | None] | None = None,
     merge_rounding: str = 'up',
 ) -> tuple[StageMacs, ...]:
-    """Multiply-adds of each stage for one image of ``img_size`` pixels."""
+    """Multiply-adds per stage for one image of ``img_size`` pixels."""
     fixed = as_window_sizes(window_size)
     result = []
     for i, (h, w) in enumerate(token_grids(img_size, token_stride, merge_rounding)):
@@ -100,41 +102,30 @@ def stage_macs(
 
 
 def count_macs(
-    arch: Architecture,
-    img_size: int | Sequence[int] = 224,
-    num_classes: int | None = None,
-    *,
-    in_channels: int = 3,
-    token_stride: int = BASE_STRIDE,
-    window_size: int | Sequence[int | None] | None = None,
-    merge_rounding: str = 'up',
+    arch: Architecture, img_size: ImageSize = 224, num_classes: int | None = None, **options: Any
 ) -> int:
-    """Multiply-adds of one image; with ``num_classes`` the classification head's too."""
-    stages = stage_macs(
-        arch,
-        img_size,
-        in_channels=in_channels,
-        token_stride=token_stride,
-        window_size=window_size,
-        merge_rounding=merge_rounding,
-    )
+    """Multiply-adds of one image; with ``num_classes`` including the classification head.
+
+    Args:
+        options: keyword arguments of :func:`stage_macs`.
+    """
     width = arch.widths[-1]
     head = 0 if num_classes is None else width * width + width * num_classes
-    return sum(stage.total for stage in stages) + head
+    return sum(stage.total for stage in stage_macs(arch, img_size, **options)) + head
 
 
 def schedule_share(
     arch: Architecture,
     phases: Sequence[tuple[int, int]],
-    img_size: int | Sequence[int] = 224,
+    img_size: ImageSize = 224,
     num_classes: int | None = None,
 ) -> float:
-    """Multiply-adds of a training run in phases, as a share of the run at the full token grid.
+    """Multiply-adds of a training run in phases, relative to the same run at the full token grid.
+
+    The backward pass costs about twice the forward pass in every phase, so the share is that of the latter.
 
     Args:
-        phases: (end, token stride) of each phase of progressive tokenization, ends increasing.
-
-    The backward pass costs about twice the forward pass in every phase, so the share is the forward's.
+        phases: (end, token stride) of each phase of progressive tokenization, with increasing ends.
     """
     macs = {
         stride: float(count_macs(arch, img_size, num_classes, token_stride=stride))
@@ -145,11 +136,11 @@ def schedule_share(
 
 
 def token_grids(
-    img_size: int | Sequence[int] = 224,
+    img_size: ImageSize = 224,
     token_stride: int = BASE_STRIDE,
     merge_rounding: str = 'up',
 ) -> tuple[tuple[int, int], ...]:
-    """(height, width) of the token grid in each of the four stages."""
+    """(height, width) of the token grid per stage."""
     height, width = as_pair(img_size)
     rows, columns = (stage_sizes(side, token_stride, merge_rounding) for side in (height, width))
     return tuple(zip(rows, columns, strict=True))

@@ -1,22 +1,22 @@
-"""Schedules of progressive tokenization: the one place that reads them.
+"""Schedules of progressive tokenization.
 
-Early phases of a training run see few, coarse tokens, late ones all of them. Paper: Auto-scaling Vision
+Training starts with few, coarse tokens and ends with the full token grid. Paper: Auto-scaling Vision
 Transformers without Training, ICLR 2022 (arXiv 2202.11921), section 3.5.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from .errors import InputError
 from .tokens import BASE_STRIDE, check_token_stride
 
 STRIDES = (16, 8, 4)
-# Ends of the published schedules' first two phases, of 300 epochs; strides as above.
+# Published schedules: the ends of the first two of three phases, in epochs of 300; strides as above.
 PUBLISHED = {'40-70': (40, 70), '80-140': (80, 140), '120-210': (120, 210)}
 PUBLISHED_LENGTH = 300
-# What the paper reports, in per cent: multiply-adds of training that a schedule saves, and those of a step
-# at a stride.
+# As published, in percent: the multiply-adds of training that a schedule saves, and those of a step at a
+# stride relative to the full grid.
 PUBLISHED_SAVINGS = {'40-70': 18.7, '80-140': 37.4, '120-210': 56.2}
 PUBLISHED_STEPS = {16: 13.2, 8: 28.5, 4: 100.0}
 DEFAULT = '80-140'
@@ -27,7 +27,7 @@ _WHAT = 'progressive tokenization'
 
 @runtime_checkable
 class TokenizedBackbone(Protocol):
-    """A backbone whose tokens can be made coarser and finer while it is trained.
+    """A backbone whose token grid can change during training.
 
     Attributes:
         base_token_stride: pixels between two tokens of the full grid.
@@ -37,20 +37,20 @@ class TokenizedBackbone(Protocol):
 
     @property
     def token_stride(self) -> int:
-        """Pixels between two tokens, at present."""
+        """Current number of pixels between two tokens."""
 
     @property
     def token_dilation(self) -> int:
-        """Pixels between two taps of the first projection, at present."""
+        """Current dilation of the patch embedding."""
 
     def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Change the grid; parameters and state dict stay as they are. None: dilation by the rule."""
+        """Change the token grid, not the parameters; dilation None: ``asvit_mm.tokens.default_dilation``."""
 
     def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Refuse, with an InputError, what images of the training size cannot be trained at."""
+        """Raise an InputError if the backbone cannot be trained like this on images of its size."""
 
     def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
-        """(height, width) of every stage's grid of tokens for images of the training size."""
+        """(height, width) of the token grid per stage for images of the training size."""
 
     def count_macs(self, stride: int) -> int:
         """Multiply-adds of the backbone for one image of the training size."""
@@ -58,9 +58,12 @@ class TokenizedBackbone(Protocol):
 
 @dataclass(frozen=True)
 class Phase:
-    """Train at ``stride`` (and ``dilation``; None: by the rule) until ``end``, exclusive.
+    """Training at one token stride until ``end``.
 
-    ``end`` is the number of epochs or iterations from the start of training, or a share of the run.
+    Attributes:
+        end: number of epochs or iterations since the start of training (int), or share of the run (float).
+        stride: pixels between two tokens.
+        dilation: of the patch embedding; None: :func:`~asvit_mm.tokens.default_dilation`.
     """
 
     end: int | float
@@ -69,19 +72,17 @@ class Phase:
 
 
 def read_schedule(schedule: Schedule, base_stride: int = BASE_STRIDE) -> tuple[Phase, ...]:
-    """The phases as they are written, before the run's length is known.
+    """The phases of a schedule, with ends as they are written: counts, or shares of the run.
 
     Args:
-        schedule: the name of a published one ('40-70', '80-140', '120-210', of 300 epochs, scaled to the
-            run's length, at 4, 2 and 1 times the base stride), or dicts with ``end`` (an integer: epochs or
-            iterations from the start; a float: a share of the run, the last one 1.0), ``stride`` (pixels
-            between two tokens) and, if not by the rule of the paper, ``dilation``; or the same in one word
-            for a command line, 'stride@end,...' or 'stride/dilation@end,...': '16@0.25,8@0.5,4@1.0',
-            '16/1@8,8@14,4@30'.
+        schedule: one of three forms. The name of a published schedule ('40-70', '80-140', '120-210' of 300
+            epochs), scaled to the length of the run, with 4, 2 and 1 times the base stride. A list of dicts
+            with the fields of :class:`Phase`, ``dilation`` being optional; the last share is 1.0. A
+            string 'stride@end,...' or 'stride/dilation@end,...': '16@0.25,8@0.5,4@1.0', '16/1@8,8@14,4@30'.
         base_stride: pixels between two tokens of the full grid.
 
     Raises:
-        InputError: a malformed schedule.
+        InputError: the schedule is malformed.
     """
     if isinstance(schedule, str):
         if '@' not in schedule:
@@ -89,27 +90,24 @@ def read_schedule(schedule: Schedule, base_stride: int = BASE_STRIDE) -> tuple[P
         schedule = _written_out(schedule)
     if isinstance(schedule, Mapping) or not isinstance(schedule, Sequence) or not schedule:
         raise InputError(
-            f'{_WHAT}: the phases are neither a list of dict(end=..., stride=...) nor one of '
-            f'{", ".join(PUBLISHED)}: {schedule!r}'
+            f'{_WHAT}: the phases {schedule!r} are neither a list of dict(end=..., stride=...) nor one of '
+            f'{", ".join(PUBLISHED)}'
         )
-    phases: list[Phase] = []
-    for number, fields in enumerate(schedule, start=1):
-        phases.append(_read_phase(fields, f'{_WHAT}: phase {number}', phases))
-    if isinstance(phases[-1].end, float) and phases[-1].end != 1:
-        raise InputError(f'{_WHAT}: the last phase ends at {phases[-1].end!r} of the run: give 1.0')
-    return tuple(phases)
+    phases = tuple(_read_phase(fields, i + 1) for i, fields in enumerate(schedule))
+    _check_ends(phases)
+    return phases
 
 
 def phases_of_run(phases: Sequence[Phase], length: int, unit: str = 'epoch') -> tuple[Phase, ...]:
-    """The phases of a run, their ends in its ``unit``.
+    """The phases of a run of ``length`` epochs or iterations, with ends as counts of these.
 
     Args:
-        phases: of :func:`read_schedule`.
-        length: of the run, in epochs or iterations.
-        unit: what it is counted in, for messages.
+        phases: from :func:`read_schedule`.
+        length: of the run.
+        unit: of the length, for error messages.
 
     Raises:
-        InputError: the last phase does not end with the run, or a share of it comes to nothing.
+        InputError: the last phase does not end with the run, or a phase is shorter than one unit.
     """
     if isinstance(phases[-1].end, int):
         if phases[-1].end != length:
@@ -122,26 +120,24 @@ def phases_of_run(phases: Sequence[Phase], length: int, unit: str = 'epoch') -> 
     for number, (end, start) in enumerate(zip(ends, [0, *ends], strict=False), start=1):
         if end == start:
             raise InputError(
-                f'{_WHAT}: phase {number} comes to no {unit} of a run of {length}: make it longer, or '
-                'count iterations (by_epoch=False)'
+                f'{_WHAT}: phase {number} lasts less than one {unit} in a run of {length}: make it longer, '
+                'or count iterations (by_epoch=False)'
             )
-    return tuple(
-        Phase(end, phase.stride, phase.dilation) for end, phase in zip(ends, phases, strict=True)
-    )
+    return tuple(replace(phase, end=end) for end, phase in zip(ends, phases, strict=True))
 
 
 def phase_at(phases: Sequence[Phase], step: int) -> Phase:
-    """The phase of epoch or iteration ``step``, from 0; beyond the end, the last one."""
+    """The phase of epoch or iteration ``step``, counted from 0; after the end, the last one."""
     return next((phase for phase in phases if step < phase.end), phases[-1])
 
 
 def mean_cost(phases: Sequence[Phase], costs: Mapping[int, float], until: float) -> float:
-    """Mean over the steps before ``until`` of what a step at each phase's stride costs.
+    """Mean cost of the steps before ``until``.
 
     Args:
-        phases: of :func:`phases_of_run`.
-        costs: of a step, by stride.
-        until: in the phases' unit, above 0; at the last end the mean is that of the whole run.
+        phases: from :func:`phases_of_run`.
+        costs: cost of a step by token stride.
+        until: in the unit of the phases, > 0; the last end gives the mean over the whole run.
     """
     spent, start = 0.0, 0.0
     for phase in phases:
@@ -154,8 +150,8 @@ def mean_cost(phases: Sequence[Phase], costs: Mapping[int, float], until: float)
 def _published(name: str, base_stride: int) -> tuple[Phase, ...]:
     if name not in PUBLISHED:
         raise InputError(
-            f'{_WHAT}: no schedule is called {name!r}: choose from {", ".join(PUBLISHED)}, or write it '
-            'as stride@end,...'
+            f'{_WHAT}: no schedule is called {name!r}: choose from {", ".join(PUBLISHED)}, or write '
+            'stride@end,...'
         )
     ends = (*PUBLISHED[name], PUBLISHED_LENGTH)
     return tuple(
@@ -184,32 +180,35 @@ def _number(text: str) -> int | float:
     return int(text) if text.strip().isdecimal() else float(text)
 
 
-def _read_phase(fields: Any, where: str, before: Sequence[Phase]) -> Phase:
+def _read_phase(fields: Any, number: int) -> Phase:
     if not isinstance(fields, Mapping) or not (
         {'end', 'stride'} <= set(fields) <= {'end', 'stride', 'dilation'}
     ):
         raise InputError(
-            f'{where} = {fields!r} is not dict(end=..., stride=...), with dilation=... at will'
+            f'{_WHAT}: phase {number} = {fields!r} is not dict(end=..., stride=...), optionally with '
+            'dilation=...'
         )
     phase = Phase(**fields)
-    kind = type(before[0].end if before else phase.end)
-    start = before[-1].end if before else 0
-    if {kind, type(phase.end)} == {int, float}:
-        raise InputError(
-            f'{where} ends at {phase.end!r}: give integers (epochs or iterations) or shares of the run (1.0 '
-            f'is all of it), not both; phase 1 ends at {before[0].end!r}'
-        )
-    if kind not in (int, float) or type(phase.end) is not kind or not phase.end > start:
-        what = 'shares of the run' if kind is float else 'integers'
-        raise InputError(
-            f'{where} ends at {phase.end!r}: ends are increasing {what}, here above {start}'
-        )
-    if kind is float and phase.end > 1:
-        raise InputError(
-            f'{where} ends at {phase.end!r} of the run, past its end: give at most 1.0'
-        )
     try:
         check_token_stride(phase.stride, phase.dilation)
     except InputError as error:
-        raise InputError(f'{where}: {error}') from None
+        raise InputError(f'{_WHAT}: phase {number}: {error}') from None
     return phase
+
+
+def _check_ends(phases: Sequence[Phase]) -> None:
+    start: float = 0
+    for number, end in enumerate((phase.end for phase in phases), start=1):
+        where = f'{_WHAT}: phase {number} ends at {end!r}'
+        if type(end) not in (int, float) or type(end) is not type(phases[0].end):
+            raise InputError(
+                f'{where}: give integers (epochs or iterations) or shares of the run (1.0 is all of it), not '
+                'both'
+            )
+        if not end > start:
+            raise InputError(f'{where}: ends must increase, here from {start}')
+        if isinstance(end, float) and end > 1:
+            raise InputError(f'{where} of the run, past its end: give at most 1.0')
+        start = end
+    if isinstance(end, float) and end != 1:
+        raise InputError(f'{_WHAT}: the last phase ends at {end!r} of the run: give 1.0')

@@ -1,9 +1,9 @@
-"""The token grids of a network: the one place that says how sizes shrink and what is padded.
+"""Token grids: how sizes shrink from stage to stage, and how much padding there is.
 
-Pure integer functions of one side (height or width), shared by the model, which pads and windows
-by them, and by the cost, which counts by them. Source: the published code for sizes that tile;
-sizes that do not are rounded up (or as MERGE_ROUNDINGS says) and padded at the bottom and right, so that
-a token's place does not depend on how far the image reaches beyond it.
+Integer functions of one side (height or width), shared by the model, which pads and cuts windows
+accordingly, and by the cost, which counts. Source: the published code for sizes that tile. Other sizes are
+rounded up (or as MERGE_ROUNDINGS says) and padded at the bottom and right, so that the position of a token
+does not depend on how far the image extends beyond it.
 """
 
 import operator
@@ -12,50 +12,43 @@ from collections.abc import Sequence
 from .arch import NUM_STAGES
 from .errors import InputError
 
+# Pixels of an image: one side of a square, or (height, width).
+ImageSize = int | Sequence[int]
+
 BASE_STRIDE = 4
-# What a merging makes of an odd side of n tokens: (n + 1) / 2, padded; (n - 1) / 2, not padded for the last
-# token, which kernels of 2 leave out; or (n + 1) / 2 by a padding that makes n / 2 + 1 of an even side.
+# What patch merging makes of an odd side of n tokens: 'up': (n + 1) / 2, padded; 'down': (n - 1) / 2, where
+# kernels of 2 ignore the last token; 'over': (n + 1) / 2, with padding that makes n / 2 + 1 of an even side.
 MERGE_ROUNDINGS = ('up', 'down', 'over')
 
 
 def default_dilation(stride: int, kernel: int) -> int:
-    """Dilation of the first projection at a coarser stride: max(1, (stride - 1) // (kernel - 1)).
+    """Dilation of the patch embedding at a coarse stride: max(1, (stride - 1) // (kernel - 1)).
 
-    Progressive tokenization, paper section 3.5: stride 16, 8, 4 at kernel 4 give 5, 2, 1.
+    Progressive tokenization, paper section 3.5: strides 16, 8, 4 with kernel 4 give 5, 2, 1.
     """
     return max(1, (stride - 1) // (kernel - 1))
 
 
 def check_token_stride(stride: int, dilation: int | None) -> None:
-    """Refuse a stride or dilation that the first projection cannot take.
+    """Check stride and dilation of the patch embedding.
 
     Raises:
-        InputError: the stride is no integer from 4 up, or the dilation none from 1 up.
+        InputError: the stride is not an integer >= 4, or the dilation not an integer >= 1 or None.
     """
     if type(stride) is not int or stride < BASE_STRIDE:
-        raise InputError(f'token stride {stride!r} is not an integer from {BASE_STRIDE} up')
+        raise InputError(f'token stride {stride!r} is not an integer >= {BASE_STRIDE}')
     if dilation is not None and (type(dilation) is not int or dilation < 1):
-        raise InputError(
-            f'dilation {dilation!r} is not an integer from 1 up (or None for the rule)'
-        )
+        raise InputError(f'dilation {dilation!r} is neither an integer >= 1 nor None (by the rule)')
 
 
 def check_multiple(stride: int, base: int) -> None:
-    """Refuse a stride at which tokens would not be joined from whole ones.
-
-    Raises:
-        InputError: it is no multiple of ``base``.
-    """
+    """Raise an InputError unless ``stride`` is a multiple of ``base``, so that tokens join whole ones."""
     if stride % base:
         raise InputError(f'token stride {stride} is not a multiple of {base}')
 
 
 def check_merge_rounding(rounding: str) -> None:
-    """Refuse a rule that there is not.
-
-    Raises:
-        InputError: it is none of ``MERGE_ROUNDINGS``.
-    """
+    """Raise an InputError unless ``rounding`` is one of ``MERGE_ROUNDINGS``."""
     if rounding not in MERGE_ROUNDINGS:
         raise InputError(
             f'merge_rounding = {rounding!r} is not one of {", ".join(MERGE_ROUNDINGS)}'
@@ -63,7 +56,7 @@ def check_merge_rounding(rounding: str) -> None:
 
 
 def fits_windows(size: int, stride: int, splits: Sequence[int], merge_rounding: str = 'up') -> bool:
-    """Whether every stage keeps as many tokens a side as it has windows; so does the base stride anyway."""
+    """Whether every stage has at least as many tokens per side as windows; True at the base stride."""
     sizes = stage_sizes(size, stride, merge_rounding)
     return stride <= BASE_STRIDE or all(map(operator.ge, sizes, splits))
 
@@ -71,11 +64,7 @@ def fits_windows(size: int, stride: int, splits: Sequence[int], merge_rounding: 
 def check_fits_windows(
     size: int, stride: int, splits: Sequence[int], merge_rounding: str = 'up'
 ) -> None:
-    """Refuse a token stride that leaves a stage fewer tokens per side than it has windows.
-
-    Raises:
-        InputError: it does, for an image side of ``size`` pixels.
-    """
+    """Raise an InputError unless the windows fit an image side of ``size`` pixels (:func:`fits_windows`)."""
     if not fits_windows(size, stride, splits, merge_rounding):
         sizes = stage_sizes(size, stride, merge_rounding)
         raise InputError(
@@ -85,14 +74,14 @@ def check_fits_windows(
 
 
 def embedded(size: int, stride: int = BASE_STRIDE) -> int:
-    """Tokens a side after the patch embedding of ``size`` pixels: ceil(size / stride)."""
+    """Tokens per side after the patch embedding of ``size`` pixels: ceil(size / stride)."""
     return -(-size // stride)
 
 
 def embed_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros (before, after) ``size`` pixels, such that the projection gives ``embedded`` tokens.
+    """Zeros (before, after) ``size`` pixels with which the patch embedding gives :func:`embedded` tokens.
 
-    At stride 4 on a multiple of 4 it is (K-4)//2 before and (K-4+1)//2 after.
+    At stride 4 on a multiple of 4 these are (K-4)//2 and (K-4+1)//2.
     """
     reach = dilation * (kernel - 1) + 1
     before = max(0, reach - stride) // 2
@@ -101,14 +90,14 @@ def embed_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[i
 
 
 def merged(size: int, rounding: str = 'up') -> int:
-    """Tokens a side after a patch merging: ceil(size / 2), or as another of ``MERGE_ROUNDINGS`` says."""
+    """Tokens per side after patch merging: ceil(size / 2), or by another of ``MERGE_ROUNDINGS``."""
     return {'up': -(-size // 2), 'down': max(1, size // 2), 'over': size // 2 + 1}[rounding]
 
 
 def merge_padding(size: int, kernel: int, rounding: str = 'up') -> tuple[int, int]:
-    """Zeros (before, after) ``size`` tokens; below 0: tokens that are left out.
+    """Zeros (before, after) ``size`` tokens; negative numbers: tokens that are cut off.
 
-    (K-2)//2 and (K-1)//2 where an even side is halved, one more after an odd side that is rounded up.
+    (K-2)//2 and (K-1)//2 if an even side is halved, one more after an odd side that is rounded up.
     """
     before = (kernel - 2) // 2
     after = (merged(size, rounding) - 1) * 2 + kernel - size - before
@@ -116,26 +105,26 @@ def merge_padding(size: int, kernel: int, rounding: str = 'up') -> tuple[int, in
 
 
 def window_length(size: int, split: int, window_size: int | None = None) -> int:
-    """Tokens a side of a window: ceil(size / split), or the fixed ``window_size`` up to ``size``."""
+    """Tokens per side of a window: ceil(size / split), or a fixed ``window_size``, at most ``size``."""
     return -(-size // split) if window_size is None else min(window_size, size)
 
 
 def window_count(size: int, window: int) -> int:
-    """Windows a side; the last one is padded where the windows do not tile ``size``."""
+    """Windows per side; the last one is padded if windows do not tile ``size``."""
     return -(-size // window)
 
 
 def stage_sizes(
     size: int, stride: int = BASE_STRIDE, merge_rounding: str = 'up'
 ) -> tuple[int, ...]:
-    """Tokens a side in each of the four stages for an image side of ``size`` pixels."""
+    """Tokens per side in each of the four stages for an image side of ``size`` pixels."""
     sizes = [embedded(size, stride)]
     while len(sizes) < NUM_STAGES:
         sizes.append(merged(sizes[-1], merge_rounding))
     return tuple(sizes)
 
 
-def as_pair(size: int | Sequence[int], name: str = 'img_size') -> tuple[int, int]:
+def as_pair(size: ImageSize, name: str = 'img_size') -> tuple[int, int]:
     """(height, width) from one positive integer or a pair of them.
 
     Raises:
@@ -144,22 +133,22 @@ def as_pair(size: int | Sequence[int], name: str = 'img_size') -> tuple[int, int
     pair = (size, size) if type(size) is int else tuple(size) if isinstance(size, Sequence) else ()
     if len(pair) != 2 or any(type(side) is not int or side < 1 for side in pair):
         raise InputError(
-            f'{name} = {size!r} is not a positive integer or a (height, width) of them'
+            f'{name} = {size!r} is neither a positive integer nor a pair (height, width) of them'
         )
     return pair[0], pair[1]
 
 
 def as_window_sizes(window_size: int | Sequence[int | None] | None) -> tuple[int | None, ...]:
-    """Fixed tokens a side of a window for each stage, None where (token grid / split) decides.
+    """Fixed tokens per side of a window for each stage; None where (token grid / split) determines them.
 
     Raises:
-        InputError: neither None, nor a positive integer, nor four of these.
+        InputError: it is neither None, nor a positive integer, nor four of these.
     """
     sizes = tuple(window_size) if isinstance(window_size, Sequence) else (window_size,) * NUM_STAGES
     if len(sizes) != NUM_STAGES or any(
         size is not None and (type(size) is not int or size < 1) for size in sizes
     ):
         raise InputError(
-            f'window_size = {window_size!r} is not allowed: None, tokens a side, or four of these'
+            f'window_size = {window_size!r} is not allowed: give None, tokens per side, or four of these'
         )
     return sizes

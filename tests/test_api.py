@@ -19,8 +19,7 @@ import asvit_mm
 from asvit_mm.arch import PRESETS, Architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.errors import InputError
-from asvit_mm.runs.scale import ScaleSettings
-from asvit_mm.runs.search import SearchSettings
+from asvit_mm.runs.settings import ScaleSettings, SearchSettings
 
 from .test_tools.kills import files
 from .test_tools.runs import TINY, TOOLS, Here

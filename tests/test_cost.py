@@ -31,9 +31,9 @@ def classifier(arch, num_classes, **kwargs):
     return MODELS.build(dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head))
 
 
-@settings(max_examples=200)
+@settings(max_examples=40)
 @given(
-    architectures(max_depth=3, max_width=160),
+    architectures(max_depth=2, max_width=160),
     st.integers(1, 4),
     st.tuples(st.integers(4, 260), st.integers(4, 260)),
     st.booleans(),
@@ -53,9 +53,9 @@ def test_parameters_equal_the_built_models(arch, in_channels, img_size, pos, out
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=20)
 @given(
-    architectures(max_depth=2, max_width=96),
+    architectures(max_depth=1, max_width=96),
     st.tuples(st.integers(16, 300), st.integers(16, 300)),
     st.sampled_from([4, 8, 12, 16]),
     st.one_of(st.none(), st.tuples(*[st.integers(2, 16)] * 4)),

@@ -3,47 +3,25 @@
 Resumable after a kill (--resume).
 """
 
-import argparse
 from pathlib import Path
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.runs.arguments import add_run_arguments
+from asvit_mm.runs.settings import SearchSettings
+from asvit_mm.utils.command_line import parse
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> SearchSettings:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        '--work-dir',
-        default='work_dirs/search',
-        help='folder of the results (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--steps', type=int, default=500, help='architectures to measure (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--method',
-        default='reinforce',
-        choices=('reinforce', 'evolution', 'random'),
-        help="the paper's, or one of two to compare it with (default: %(default)s)",
-    )
-    parser.add_argument(
-        '--max-params',
-        metavar='N',
-        help='no network has more parameters, such as 3M, with the classes of the data '
-        '(default: no limit)',
-    )
-    add_run_arguments(parser)
-    return parser.parse_args()
+    return parse(SearchSettings, __doc__)
 
 
 def main() -> None:
     """Parse, then hand over to the package."""
-    args = parse_args()
     with one_line_errors():
-        from asvit_mm.runs.search import SearchSettings, run_search
+        settings = parse_args()
+        from asvit_mm.runs.search import run_search
 
-        run_search(SearchSettings(**vars(args)), tools=Path(__file__).parent)
+        run_search(settings, tools=Path(__file__).parent)
 
 
 if __name__ == '__main__':

@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..analysis.benchmark import median_and_spread, time_in_turn
-from ..analysis.flops import build_model, load_model_config
+from ..engine.models import build_model, load_model_config
 from ..engine.runner import parse_options
 from ..errors import InputError
 from ..runs.progress import print_summary
-from ..runs.setup import check_writable, relative
-from ..utils.files import atomic_file
+from ..utils.files import atomic_file, check_writable, relative
+from ..utils.timing import median_and_spread, time_in_turn
 from .formats import FORMATS, INPUT, Exported, require_packages
 from .network import LOGITS, ExportNetwork, load_weights, prepare_network
 from .settings import ExportSettings

@@ -1,10 +1,10 @@
-"""Training-free complexity measures (As-ViT, arXiv 2202.11921, section 3)."""
+"""Training-free measures of untrained networks (As-ViT, arXiv 2202.11921, section 3)."""
 
 from .curvature import extrinsic_curvature, gauss_map_length
-from .length_distortion import curve_basis, length_distortion
-from .measure import Timed, check_images, measure, measure_network, measure_timed
+from .length_distortion import length_distortion
+from .measure import check_images, measure, measure_network
 from .ntk import ntk_condition_number
-from .probe import Subject, fresh_network, without_norms
+from .probe import ImageCircle, ProbeNetwork, fresh_network, without_norms
 from .proxies import dss_indicator, gradient_norm, synflow
 from .registry import MEASURES, SEARCH_MEASURES, MeasureInfo, find_measures
 from .score import Score
@@ -12,12 +12,11 @@ from .score import Score
 __all__ = [
     'MEASURES',
     'SEARCH_MEASURES',
+    'ImageCircle',
     'MeasureInfo',
+    'ProbeNetwork',
     'Score',
-    'Subject',
-    'Timed',
     'check_images',
-    'curve_basis',
     'dss_indicator',
     'extrinsic_curvature',
     'find_measures',
@@ -27,7 +26,6 @@ __all__ = [
     'length_distortion',
     'measure',
     'measure_network',
-    'measure_timed',
     'ntk_condition_number',
     'synflow',
     'without_norms',

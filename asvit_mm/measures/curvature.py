@@ -3,120 +3,75 @@
 Sources: Poole et al., arXiv 1606.05340, section 3; As-ViT, arXiv 2202.11921, section 3.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.func import jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..arch import Architecture
-from ..cost import stage_macs
 from ..errors import InputError
 from ..models import AsViT
-from .calling import evaluating, has_norms
-from .jvp_attention import explicit_attention
-from .length_distortion import NUM_ANGLES, curve_images
-from .memory import images_at_a_time, until_it_fits
+from .memory import in_chunks, second_order_bytes
+from .probe import ImageCircle, eval_mode, has_norms
 from .score import Score
-
-# Peak bytes of a second derivative over the bytes of the largest block's scores and features (see
-# second_order_bytes): value, two first derivatives and the second one, before and after the softmax, and
-# what is computed between them; chosen above the resident memory seen for large and small windows.
-_COPIES = 16
 
 
 def extrinsic_curvature(
-    model: AsViT,
-    basis: Tensor,
-    img_size: int | tuple[int, int],
-    num_angles: int = NUM_ANGLES,
-    *,
-    memory_limit: int | None = None,
+    model: AsViT, circle: ImageCircle, *, memory_limit: int | None = None
 ) -> Score:
-    """kappa_E of one network: how much its output bends, summed over the angles; higher is better.
+    """kappa_E of one network, the curvature of its output summed over the angles; higher is better.
 
-    With v = dz/dt and a = d2z/dt2, each angle adds (v.v)^(-3/2) sqrt((v.v)(a.a) - (v.a)^2), one over the
-    radius of the circle that fits the output's curve there. Takes what :func:`curve_derivatives` takes.
+    With v = dz/dt and a = d2z/dt2, each angle contributes (v.v)^(-3/2) sqrt((v.v)(a.a) - (v.a)^2), the
+    reciprocal radius of the osculating circle.
 
     Args:
-        memory_limit: bytes that activations may take, by an estimate; None: no limit. More angles than
-            fit are taken in several passes.
+        model: the network, with identity norms; it is not changed.
+        circle: the images h(t); z are the model's ``pooled_tokens``.
+        memory_limit: bytes that activations may take, by an estimate; see :mod:`.memory`; None: no limit.
 
     Raises:
-        InputError: the network has norms, or one angle does not fit the limit.
+        InputError: the network has norms, or the limit is too small for a single image.
     """
-    speed, turning = _speed_and_turning(model, basis, img_size, num_angles, memory_limit)
-    return _total(speed, turning / speed.square())
+    speed, normal = _speed_and_normal(model, circle, memory_limit)
+    return _total(speed, normal / speed.square())
 
 
 def gauss_map_length(
-    model: AsViT,
-    basis: Tensor,
-    img_size: int | tuple[int, int],
-    num_angles: int = NUM_ANGLES,
-    *,
-    memory_limit: int | None = None,
+    model: AsViT, circle: ImageCircle, *, memory_limit: int | None = None
 ) -> Score:
-    """L^G of one network: how fast its output's direction turns, summed over the angles; higher is better.
+    """L^G of one network, how fast the direction of its output turns; higher is better.
 
-    With v = dz/dt, each angle adds the norm of d(v / ||v||)/dt, which does not change where the output is
-    scaled. Takes and raises what :func:`extrinsic_curvature` does.
+    With v = dz/dt, each angle contributes the norm of d(v / ||v||)/dt, which is invariant to the scale of
+    the output. Arguments and errors are those of :func:`extrinsic_curvature`.
     """
-    speed, turning = _speed_and_turning(model, basis, img_size, num_angles, memory_limit)
-    return _total(speed, turning / speed)
+    speed, normal = _speed_and_normal(model, circle, memory_limit)
+    return _total(speed, normal / speed)
 
 
 def curve_derivatives(
-    model: AsViT,
-    basis: Tensor,
-    img_size: int | tuple[int, int],
-    num_angles: int = NUM_ANGLES,
-    at_a_time: int | None = None,
+    model: AsViT, circle: ImageCircle, chunk_size: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """First and second derivative of the output along the circle of images h(t) = U [cos t, sin t].
+    """First and second derivative dz/dt, d2z/dt2 of the output along the circle, float64 (num_angles, C4).
 
-    Forward mode within forward mode gives both at all angles and output coordinates at once. The model is
-    left as it was.
+    Nested forward mode gives both for all output coordinates at all angles.
 
     Args:
-        model: the network, with identity norms (``norm_cfg=None``).
-        basis: U (D, 2), see :func:`~asvit_mm.measures.curve_basis`.
-        img_size: pixels of the images, channels * height * width = D.
-        num_angles: angles from 0 to 2 pi, both ends included.
-        at_a_time: angles in one pass; None: all.
-
-    Returns:
-        dz/dt and d2z/dt2, float64 (num_angles, C4), with z the model's ``pooled_tokens``.
+        chunk_size: images per pass; None: all.
 
     Raises:
         InputError: the network has norms.
     """
     if has_norms(model):
-        # Forward mode within forward mode takes the deviation that a layer norm divides by as a constant.
+        # torch's nested forward mode treats the standard deviation in a layer norm as a constant.
         raise InputError(
-            'the second derivative is not right through layer norms: build the network with norm_cfg=None'
+            'second derivatives through layer norms are wrong: build the network with norm_cfg=None'
         )
-    curve = curve_images(basis, img_size, num_angles, next(model.parameters()))
-    parts = [x.split(at_a_time or num_angles) for x in curve]
-    with torch.no_grad(), explicit_attention(), evaluating(model):
-        pairs = [_derivatives(model, *part) for part in zip(*parts, strict=True)]
+    size = chunk_size or circle.num_angles
+    chunks = [x.split(size) for x in circle.images(next(model.parameters()))]
+    # No fused attention kernel has a second derivative in forward mode.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), eval_mode(model):
+        pairs = [_derivatives(model, *chunk) for chunk in zip(*chunks, strict=True)]
     first, second = (torch.cat(values).double() for values in zip(*pairs, strict=True))
     return first, second
-
-
-def second_order_bytes(arch: Architecture, img_size: int | tuple[int, int], itemsize: int) -> int:
-    """Bytes of activations at the peak of one image's second derivative, by an estimate.
-
-    What counts is the largest block: its attention scores and what its linear layers read and write.
-    """
-    macs = stage_macs(arch, img_size)
-    largest = max(
-        stage.attention // (2 * depth * head_dim) + stage.linear // (depth * width)
-        for stage, depth, head_dim, width in zip(
-            macs, arch.depths, arch.head_dims, arch.widths, strict=True
-        )
-    )
-    return _COPIES * largest * itemsize
 
 
 def _derivatives(model: AsViT, images: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,31 +88,26 @@ def _derivatives(model: AsViT, images: Tensor, directions: Tensor) -> tuple[Tens
     return jvp(velocity, (zero,), (one,))
 
 
-def _speed_and_turning(
-    model: AsViT,
-    basis: Tensor,
-    img_size: int | tuple[int, int],
-    num_angles: int,
-    memory_limit: int | None,
+def _speed_and_normal(
+    model: AsViT, circle: ImageCircle, memory_limit: int | None
 ) -> tuple[Tensor, Tensor]:
-    """||v|| and the norm of what of a is orthogonal to v, both (num_angles,)."""
+    """||v|| and the norm of the component of a orthogonal to v, both (num_angles,)."""
     itemsize = next(model.parameters()).element_size()
-    each = second_order_bytes(model.architecture, img_size, itemsize)
-    v, a = until_it_fits(
-        lambda n: curve_derivatives(model, basis, img_size, num_angles, n),
-        images_at_a_time(num_angles, each, memory_limit),
+    v, a = in_chunks(
+        lambda chunk_size: curve_derivatives(model, circle, chunk_size),
+        circle.num_angles,
+        image_bytes=second_order_bytes(model.architecture, circle.img_size, itemsize),
+        memory_limit=memory_limit,
     )
     along = (v * a).sum(1, keepdim=True) / v.square().sum(1, keepdim=True)
-    # sqrt((v.v)(a.a) - (v.a)^2) is ||v|| times this norm, which loses no digits where a is along v.
+    # Equal to sqrt((v.v)(a.a) - (v.a)^2) / ||v||, without its cancellation where a is nearly parallel to v.
     return v.norm(dim=1), (a - along * v).norm(dim=1)
 
 
 def _total(speed: Tensor, terms: Tensor) -> Score:
     if not speed.isfinite().all():
-        return Score.bad('the derivative along the curve has NaN or infinite entries')
+        return Score.bad('the derivative along the circle has NaN or infinite entries')
     if not speed.all():
-        return Score.bad('the output does not move along the curve, so it has no direction')
-    total = terms.sum().item()
-    if not math.isfinite(total):
-        return Score.bad('the second derivative along the curve has NaN or infinite entries')
-    return Score(total)
+        return Score.bad('the output is constant along the circle, so it has no direction')
+    reason = 'the second derivative along the circle has NaN or infinite entries'
+    return Score.finite(terms.sum().item(), reason)

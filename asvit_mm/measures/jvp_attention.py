@@ -1,38 +1,31 @@
-"""Attention and its derivative along a direction, in chunks that fit the cache.
+"""Jacobian-vector product of attention in forward mode, in chunks that fit into the cache.
 
-No fused attention kernel has a forward-mode derivative, and the explicit form writes every matrix of
-scores to memory several times over. Here heads are taken a few at a time, so that what is written is
-still in the cache when it is read.
+No fused attention kernel supports forward-mode differentiation, and the explicit form writes every matrix
+of scores to memory several times. Here a few heads are processed at a time, so that their scores are still
+in the cache when they are read.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-# Bytes of one matrix of scores a chunk: what two cores' second-level caches hold of it, and on a GPU
-# enough heads to fill the device.
+# Bytes of the scores of a chunk: what fits into the second-level caches of two cores, and on a GPU enough
+# heads to fill the device.
 CHUNK_BYTES = {'cpu': 5 << 20, 'cuda': 1 << 30}
 
 
-def explicit_attention() -> AbstractContextManager[None]:
-    """Within it, heads keep their own width: nothing is padded for a fused kernel."""
-    return sdpa_kernel(SDPBackend.MATH)
-
-
 def scores_bytes(tokens: int, itemsize: int, device: torch.device) -> int:
-    """Bytes of the two pieces of scores that :func:`dual_attention` holds for windows of ``tokens``."""
+    """Bytes of the two score buffers that :func:`jvp_attention` allocates for windows of ``tokens``."""
     return 2 * max(CHUNK_BYTES[device.type], tokens * tokens * itemsize)
 
 
 class DualAttention(TorchFunctionMode):
-    """Within it, ``scaled_dot_product_attention`` takes dual tensors (torch.autograd.forward_ad)."""
+    """Inside, ``scaled_dot_product_attention`` takes dual tensors (torch.autograd.forward_ad)."""
 
     def __torch_function__(
         self,
@@ -44,55 +37,41 @@ class DualAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
-        (q, dq), (k, dk), (v, dv) = (forward_ad.unpack_dual(x) for x in args)
-        assert dq is not None
-        assert dk is not None
-        assert dv is not None
-        out, tangent = dual_attention(
-            q, k, v, dq, dk, dv, mask=kwargs['attn_mask'], scale=kwargs['scale']
+        primals, tangents = zip(*(forward_ad.unpack_dual(x) for x in args), strict=True)
+        return forward_ad.make_dual(
+            *jvp_attention(primals, tangents, kwargs['attn_mask'], kwargs['scale'])
         )
-        return forward_ad.make_dual(out, tangent)
 
 
-def dual_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    dq: Tensor,
-    dk: Tensor,
-    dv: Tensor,
-    *,
-    mask: Tensor | None,
-    scale: float,
-    chunk_bytes: int | None = None,
+def jvp_attention(
+    primals: Sequence[Tensor], tangents: Sequence[Tensor], mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """o = softmax(scale q k^T) v and its derivative along (dq, dk, dv).
+    """o = softmax(scale q k^T) v and its directional derivative along (dq, dk, dv).
 
-    With P the softmax and dS = scale (dq k^T + q dk^T), do = (P * dS) v - rowsum(P * dS) o + P dv: the
-    correction of each row is applied after the product with v, where it is d numbers wide, not N.
+    With the probabilities P and dS = scale (dq k^T + q dk^T), do = (P * dS) v - rowsum(P * dS) o + P dv:
+    the correction per row is applied after the product with v, to d instead of N columns.
 
     Args:
-        q, k, v, dq, dk, dv: (windows, heads, N, d).
-        mask: None or (windows, 1, 1, N), true where a token may be attended to.
+        primals: q, k and v, each (windows, heads, N, d).
+        tangents: dq, dk and dv, likewise.
+        mask: (windows, 1, 1, N), true for tokens that take part; None: all do.
         scale: of the scores.
-        chunk_bytes: bytes of the scores of the heads that are taken together; None: by the device.
 
     Returns:
         o and do, both (windows, heads, N, d).
     """
+    (q, k, v), (dq, dk, dv) = primals, tangents
     windows, heads, tokens, dim = q.shape
-    # Rows of one product each, the two score products of the derivative as one of twice the width.
+    # Both products of dS are computed as one product of twice the width, and so are P v and P dv.
     left = torch.cat([dq, q], -1).mul_(scale).flatten(0, 1)
     right = torch.cat([k, dk], -1).flatten(0, 1)
     values = torch.cat([v, dv], -1).flatten(0, 1)
     out = torch.empty_like(values)
-    if chunk_bytes is None:
-        chunk_bytes = CHUNK_BYTES[q.device.type]
-    step = max(1, chunk_bytes // (tokens * tokens * q.element_size()))
+    step = max(1, CHUNK_BYTES[q.device.type] // (tokens * tokens * q.element_size()))
     scores = q.new_empty(2, min(step, windows * heads), tokens, tokens)
     for first in range(0, windows * heads, step):
-        part = slice(first, first + step)
-        queries, keys, value = left[part], right[part].mT, values[part]
+        chunk = slice(first, first + step)
+        queries, keys, value = left[chunk], right[chunk].mT, values[chunk]
         probabilities, weights = scores[:, : len(queries)]
         torch.bmm(queries[..., dim:], keys[:, :dim], out=probabilities)
         if mask is not None:
@@ -101,7 +80,7 @@ def dual_attention(
         torch.softmax(probabilities, -1, out=probabilities)
         torch.bmm(queries, keys, out=weights)
         weights.mul_(probabilities)
-        both = torch.bmm(probabilities, value, out=out[part])
+        both = torch.bmm(probabilities, value, out=out[chunk])
         o, tangent = both[..., :dim], both[..., dim:]
         tangent.baddbmm_(weights, value[..., :dim])
         tangent.addcmul_(weights.sum(-1, keepdim=True), o, value=-1)

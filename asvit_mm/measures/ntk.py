@@ -1,6 +1,6 @@
 """NTK condition number of a network on a batch of images (As-ViT, section 3)."""
 
-from collections.abc import Callable
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -8,132 +8,117 @@ from torch.nn import functional as F
 
 from ..errors import InputError
 from ..models import AsViT
-from ..models.asvit import MapNorm
-from .calling import evaluating, pooled_tokens
-from .memory import backward_bytes, images_at_a_time, until_it_fits
+from .memory import backward_bytes, in_chunks
+from .probe import eval_mode, pooled_tokens
 from .score import Score
 
 
 def ntk_condition_number(model: AsViT, images: Tensor, *, memory_limit: int | None = None) -> Score:
-    """Largest over smallest eigenvalue of the Gram matrix of per-image gradients; lower is better.
+    """Ratio of largest to smallest eigenvalue of the Gram matrix of per-image gradients; lower is better.
 
     Args:
         model: the network, with its norms.
         images: (B, 3, H, W), at least two.
-        memory_limit: bytes that activations and gradients may take on top of the model; None: no limit. More
-            images than fit are taken in several passes.
+        memory_limit: bytes that activations and gradients may take, see :mod:`.memory`; None: no limit.
 
     Raises:
-        InputError: fewer than two images, or a limit in which one image does not fit.
+        InputError: fewer than two images, or the limit is too small for a single image.
     """
-    if len(images) < 2:
-        raise InputError(f'{len(images)} image(s) have no NTK condition number: give at least two')
-    gram = until_it_fits(
-        lambda n: ntk_gram(model, images, n), _at_a_time(model, images, memory_limit)
+    count, itemsize = len(images), images.element_size()
+    if count < 2:
+        raise InputError(
+            f'{count} image(s) do not define an NTK condition number: give at least two'
+        )
+    image_bytes = backward_bytes(model.architecture, images.shape[2:], itemsize)
+    sizes = [parameter.numel() for parameter in model.parameters()]
+    # The gradients of the largest layer twice: those of the passes, and concatenated.
+    fixed_bytes = 2 * count * max(sizes) * itemsize
+    if memory_limit is not None and fixed_bytes + count * image_bytes > memory_limit:
+        fixed_bytes += count * sum(sizes) * itemsize  # several passes keep all gradients
+    gram = in_chunks(
+        lambda chunk_size: ntk_gram(model, images, chunk_size),
+        count,
+        image_bytes=image_bytes,
+        fixed_bytes=fixed_bytes,
+        memory_limit=memory_limit,
     )
     if not gram.isfinite().all():
         return Score.bad('the gradients have NaN or infinite entries')
     eigenvalues = torch.linalg.eigvalsh(gram)
     smallest, largest = eigenvalues[0].item(), eigenvalues[-1].item()
-    # Gradients are computed in the model's precision: what it cannot tell from 0 is 0.
-    if smallest <= largest * len(images) * torch.finfo(images.dtype).eps:
+    # Gradients have the precision of the model: what it cannot distinguish from 0 is 0.
+    if smallest <= largest * count * torch.finfo(images.dtype).eps:
         return Score.bad(
             'the Gram matrix is singular in this precision (are images of the batch identical?)'
         )
     return Score(largest / smallest)
 
 
-def ntk_gram(model: AsViT, images: Tensor, at_a_time: int | None = None) -> Tensor:
+def ntk_gram(model: AsViT, images: Tensor, chunk_size: int | None = None) -> Tensor:
     """Gram matrix (B, B), float64, of the gradients of sum(z_i) for each image i of ``images``.
 
-    z is the model's ``pooled_tokens``; the gradients are with respect to every parameter named ``weight``.
-    One backward pass for many images: images do not interact, so the gradient that arrives at a layer's
-    output holds every image's own, and the layer's per-image weight gradient is a product of it and
-    the layer's input. The model is left as it was.
+    z are the model's ``pooled_tokens``; the gradients are with respect to every parameter named ``weight``.
+    One backward pass serves many images: they do not interact, so the gradient w.r.t. the output of a layer
+    contains those of all images, and each per-image gradient of the weight is a product of it and the input
+    of the layer. The model is not changed.
 
     Args:
-        at_a_time: images in one pass; None: all. With fewer, the gradients of all images are kept.
+        chunk_size: images per pass; None: all. With fewer, the gradients of all images are kept.
     """
     gram = torch.zeros(len(images), len(images), dtype=torch.float64, device=images.device)
-    parts = images.split(at_a_time or len(images))
+    chunks = images.split(chunk_size or len(images))
     kept: dict[nn.Module, list[Tensor]] = {}
 
-    def watch(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        per_image, inputs = PER_IMAGE_GRADIENTS[type(module)], args[0].detach()
-        if not output.requires_grad:  # the first layer: the graph begins at its output
+    def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        inputs = args[0].detach()
+        if not output.requires_grad:  # the first layer: the graph starts at its output
             output = output.detach().requires_grad_()
 
         def add(grad: Tensor) -> None:
             gradients = kept.setdefault(module, [])
-            gradients.append(per_image(module, inputs, grad).flatten(1))
-            if len(gradients) == len(parts):
-                _add_products(gram, torch.cat(kept.pop(module)))
+            gradients.append(_per_image_gradients(module, inputs, grad).flatten(1))
+            if len(gradients) == len(chunks):
+                _add_gram(gram, torch.cat(kept.pop(module)))
 
         output.register_hook(add)
         return output
 
-    handles = []
-    with evaluating(model), torch.enable_grad():
-        try:
-            for name, module in model.named_modules():
-                if module is model or next(module.parameters(recurse=False), None) is None:
-                    continue
-                if type(module) not in PER_IMAGE_GRADIENTS:
-                    raise InputError(
-                        f'the NTK knows no per-image gradient of {type(module).__name__} ({name}): '
-                        'only those of linear layers, the embedding and LN norms'
-                    )
-                handles.append(module.register_forward_hook(watch))
-            constants = {name: value.detach() for name, value in model.named_parameters()}
-            for part in parts:
-                pooled_tokens(model, constants, part).sum().backward()
-        finally:
-            for handle in handles:
-                handle.remove()
+    with eval_mode(model), torch.enable_grad(), ExitStack() as hooks:
+        for module in model.modules():
+            if module is not model and next(module.parameters(recurse=False), None) is not None:
+                hooks.callback(module.register_forward_hook(hook).remove)
+        constants = {name: value.detach() for name, value in model.named_parameters()}
+        for chunk in chunks:
+            pooled_tokens(model, constants, chunk).sum().backward()
     return gram
 
 
-def _add_products(gram: Tensor, gradients: Tensor) -> None:
-    """Add the products of all pairs of rows of (B, parameters) to (B, B), in the precision of the latter."""
+def _add_gram(gram: Tensor, gradients: Tensor) -> None:
+    """Add the Gram matrix of the rows of (B, parameters) to (B, B), in the precision of the latter."""
     for columns in gradients.split(1 << 14, dim=1):
         columns = columns.to(gram.dtype)
         gram.addmm_(columns, columns.T)
 
 
-def _at_a_time(model: AsViT, images: Tensor, memory_limit: int | None) -> int:
-    size, itemsize = (images.shape[2], images.shape[3]), images.element_size()
-    each = backward_bytes(model.architecture, size, itemsize)
-    largest = max(parameter.numel() for parameter in model.parameters())
-    # Two copies at once: of the pieces, and joined.
-    fixed = 2 * len(images) * largest * itemsize
-    if memory_limit is None or fixed + len(images) * each <= memory_limit:
-        return len(images)
-    fixed += len(images) * sum(parameter.numel() for parameter in model.parameters()) * itemsize
-    return images_at_a_time(len(images), each, memory_limit, fixed)
+def _per_image_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
+    """Gradient of the weight of a layer for each image.
 
+    Args:
+        inputs: of the layer, (B, ..., in), or of a convolution without padding (B, in, H, W).
+        grad: the gradient w.r.t. its output, (B, ..., out) or (B, out, h, w).
 
-def _linear_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
-    """(B, ..., in), (B, ..., out) to (B, out, in)."""
-    return grad.flatten(1, -2).transpose(1, 2) @ inputs.flatten(1, -2)
-
-
-def _conv_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
-    """(B, in, H, W), (B, out, h, w) to (B, out, in * kernel * kernel); the caller has padded."""
-    assert isinstance(module, nn.Conv2d)
-    patches = F.unfold(inputs, module.kernel_size, module.dilation, stride=module.stride)
-    return grad.flatten(2) @ patches.transpose(1, 2)
-
-
-def _norm_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:
-    """(B, ..., C), (B, ..., C) to (B, C)."""
-    assert isinstance(module, nn.LayerNorm)
-    normalised = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
-    return (grad * normalised).flatten(1, -2).sum(1)
-
-
-PER_IMAGE_GRADIENTS: dict[type[nn.Module], Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
-    nn.Linear: _linear_gradients,
-    nn.Conv2d: _conv_gradients,
-    nn.LayerNorm: _norm_gradients,
-    MapNorm: _norm_gradients,
-}
+    Returns:
+        (B, out, in), (B, out, in * kernel * kernel), or for a layer norm (B, channels).
+    """
+    if isinstance(module, nn.Linear):
+        return grad.flatten(1, -2).mT @ inputs.flatten(1, -2)
+    if isinstance(module, nn.Conv2d):
+        patches = F.unfold(inputs, module.kernel_size, module.dilation, stride=module.stride)
+        return grad.flatten(2) @ patches.mT
+    if isinstance(module, nn.LayerNorm):
+        normalized = F.layer_norm(inputs, module.normalized_shape, eps=module.eps)
+        return (grad * normalized).flatten(1, -2).sum(1)
+    raise InputError(
+        f'per-image gradients of {type(module).__name__} are not implemented, only those of linear layers, '
+        'convolutions and layer norms'
+    )

@@ -1,38 +1,91 @@
-"""What is measured: one freshly initialised network, and the inputs that measures take."""
+"""The probe network, one freshly initialized network of an architecture, and the inputs of the measures."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from ..arch import Architecture
 from ..errors import InputError
 from ..models import AsViT
-from .length_distortion import curve_basis
+from ..tokens import ImageSize, as_pair
+
+# Independent random streams of one seed: the weights of a network and the curve it is measured on.
+_WEIGHTS, _CURVE = 0, 1
+
+
+@dataclass(frozen=True)
+class ImageCircle:
+    """Images h(t) = U [cos t, sin t] on a great circle in the space of images.
+
+    Args:
+        basis: U (D, 2), orthonormal columns, D = channels * height * width.
+        img_size: pixels of the images, one side or (height, width).
+        num_angles: number of angles t, evenly spaced from 0 to 2 pi, both ends included.
+    """
+
+    basis: Tensor
+    img_size: ImageSize
+    num_angles: int = 10
+
+    @classmethod
+    def random(
+        cls,
+        img_size: ImageSize,
+        generator: torch.Generator,
+        channels: int = 3,
+        num_angles: int = 10,
+    ) -> 'ImageCircle':
+        """A circle in a random plane: U are the left singular vectors of a Gaussian D x 2 matrix."""
+        height, width = as_pair(img_size)
+        gaussian = torch.randn(
+            channels * height * width, 2, generator=generator, dtype=torch.float64
+        )
+        return cls(torch.linalg.svd(gaussian, full_matrices=False)[0], img_size, num_angles)
+
+    def images(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The images h(t) and their derivatives h'(t), both (num_angles, channels, height, width).
+
+        Args:
+            like: gives the device and the dtype of the result; the circle itself is computed in float64.
+        """
+        shape = (self.num_angles, -1, *as_pair(self.img_size))
+        angles = torch.linspace(0, 2 * math.pi, self.num_angles, dtype=torch.float64)
+        cos, sin = angles.cos(), angles.sin()
+        basis = self.basis.cpu().double()
+        images, derivatives = (
+            (basis @ torch.stack(pair)).T.reshape(shape).to(like)
+            for pair in ((cos, sin), (-sin, cos))
+        )
+        return images, derivatives
 
 
 @dataclass
-class Subject:
-    """One network of an architecture with its inputs; each is made when a measure first asks for it.
+class ProbeNetwork:
+    """One network of an architecture with the inputs of the measures; each is created on first access.
 
     Args:
         arch: the architecture.
-        img_size: pixels of the curve's images and of images of ones, one side or (height, width).
-        weights_seed: numbers that decide the network's weights.
-        curve_seed: numbers that decide the plane of the curve.
-        batch: images (B, 3, height, width) of this network, or None where no measure takes any.
-        device: where the network runs; weights are drawn on the CPU, so that they are the same everywhere.
-        dtype: of network and images.
+        img_size: pixels of the images on the curve and of images of ones, one side or (height, width).
+        seed: determines weights and curve. A sequence is (seed of the run, further numbers such as the
+            step): the curve depends on the first number only, the weights on all of them.
+        index: which of the networks of this seed, from 0.
+        batch: images (B, 3, height, width) for this network; None if no measure needs any.
+        device: where the network runs. Weights are drawn on the CPU, so they are the same on any device.
+        dtype: of the network and the images.
         memory_limit: bytes that the activations of one measure may take; None: no limit.
     """
 
     arch: Architecture
-    img_size: int | tuple[int, int]
-    weights_seed: Sequence[int]
-    curve_seed: Sequence[int]
+    img_size: ImageSize
+    seed: int | Sequence[int] = 0
+    index: int = 0
     batch: Tensor | None = None
     device: str | torch.device = 'cpu'
     dtype: torch.dtype = torch.float32
@@ -41,48 +94,88 @@ class Subject:
     @cached_property
     def network(self) -> AsViT:
         """The network, with its norms and without position embedding."""
-        return fresh_network(self.arch, self.weights_seed).to(self.device, self.dtype)
+        seeds = (self.seed,) if isinstance(self.seed, int) else self.seed
+        network = fresh_network(self.arch, (_WEIGHTS, *seeds, self.index))
+        return network.to(self.device, self.dtype)
 
     @cached_property
-    def plain(self) -> AsViT:
+    def norm_free(self) -> AsViT:
         """The same network with identity norms; it shares the parameters."""
         return without_norms(self.network)
 
     @cached_property
-    def basis(self) -> Tensor:
-        """Basis of the curve's plane (D, 2), float64 on the CPU."""
+    def circle(self) -> ImageCircle:
+        """The images on which the length distortion and the curvatures are measured."""
+        seed = self.seed if isinstance(self.seed, int) else self.seed[0]
+        generator = torch.Generator().manual_seed(combine_seeds((_CURVE, seed, self.index)))
         channels = self.network.patch_embed.proj.in_channels
-        curve = torch.Generator().manual_seed(derive(self.curve_seed))
-        return curve_basis(self.img_size, curve, channels)
+        return ImageCircle.random(self.img_size, generator, channels)
 
     @cached_property
     def images(self) -> Tensor:
-        """The batch where the network is.
+        """The batch on the device and in the precision of the network.
 
         Raises:
-            InputError: there is none.
+            InputError: there is no batch.
         """
         if self.batch is None:
-            raise InputError('a measure looks at images and there are none: give some')
+            raise InputError('this measure needs images: pass a batch of images')
         return self.batch.to(self.device, self.dtype)
 
 
 def fresh_network(arch: Architecture, seed: Sequence[int]) -> AsViT:
-    """A freshly initialised network on the CPU, without position embedding, decided by ``seed``."""
+    """A freshly initialized network on the CPU without position embedding; ``seed`` determines it."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed))
+        torch.manual_seed(combine_seeds(seed))
         return AsViT(arch, use_abs_pos_embed=False)
 
 
 def without_norms(network: AsViT) -> AsViT:
-    """The same network with identity norms; it shares every other parameter with ``network``."""
+    """The same network with identity norms; it shares all other parameters with ``network``."""
     with torch.device('meta'):
-        plain = AsViT(network.architecture, use_abs_pos_embed=False, norm_cfg=None)
-    missing = plain.load_state_dict(network.state_dict(), strict=False, assign=True).missing_keys
-    assert not missing, missing
-    return plain
+        norm_free = AsViT(network.architecture, use_abs_pos_embed=False, norm_cfg=None)
+    loaded = norm_free.load_state_dict(network.state_dict(), strict=False, assign=True)
+    assert not loaded.missing_keys, loaded.missing_keys
+    return norm_free
 
 
-def derive(seed: Sequence[int]) -> int:
-    """One 63-bit seed from several numbers, without collisions between neighbouring ones."""
+def has_norms(model: AsViT) -> bool:
+    """Whether the model has layer norms, not identities (``norm_cfg=None``)."""
+    return not isinstance(model.patch_embed.norm, nn.Identity)
+
+
+def combine_seeds(seed: Sequence[int]) -> int:
+    """One 63-bit seed from several numbers; similar numbers give unrelated seeds."""
     return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode (no dropout) inside the block; afterwards every module has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def pooled_tokens(model: AsViT, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """``model.pooled_tokens`` (B, C4) of images (B, C, H, W), with other values of the parameters.
+
+    Args:
+        parameters: by their names in ``model.named_parameters()``; those left out keep their values.
+    """
+    renamed = {f'model.{name}': value for name, value in parameters.items()}
+    return functional_call(_PooledTokens(model), renamed, (images,))
+
+
+class _PooledTokens(nn.Module):
+    # functional_call calls a module's forward, and the model's own forward includes the output norm.
+    def __init__(self, model: AsViT) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.pooled_tokens(images)

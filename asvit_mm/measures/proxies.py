@@ -1,8 +1,8 @@
-"""Cheap proxies from the literature, for comparison, as they apply to a backbone without labels.
+"""Zero-cost proxies from the literature, for comparison, adapted to a backbone without labels.
 
-Each is a sum over weights of what one backward pass gives. They look at z, the model's ``pooled_tokens``,
-as the other measures do: there is no head, no label and no output norm (after which sum(z) would not
-depend on the weights). The model is never changed: the passes run on copies of its parameters.
+Each is a sum over weights, computed from one backward pass. Like the other measures they are functions of z,
+the model's ``pooled_tokens``: there is no head, no label and no output norm (after which sum(z) would not
+depend on the weights). The passes run on copies of the parameters; the model is not changed.
 """
 
 import math
@@ -13,64 +13,64 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models import AsViT
-from ..tokens import as_pair
-from .calling import evaluating, has_norms, pooled_tokens
-from .memory import backward_bytes, images_at_a_time, until_it_fits
+from ..tokens import ImageSize, as_pair
+from .memory import backward_bytes, in_chunks
+from .probe import eval_mode, has_norms, pooled_tokens
 from .score import Score
+
+_NOT_FINITE = 'the gradients have NaN or infinite entries'
 
 
 def gradient_norm(model: AsViT, images: Tensor, *, memory_limit: int | None = None) -> Score:
-    """Sum over the weights of convolutions and linear layers of the gradient's L2 norm; higher is better.
+    """Sum of the L2 norms of the gradients w.r.t. the weights of all linear layers; higher is better.
 
-    Source: Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021 (arXiv 2101.08134), section
-    3.1, where the gradient is that of the training loss on one batch. Without head and labels the loss
-    here is the batch's mean of sum(z), whose gradient for one image is the one that the NTK
-    condition number looks at.
+    Linear layers here include convolutions. Source: Abdelfattah et al., Zero-Cost Proxies for Lightweight
+    NAS, ICLR 2021 (arXiv 2101.08134), section 3.1, where the loss is the training loss on one batch. Without
+    head and labels it is the batch mean of sum(z), whose per-image gradients define the NTK.
 
     Args:
         model: the network, with its norms.
         images: (B, 3, H, W), at least one.
-        memory_limit: bytes that activations and gradients may take on top of the model; None: no limit. More
-            images than fit are taken in several passes.
+        memory_limit: bytes that activations and gradients may take, see :mod:`.memory`; None: no limit.
 
     Raises:
-        InputError: no image, or a limit in which one image does not fit.
+        InputError: no images, or the limit is too small for a single image.
     """
     if not len(images):
-        raise InputError('no image has no gradient: give at least one')
+        raise InputError('the gradient norm of no images is undefined: give at least one')
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     itemsize = images.element_size()
-    at_a_time = images_at_a_time(
-        len(images),
-        each=backward_bytes(model.architecture, (images.shape[2], images.shape[3]), itemsize),
-        limit=memory_limit,
-        # The sum of the gradients, and those of one pass.
-        fixed=2 * sum(value.numel() for value in parameters.values()) * itemsize,
-    )
 
-    def norms(n: int) -> float:
-        parts = (
-            _weight_gradients(model, parameters, part, 1 / len(images)) for part in images.split(n)
-        )
-        total = next(parts)
-        for gradients in parts:
+    def sum_of_norms(chunk_size: int) -> float:
+        total: dict[str, Tensor] = {}
+        for chunk in images.split(chunk_size):
+            gradients = _weight_gradients(model, parameters, chunk, 1 / len(images))
             for name, gradient in gradients.items():
-                total[name] += gradient
+                total[name] = total[name].add_(gradient) if name in total else gradient
         return sum(gradient.double().norm().item() for gradient in total.values())
 
-    return _score(until_it_fits(norms, at_a_time))
+    total = in_chunks(
+        sum_of_norms,
+        len(images),
+        image_bytes=backward_bytes(model.architecture, images.shape[2:], itemsize),
+        # The sum of the gradients, and those of one pass.
+        fixed_bytes=2 * sum(value.numel() for value in parameters.values()) * itemsize,
+        memory_limit=memory_limit,
+    )
+    return Score.finite(total, _NOT_FINITE)
 
 
-def synflow(model: AsViT, img_size: int | tuple[int, int]) -> Score:
-    """Synaptic flow: sum over the same weights of |w dR/dw|; higher is better.
+def synflow(model: AsViT, img_size: ImageSize) -> Score:
+    """Synaptic flow, the sum over the weights w of all linear layers of |w dR/dw|; higher is better.
 
-    Source: Tanaka et al., Pruning neural networks without any data by iteratively conserving synaptic flow,
-    NeurIPS 2020 (arXiv 2006.05467), section 5; as a proxy for search Abdelfattah et al. (arXiv 2101.08134).
-    R is the sum of z for one image of ones, with the absolute value of every parameter. No image is needed.
+    Linear layers here include convolutions. R is the sum of z for one image of ones, with the absolute
+    value of every parameter; no images are needed. Source: Tanaka et al., Pruning neural networks without
+    any data by iteratively conserving synaptic flow, NeurIPS 2020 (arXiv 2006.05467), section 5; as a proxy
+    for search Abdelfattah et al. (arXiv 2101.08134).
 
-    Layer norms stay, as in published implementations for transformers, which take out batch norms only.
-    Without them the scores of positive weights are so large that rounding decides which of the nearly
-    equal tokens the softmax chooses, and with it the gradient.
+    Layer norms are kept, as in published implementations for transformers, which remove batch norms only.
+    Without them the attention scores of positive weights are so large that rounding determines which of the
+    nearly equal tokens the softmax selects, and thereby the gradient.
 
     Args:
         model: the network, with its norms.
@@ -79,26 +79,24 @@ def synflow(model: AsViT, img_size: int | tuple[int, int]) -> Score:
     Raises:
         InputError: the network has identity norms.
     """
-    _check_norms(model)
-    parameters = _absolute(model)
-    gradients = _weight_gradients(model, parameters, _ones(model, img_size, parameters), 1.0)
-    return _score(sum(_saliency(parameters[name], g) for name, g in gradients.items()))
+    saliencies = _synaptic_gradients(model, img_size).values()
+    total = sum(_saliency(weight, gradient) for weight, gradient in saliencies)
+    return Score.finite(total, _NOT_FINITE)
 
 
-def dss_indicator(model: AsViT, img_size: int | tuple[int, int]) -> Score:
+def dss_indicator(model: AsViT, img_size: ImageSize) -> Score:
     """DSS of TF-TAS: synaptic diversity of attention plus synaptic saliency of the rest; higher is better.
 
-    Source: Zhou et al., Training-free Transformer Architecture Search, CVPR 2022 (arXiv 2203.12217), section
-    3, and its code (github.com/decemberzhou/TF_TAS, lib/training_free/indicators/dss.py). R is the sum of
-    the output for one image of ones with the absolute value of every parameter, norms left in, and
+    With R as in :func:`synflow`,
 
         sum over qkv and output projections of ||dR/dW||_nuc ||W||_nuc
         + sum over all other linear layers of sum |W dR/dW|
 
-    As in that code, the convolution, norms and biases are not counted. Differences: there is no head
-    to count; patch mergings, which its transformers do not have, are counted by its rule for linear layers
-    outside attention; output projections are told by their type, where the code tells them by being
-    square; float64 instead of float32.
+    Source: Zhou et al., Training-free Transformer Architecture Search, CVPR 2022 (arXiv 2203.12217), section
+    3, and its code (github.com/decemberzhou/TF_TAS, lib/training_free/indicators/dss.py). As in that code,
+    convolutions, norms and biases do not count. Differences: there is no head to count; patch mergings,
+    which its transformers do not have, count as linear layers outside attention; output projections are
+    identified by their place, where that code identifies them by being square; float64, not float32.
 
     Args:
         model: the network, with its norms.
@@ -107,65 +105,50 @@ def dss_indicator(model: AsViT, img_size: int | tuple[int, int]) -> Score:
     Raises:
         InputError: the network has identity norms.
     """
-    _check_norms(model)
-    parameters = _absolute(model)
-    gradients = _weight_gradients(model, parameters, _ones(model, img_size, parameters), 1.0)
-    if not all(gradient.isfinite().all() for gradient in gradients.values()):
-        return _score(math.nan)  # the singular values of such a matrix cannot be computed
+    pairs = _synaptic_gradients(model, img_size)
+    if not all(gradient.isfinite().all() for _, gradient in pairs.values()):
+        return Score.bad(_NOT_FINITE)  # their singular values are undefined
     total = 0.0
-    for name, module in _weighted_layers(model):
-        weight, gradient = parameters[name], gradients[name]
+    for name, module in _linear_layers(model):
+        weight, gradient = pairs[name]
         if '.attn.' in name:
-            norms = [torch.linalg.matrix_norm(m, 'nuc').item() for m in (gradient, weight.detach())]
-            total += norms[0] * norms[1]
+            total += math.prod(
+                torch.linalg.matrix_norm(m, 'nuc').item() for m in (gradient, weight)
+            )
         elif isinstance(module, nn.Linear):
             total += _saliency(weight, gradient)
-    return _score(total)
+    return Score.finite(total, _NOT_FINITE)
 
 
-def _check_norms(model: AsViT) -> None:
+def _synaptic_gradients(model: AsViT, img_size: ImageSize) -> dict[str, tuple[Tensor, Tensor]]:
+    """|W| and dR/d|W|, float64, of every linear layer and convolution by the name of the weight."""
     if not has_norms(model):
         raise InputError(
-            'without norms rounding decides the gradients of positive weights: give the network with norms'
+            'without norms the gradients of positive weights are rounding errors: use a network with norms'
         )
-
-
-def _weighted_layers(model: AsViT) -> Iterator[tuple[str, nn.Module]]:
-    """Name of the weight, and the layer, of every convolution and linear layer."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            yield f'{name}.weight', module
+    parameters = {name: value.detach().double().abs() for name, value in model.named_parameters()}
+    proj = model.patch_embed.proj
+    ones = proj.weight.new_ones(1, proj.in_channels, *as_pair(img_size), dtype=torch.float64)
+    gradients = _weight_gradients(model, parameters, ones, 1.0)
+    return {name: (parameters[name].detach(), g) for name, g in gradients.items()}
 
 
 def _weight_gradients(
     model: AsViT, parameters: Mapping[str, Tensor], images: Tensor, factor: float
 ) -> dict[str, Tensor]:
-    """Gradient of factor * sum(z) with respect to the weight of every convolution and linear layer."""
-    weights = {name: parameters[name].requires_grad_() for name, _ in _weighted_layers(model)}
-    with torch.enable_grad(), evaluating(model):
+    """Gradient of factor * sum(z) w.r.t. the weight of every linear layer and convolution."""
+    weights = {name: parameters[name].requires_grad_() for name, _ in _linear_layers(model)}
+    with torch.enable_grad(), eval_mode(model):
         total = factor * pooled_tokens(model, parameters, images).sum()
     return dict(zip(weights, torch.autograd.grad(total, list(weights.values())), strict=True))
 
 
-def _absolute(model: AsViT) -> dict[str, Tensor]:
-    """|theta| of every parameter, float64 copies."""
-    return {name: value.detach().double().abs() for name, value in model.named_parameters()}
-
-
-def _ones(
-    model: AsViT, img_size: int | tuple[int, int], parameters: Mapping[str, Tensor]
-) -> Tensor:
-    """One image of ones (1, C, H, W)."""
-    channels = model.patch_embed.proj.in_channels
-    like = next(iter(parameters.values()))
-    return torch.ones(1, channels, *as_pair(img_size), dtype=like.dtype, device=like.device)
+def _linear_layers(model: AsViT) -> Iterator[tuple[str, nn.Module]]:
+    """Name of the weight, and the module, of every linear layer and convolution."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            yield f'{name}.weight', module
 
 
 def _saliency(weight: Tensor, gradient: Tensor) -> float:
-    return (weight.detach() * gradient).abs().sum().item()
-
-
-def _score(total: float) -> Score:
-    if not math.isfinite(total):
-        return Score.bad('the gradients have NaN or infinite entries')
-    return Score(total)
+    return (weight * gradient).abs().sum().item()

@@ -1,12 +1,12 @@
 """Search methods that the paper's is compared with; both rank networks as auto-scaling does."""
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from ..arch import Architecture
+from .evaluator import Measurement
 from .rewards import Value, fill_with_worst, rank_networks
 from .space import Choices
 
@@ -14,7 +14,8 @@ BATCH = 32
 POPULATION = 50
 TOURNAMENT = 10
 
-Networks = list[tuple[Architecture, Value, Value]]
+# Architecture, L^E and kappa.
+Network = tuple[Architecture, Value, Value]
 
 
 class RandomSearch:
@@ -28,7 +29,7 @@ class RandomSearch:
     def __init__(self, choices: Choices | None = None, *, seed: int = 0) -> None:
         self.choices = choices or Choices()
         self.seed = seed
-        self.networks: Networks = []
+        self.networks: list[Network] = []
 
     @property
     def best(self) -> Architecture:
@@ -42,17 +43,15 @@ class RandomSearch:
     def ask(self) -> Sequence[Architecture]:
         """Some draws."""
         first = len(self.networks)
-        return [
-            self.choices.draw(np.random.default_rng([self.seed, step]))
-            for step in range(first, first + BATCH)
-        ]
+        return [self._draw(step) for step in range(first, first + BATCH)]
 
-    def tell(self, arch: Architecture, measured: Mapping[str, Any]) -> dict[str, Any]:
+    def tell(self, arch: Architecture, measurement: Measurement) -> dict[str, float]:
         """Take in a network; there is nothing to add to the trace."""
-        self.networks.append(
-            (arch, measured['length_distortion'], measured['ntk_condition_number'])
-        )
+        self.networks.append((arch, *measurement.values))
         return {}
+
+    def _draw(self, step: int) -> Architecture:
+        return self.choices.draw(np.random.default_rng([self.seed, step]))
 
 
 class RegularizedEvolution(RandomSearch):
@@ -77,7 +76,7 @@ class RegularizedEvolution(RandomSearch):
         tournament: int = TOURNAMENT,
     ) -> None:
         super().__init__(choices, seed=seed)
-        self.alive: deque[tuple[Architecture, Value, Value]] = deque(maxlen=population)
+        self.alive: deque[Network] = deque(maxlen=population)
         self.tournament = tournament
 
     def ask(self) -> Sequence[Architecture]:
@@ -85,22 +84,19 @@ class RegularizedEvolution(RandomSearch):
         first, size = len(self.networks), self.alive.maxlen
         assert size is not None
         if first < size:
-            return [
-                self.choices.draw(np.random.default_rng([self.seed, step]))
-                for step in range(first, size)
-            ]
+            return [self._draw(step) for step in range(first, size)]
         rng = np.random.default_rng([self.seed, first])
         drawn = rng.integers(len(self.alive), size=self.tournament)
         return [self._mutate(best_of([self.alive[i] for i in drawn]), rng)]
 
-    def tell(self, arch: Architecture, measured: Mapping[str, Any]) -> dict[str, Any]:
+    def tell(self, arch: Architecture, measurement: Measurement) -> dict[str, float]:
         """Take in a network; the oldest dies where there are too many."""
-        super().tell(arch, measured)
+        super().tell(arch, measurement)
         self.alive.append(self.networks[-1])
         return {}
 
     def _mutate(self, parent: Architecture, rng: np.random.Generator) -> Architecture:
-        """``parent`` with one other value; with none that keeps the limits, a fresh draw."""
+        """``parent`` with another value of one choice; if none keeps the limits, a fresh draw."""
         space, fits = self.choices.space, self.choices.fits
         indices = space.encode(parent)
         for k in rng.permutation(len(indices)):
@@ -115,10 +111,10 @@ class RegularizedEvolution(RandomSearch):
         return self.choices.draw(rng)
 
 
-def best_of(networks: Networks) -> Architecture:
+def best_of(networks: Sequence[Network]) -> Architecture:
     """The network with the smallest sum of its ranks by L^E and by kappa.
 
-    One without a value is the best only where no network has both.
+    A network without both values is chosen only if no network has both.
     """
     whole = [n for n in networks if None not in n[1:]] or networks
     lengths = fill_with_worst([length for _, length, _ in whole], larger_is_better=True)

@@ -1,4 +1,4 @@
-"""Limits of a network's cost in closed form; the limit on its latency is in latency.py."""
+"""Limits on parameters and multiply-adds, which are computed in closed form."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from ..arch import SEARCH_SPACE, Architecture, SearchSpace
 from ..cost import count_macs, count_params
 from ..errors import InputError
-from ..utils.units import parse_count
 from .space import Choices
 
 
@@ -18,7 +17,7 @@ class Budget:
         num_classes: classes of its head.
         img_size: pixels a side of its images.
         max_params: parameters; None: no limit.
-        max_macs: multiply-adds of an image; None: no limit.
+        max_macs: multiply-adds per image; None: no limit.
     """
 
     num_classes: int
@@ -26,37 +25,16 @@ class Budget:
     max_params: int | None = None
     max_macs: int | None = None
 
-    @classmethod
-    def parse(
-        cls,
-        num_classes: int,
-        img_size: int,
-        *,
-        max_params: str | int | None = None,
-        max_flops: str | int | None = None,
-    ) -> 'Budget':
-        """A budget from limits as they are typed ('3M', '0.4G').
-
-        Raises:
-            InputError: a limit that is no positive number.
-        """
-        return cls(
-            num_classes,
-            img_size,
-            None if max_params is None else parse_count(str(max_params)),
-            None if max_flops is None else parse_count(str(max_flops), 'multiply-adds'),
-        )
-
     def params(self, arch: Architecture) -> int:
         """Parameters of the classifier."""
         return count_params(arch, self.num_classes, img_size=self.img_size)
 
     def macs(self, arch: Architecture) -> int:
-        """Multiply-adds of the classifier, one image."""
+        """Multiply-adds of the classifier per image."""
         return count_macs(arch, self.img_size, self.num_classes)
 
     def fits(self, arch: Architecture) -> bool:
-        """Whether the classifier keeps every limit."""
+        """Whether the classifier is within every limit."""
         return all(count(arch) <= limit for _, _, limit, count in self._limits)
 
     def __str__(self) -> str:
@@ -67,29 +45,29 @@ class Budget:
         """The choices of a search within these limits.
 
         Raises:
-            InputError: no seed keeps them; names the least that one needs.
+            InputError: no seed is; names the least that one needs.
         """
         self.check(self.smallest_seeds(space), 'seed')
         return Choices(space, self.fits, self.macs) if self._limits else Choices(space)
 
     def smallest_seeds(self, space: SearchSpace = SEARCH_SPACE) -> list[Architecture]:
-        """The seed that has the fewest parameters and multiply-adds, with every number of heads.
+        """The seed with the fewest parameters and multiply-adds, with every number of heads.
 
         One seed has the fewest of both: kernels and expansions count in both, splits in multiply-adds
-        only, and heads in neither at a seed's widths.
+        only, and heads in neither at the widths of a seed.
         """
         smallest = Choices(space, self.fits, self.macs).smallest
         return [replace(smallest, heads=heads) for heads in space.choices['H']]
 
     def check(self, smallest: Iterable[Architecture], what: str) -> None:
-        """Refuse limits that none of some networks keeps.
+        """Refuse limits that no network is within.
 
         Args:
-            smallest: what there is to choose from, at least the smallest by each limit.
-            what: they are called.
+            smallest: the networks that there are, at least the smallest by each limit.
+            what: what one of them is called.
 
         Raises:
-            InputError: none keeps them; names the least that one needs.
+            InputError: none is within the limits; names the least that one needs.
         """
         networks = list(smallest)
         if any(map(self.fits, networks)):
@@ -101,7 +79,7 @@ class Budget:
                     f'{option} {limit:,} is less than the smallest {what} has ({nearest}): give at '
                     f'least {count(nearest):,}'
                 )
-        # Each limit alone can be kept, so there are two: the second one stays, the first gives way.
+        # Each limit alone can be met, so there are two: keep the second one and relax the first.
         (option, _, limit, count), (kept, _, most, other) = self._limits
         nearest = min((arch for arch in networks if other(arch) <= most), key=count)
         raise InputError(
@@ -111,7 +89,7 @@ class Budget:
 
     @property
     def _limits(self) -> list[tuple[str, str, int, Callable[[Architecture], int]]]:
-        """Option, what it counts, the limit and the count, of the limits that there are."""
+        """Option, what it counts, limit and count, of each limit that is set."""
         limits = (
             ('--max-params', 'parameters', self.max_params, self.params),
             ('--max-flops', 'multiply-adds', self.max_macs, self.macs),

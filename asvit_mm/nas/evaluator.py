@@ -1,4 +1,4 @@
-"""What the searches need of a measured network, and the measure that they use."""
+"""What a search knows of a network without training it, and the measure that finds it out."""
 
 import math
 from collections import Counter
@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import torch
 
 from ..arch import Architecture
-from ..measures import SEARCH_MEASURES, Score, check_images, measure_network
+from ..measures import SEARCH_MEASURES, ProbeNetwork, Score, check_images, measure_network
 from .rewards import Value
+
+Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -18,14 +20,69 @@ class Measurement:
     """What the search knows of an architecture without training it.
 
     Attributes:
-        latency_ms: milliseconds an image, in a run that limits them.
-        refused: why the network was not measured; both scores are bad then.
+        latency_ms: milliseconds per image, in a run that limits them.
+        refused: why the network was not measured at all; both scores are invalid then.
     """
 
     length_distortion: Score
     ntk_condition_number: Score
     latency_ms: float | None = None
     refused: str | None = None
+
+    @classmethod
+    def refusal(cls, why: str, latency_ms: float | None = None) -> 'Measurement':
+        """The measurement of a network that is not measured."""
+        return cls(Score.bad(why), Score.bad(why), latency_ms, why)
+
+    @property
+    def values(self) -> tuple[Value, Value]:
+        """L^E and kappa, None where there is no finite value."""
+        return usable(self.length_distortion), usable(self.ntk_condition_number)
+
+    @property
+    def invalid(self) -> dict[str, str]:
+        """Name of each measure without a value, and the reason."""
+        scores = (self.length_distortion, self.ntk_condition_number)
+        return {
+            name: score.reason or 'not finite'
+            for name, score, value in zip(SEARCH_MEASURES, scores, self.values, strict=True)
+            if value is None
+        }
+
+    @property
+    def problem(self) -> str:
+        """Why a value is missing, in one line; empty if none is."""
+        return self.refused or '; '.join(f'{name}: {why}' for name, why in self.invalid.items())
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data: the two values; ``latency_ms``, ``invalid`` and ``refused`` where there are any."""
+        record: dict[str, Any] = dict(zip(SEARCH_MEASURES, self.values, strict=True))
+        if self.latency_ms is not None:
+            record['latency_ms'] = self.latency_ms
+        if self.refused is not None:
+            return {**record, 'refused': self.refused}
+        return {**record, 'invalid': self.invalid} if self.invalid else record
+
+    @classmethod
+    def from_record(cls, record: Record) -> 'Measurement':
+        """The measurement of a record of :meth:`to_record`.
+
+        Nothing is checked: a value that is not a number becomes an invalid score, so that the measurement
+        gives another record.
+        """
+        latency = record.get('latency_ms')
+        if not (isinstance(latency, float) and math.isfinite(latency)):
+            latency = None
+        if 'refused' in record:
+            return cls.refusal(str(record['refused']), latency)
+        reasons = record.get('invalid')
+        if not isinstance(reasons, Mapping):
+            reasons = {}
+        length, kappa = (
+            Score(value) if isinstance(value, float) else Score.bad(str(reasons.get(name)))
+            for name, value in ((name, record.get(name)) for name in SEARCH_MEASURES)
+        )
+        return cls(length, kappa, latency)
 
 
 # An architecture, and which draw of its weights: from 0 on, where it is measured more than once.
@@ -44,12 +101,12 @@ class Measure(Protocol):
 
 @dataclass(frozen=True)
 class ComplexityMeasure:
-    """The published measure: batches and curves fixed for the run, fresh weights a measurement.
+    """The published measure: images and curves are fixed for the run, every measurement has fresh weights.
 
     Args:
-        images: (repeat, batch, 3, img_size, img_size), one batch a network.
+        images: (repeat, batch, 3, img_size, img_size), one batch per network.
         img_size: pixels a side.
-        seed: the run's; with the architecture and the draw it decides the weights.
+        seed: of the run; with the architecture and the draw it determines the weights.
         device: where networks run.
 
     Raises:
@@ -77,18 +134,13 @@ class ComplexityMeasure:
     def network(
         self, request: Request, number: int, names: Sequence[str] = SEARCH_MEASURES
     ) -> dict[str, Score]:
-        """Measures of one of the request's networks, from 0 on; all together they are a measurement."""
+        """Measures of network ``number`` of the request; those of all networks make a measurement."""
         arch, draw = request
-        timed = measure_network(
-            arch,
-            self.images[number],
-            number,
-            names=names,
-            img_size=self.img_size,
-            seed=(self.seed, *arch.numbers, draw),
-            device=self.device,
+        seed = (self.seed, *arch.numbers, draw)
+        batch = self.images[number]
+        return measure_network(
+            ProbeNetwork(arch, self.img_size, seed, number, batch, self.device), names
         )
-        return {name: value.score for name, value in timed.items()}
 
 
 def combine(networks: Sequence[Mapping[str, Score]]) -> Measurement:
@@ -98,15 +150,15 @@ def combine(networks: Sequence[Mapping[str, Score]]) -> Measurement:
 
 
 class Memo:
-    """Measures every architecture once and recalls it afterwards, at no cost.
+    """Measures every architecture once and reuses the measurement afterwards.
 
     Args:
         measure: asked for what is not known.
         remeasure: whether an architecture that comes again is measured anew, with fresh weights.
-        known: measurements that are not to be made again: those of a run that is resumed.
+        known: measurements of the run that is resumed, which are not made again.
 
     Attributes:
-        measured: measurements that this run asked for; neither recalled ones nor refusals count.
+        measured: measurements that this run asked for, neither reused nor refused.
     """
 
     def __init__(
@@ -123,16 +175,15 @@ class Memo:
         self._asked: Counter[Architecture] = Counter()
 
     def __call__(self, archs: Sequence[Architecture]) -> Iterator[tuple[Measurement, bool]]:
-        """Measure or recall the architectures, in their order.
+        """Measure the architectures, in their order, or reuse what is known.
 
         Yields:
             the measurement, and whether it is that of an architecture that came before.
         """
         requests = []
         for arch in archs:
-            requests.append(
-                (arch, self._asked[arch] if self.remeasure else 0, self._asked[arch] > 0)
-            )
+            again = self._asked[arch]
+            requests.append((arch, again if self.remeasure else 0, again > 0))
             self._asked[arch] += 1
         unknown = dict.fromkeys(r[:2] for r in requests if r[:2] not in self._known)
         measured = self.measure(list(unknown)) if unknown else iter(())
@@ -147,23 +198,3 @@ class Memo:
 def usable(score: Score) -> Value:
     """The value of a valid, finite score, otherwise None."""
     return float(score.value) if score.valid and math.isfinite(score.value) else None
-
-
-def measured_fields(measurement: Measurement) -> dict[str, Any]:
-    """Plain data of a measurement: the two values, and for a None the reason under ``bad``.
-
-    In a run that limits the latency there is ``latency_ms`` too.
-    """
-    scores = {
-        'length_distortion': measurement.length_distortion,
-        'ntk_condition_number': measurement.ntk_condition_number,
-    }
-    fields: dict[str, Any] = {name: usable(score) for name, score in scores.items()}
-    bad = [
-        f'{name}: {score.reason or "not finite"}'
-        for name, score in scores.items()
-        if fields[name] is None
-    ]
-    if measurement.latency_ms is not None:
-        fields['latency_ms'] = measurement.latency_ms
-    return {**fields, 'bad': measurement.refused or '; '.join(bad)} if bad else fields

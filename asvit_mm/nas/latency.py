@@ -1,29 +1,24 @@
 """Latency of a network on the device of the run, and the limit on it.
 
-A latency is a measured time, so no two runs have the same. Within a run every network is timed once:
-what the trace has is the run's latency of it, also for the run that goes on from there.
+Latencies are measured times, so no two runs have the same. A run times every network once; when it is resumed
+it takes them from the trace.
 """
 
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import torch
 from mmpretrain.registry import MODELS
 
 from ..arch import Architecture
 from ..errors import InputError
-from ..measures import SEARCH_MEASURES, Score
 from .evaluator import Measure, Measurement, Request
 
-if TYPE_CHECKING:
-    from torch.utils.benchmark import Timer
-
-# A network that is slow enough runs this often; a fast one for this many seconds.
-RUNS = 7
+# A network runs for this many seconds, and at least this often.
 SECONDS = 0.2
+RUNS = 7
 # Another measurement of the same network may come out slower by some per cent.
 HEADROOM = 1.1
 
@@ -32,12 +27,10 @@ HEADROOM = 1.1
 class Clock:
     """Times the classifier of an architecture: one image, evaluation mode, random weights.
 
-    The number of threads is torch's at the time of the call.
-
     Args:
         num_classes: classes of its head.
         img_size: pixels a side of the image.
-        device: where it runs.
+        device: where it runs; on the CPU with as many threads as torch has.
     """
 
     num_classes: int
@@ -46,8 +39,12 @@ class Clock:
 
     def __call__(self, arch: Architecture) -> float:
         """Median of the forward pass in milliseconds, after a warm-up."""
+        # On import torch warns if there is no CUDA to build extensions for.
+        logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
+        from torch.utils.benchmark import Timer
+
         images = torch.zeros(1, 3, self.img_size, self.img_size, device=self.device)
-        timer = _import_timer()(
+        timer = Timer(
             'model(images)',
             globals={'model': self.classifier(arch), 'images': images},
             num_threads=torch.get_num_threads(),
@@ -59,7 +56,8 @@ class Clock:
         return 1000 * seconds
 
     def classifier(self, arch: Architecture) -> torch.nn.Module:
-        """The classifier that the configs train, on the device; torch's generator stays as it is."""
+        """The classifier that the configs train, on the device; the state of torch's generator is kept."""
+        backbone = dict(type='asvit_mm.AsViT', arch=arch, img_size=self.img_size)
         width = arch.widths[-1]
         head = dict(
             type='VisionTransformerClsHead',
@@ -67,14 +65,10 @@ class Clock:
             in_channels=width,
             hidden_dim=width,
         )
+        neck = dict(type='GlobalAveragePooling')
         with torch.random.fork_rng(devices=[]):
             model = MODELS.build(
-                dict(
-                    type='ImageClassifier',
-                    backbone=dict(type='asvit_mm.AsViT', arch=arch, img_size=self.img_size),
-                    neck=dict(type='GlobalAveragePooling'),
-                    head=head,
-                )
+                dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head)
             )
         return model.eval().requires_grad_(False).to(self.device)
 
@@ -85,10 +79,10 @@ class Latency:
     Args:
         clock: times a network, in milliseconds.
         limit: milliseconds that no returned network exceeds.
-        known: latencies that are not to be measured again: those of a run that is resumed.
+        known: latencies of the run that is resumed, which are not measured again.
 
     Raises:
-        InputError: the limit is no positive number.
+        InputError: the limit is not a positive number.
     """
 
     def __init__(
@@ -110,18 +104,18 @@ class Latency:
         return self._known[arch]
 
     def refusal(self, arch: Architecture) -> str | None:
-        """Why the network is too slow; None where it keeps the limit."""
+        """Why the network is too slow; None if it is not."""
         found = self(arch)
         return f'latency {found:g} ms exceeds {self.limit:g} ms' if found > self.limit else None
 
-    def keeping(self, networks: Iterable[Architecture], what: str) -> list[Architecture]:
-        """Those of some networks that keep the limit.
+    def within_limit(self, networks: Iterable[Architecture], what: str) -> list[Architecture]:
+        """The networks that are not too slow.
 
         Args:
-            what: they are called, in the plural.
+            what: what they are called, in the plural.
 
         Raises:
-            InputError: none does; names the fastest.
+            InputError: all are too slow; names the fastest.
         """
         networks = list(networks)
         kept = [arch for arch in networks if self(arch) <= self.limit]
@@ -129,7 +123,7 @@ class Latency:
             fastest = min(networks, key=self)
             raise InputError(
                 f'--max-latency {self.limit:g} is less than {what} take (the fastest, {fastest}: '
-                f'{self(fastest):g} ms): give at least {_rounded_up(HEADROOM * self(fastest))}'
+                f'{self(fastest):g} ms): give at least {_round_up(HEADROOM * self(fastest))}'
             )
         return kept
 
@@ -153,56 +147,13 @@ class WithinLatency:
             [request for request, why in zip(requests, refusals, strict=True) if why is None]
         )
         for (arch, _), why in zip(requests, refusals, strict=True):
-            found = next(measured) if why is None else too_slow(why)
-            yield replace(found, latency_ms=self.latency(arch))
+            if why is None:
+                yield replace(next(measured), latency_ms=self.latency(arch))
+            else:
+                yield Measurement.refusal(why, self.latency(arch))
 
 
-def too_slow(why: str) -> Measurement:
-    """The measurement of a network that is not measured because of its latency."""
-    return Measurement(Score.bad(why), Score.bad(why), refused=why)
-
-
-def known_latencies(records: Iterable[Mapping[str, Any]]) -> dict[Architecture, float]:
-    """The latencies that a trace holds, for :class:`Latency`.
-
-    Raises:
-        InputError: a record with a latency names no architecture.
-    """
-    found: dict[Architecture, float] = {}
-    for record in records:
-        taken = recorded_latency(record)
-        if taken is not None:
-            found.setdefault(Architecture.parse(str(record.get('arch'))), taken)
-    return found
-
-
-def is_refused(record: Mapping[str, Any]) -> bool:
-    """Whether a record of a trace is of a network that was too slow to be measured."""
-    # As measured_fields writes it: of what was measured, the reason begins with the measure's name.
-    return 'bad' in record and not str(record['bad']).startswith(
-        tuple(f'{name}: ' for name in SEARCH_MEASURES)
-    )
-
-
-def recorded_latency(record: Mapping[str, Any]) -> float | None:
-    """The latency in a record of a trace; None where there is none, or no number."""
-    taken = record.get('latency_ms')
-    return taken if isinstance(taken, float) and math.isfinite(taken) else None
-
-
-def _import_timer() -> type['Timer']:
-    """torch's timer, without the warning that there is no CUDA to build extensions for."""
-    logger = logging.getLogger('torch.utils.cpp_extension')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        from torch.utils.benchmark import Timer
-    finally:
-        logger.setLevel(level)
-    return Timer
-
-
-def _rounded_up(ms: float) -> str:
+def _round_up(ms: float) -> str:
     """Two significant digits, not less than ``ms``."""
     unit = 10.0 ** (math.floor(math.log10(ms)) - 1)
     return f'{math.ceil(ms / unit) * unit:.6g}'

@@ -1,61 +1,39 @@
-"""What a search method is, and the loop that all of them run in."""
+"""What a search method is, and the loop that runs one."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..arch import Architecture
 from .baselines import RandomSearch, RegularizedEvolution
-from .evaluator import Memo, measured_fields
+from .evaluator import Measurement, Memo
 from .latency import Latency
 from .reinforce import Reinforce
 
 
 class SearchMethod(Protocol):
-    """Proposes seeds to measure and learns from what is measured.
+    """Proposes seeds to measure and learns from the measurements.
 
-    Everything that it does follows from its seed and from what it was told, so that a run goes on
-    exactly by telling a new object the same.
+    Everything that it does follows from its seed and from what it was told, so that a run is resumed exactly
+    by telling a new object the same.
     """
 
     def ask(self) -> Sequence[Architecture]:
-        """The next seeds to measure, at least one; none of them waits for what another one gives."""
+        """The next seeds to measure, at least one; none depends on the measurement of another."""
 
-    def tell(self, arch: Architecture, measured: Mapping[str, Any]) -> dict[str, Any]:
-        """Take in what was measured of a seed that was asked for, in the order of asking.
-
-        Args:
-            measured: fields of :func:`~asvit_mm.nas.measured_fields`.
+    def tell(self, arch: Architecture, measurement: Measurement) -> dict[str, float]:
+        """Take in the measurement of a seed that was asked for, in the order of asking.
 
         Returns:
-            plain data of this method for the trace.
+            figures of this method for the trace.
         """
 
     @property
     def best(self) -> Architecture:
-        """The search's result, if it ended now and its latency were kept."""
+        """The result of the search, if it ended now, whatever its latency."""
 
     def best_of(self, archs: Collection[Architecture]) -> Architecture:
         """The one that the method prefers of some (at least one) that it was told of."""
-
-
-def result_of(
-    method: SearchMethod, measured: Collection[Architecture], latency: Latency | None = None
-) -> Architecture:
-    """The result of a search: the method's best, which may be one that was never measured.
-
-    Args:
-        measured: what the method was told of, each once, in the order of telling.
-        latency: the limit; where the method's best is too slow, the result is what it prefers of those
-            measured that keep it.
-
-    Raises:
-        InputError: none keeps it; names the fastest.
-    """
-    best = method.best
-    if latency is None:
-        return best
-    kept = latency.keeping(measured, f'all {len(measured)} networks of this search')
-    return best if latency(best) <= latency.limit else method.best_of(kept)
 
 
 METHODS = {
@@ -65,27 +43,62 @@ METHODS = {
 }
 
 
-def search_seeds(method: SearchMethod, measure: Memo, steps: int) -> Iterator[dict[str, Any]]:
-    """Measure ``steps`` architectures that the method asks for.
+@dataclass(frozen=True)
+class Step:
+    """A step of a search.
 
-    Yields:
-        Plain data of a step: step, arch, length_distortion and ntk_condition_number (None and ``bad``
-        with the reason where the network could not be measured, or is too slow), latency_ms where it is
-        limited, recalled (whether it was measured in an earlier step), what the method adds, and best, the
-        result if the search ended there (with a limit on the latency: if best keeps it).
+    Attributes:
+        number: from 0.
+        recalled: whether ``arch`` was measured in an earlier step.
+        figures: what the method adds to the trace.
+        best: the result, if the search ended here.
     """
-    step = 0
-    while step < steps:
-        archs = list(method.ask())[: steps - step]
+
+    number: int
+    arch: Architecture
+    measurement: Measurement
+    recalled: bool
+    figures: dict[str, float]
+    best: Architecture
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data for the trace."""
+        return {
+            'step': self.number,
+            'arch': str(self.arch),
+            **self.measurement.to_record(),
+            'recalled': self.recalled,
+            **self.figures,
+            'best': str(self.best),
+        }
+
+
+def iterate_search(method: SearchMethod, measure: Memo, steps: int) -> Iterator[Step]:
+    """Measure ``steps`` architectures that the method asks for, and yield each step."""
+    number = 0
+    while number < steps:
+        archs = list(method.ask())[: steps - number]
         for arch, (measurement, recalled) in zip(archs, measure(archs), strict=True):
-            fields = measured_fields(measurement)
-            told = method.tell(arch, fields)
-            yield {
-                'step': step,
-                'arch': str(arch),
-                **fields,
-                'recalled': recalled,
-                **told,
-                'best': str(method.best),
-            }
-            step += 1
+            figures = method.tell(arch, measurement)
+            yield Step(number, arch, measurement, recalled, figures, method.best)
+            number += 1
+
+
+def result_of(
+    method: SearchMethod, measured: Collection[Architecture], latency: Latency | None = None
+) -> Architecture:
+    """The result of a search: the method's best, which may be one that was never measured.
+
+    Args:
+        measured: what the method was told of, each once, in the order of telling.
+        latency: the limit. If the method's best is too slow, the result is the one that the method prefers
+            of those measured that are not.
+
+    Raises:
+        InputError: all are too slow; names the fastest.
+    """
+    best = method.best
+    if latency is None:
+        return best
+    kept = latency.within_limit(measured, f'all {len(measured)} networks of this search')
+    return best if latency(best) <= latency.limit else method.best_of(kept)

@@ -1,9 +1,8 @@
-"""Measurements shared out among the processes of a launcher (torch.distributed through MMEngine).
+"""Measurements distributed over the processes of a launcher (torch.distributed through MMEngine).
 
-The first process runs the search; the others measure what it hands them: first the measure, then requests
-with the number of threads, at last None, or the error that the first process ends with. An error in
-measuring is gathered like a value, and raised by all. A unit of work is one measure of one network, and every
-unit's value is what one process alone would get, so the result is too.
+The main rank runs the search. The other ranks receive, in this order, the measure, any number of requests
+with the number of threads, and finally None, or the error that the main rank ends with. The unit of work is
+one measure of one network; its value does not depend on the rank, so the result is that of one process.
 """
 
 import heapq
@@ -18,22 +17,21 @@ from ..errors import InputError
 from ..measures import SEARCH_MEASURES, Score
 from .evaluator import ComplexityMeasure, Measurement, Request, combine
 
-
-class _SharedError(InputError):
-    """One that all processes have raised already."""
-
-
-# Which request, which measure, which network.
+# Index of the request, name of the measure, number of the network.
 Unit = tuple[int, str, int]
 
-# Forward passes of an image that a measure costs, as docs/complexity.md has it; shares the work out.
+# Forward passes per image that a measure costs, as docs/complexity.md has it; balances the work.
 COSTS = {'length_distortion': 10 * 2.5, 'ntk_condition_number': 16 * 4.7}
 
 
-class SharedMeasure:
-    """A measure whose work all processes of the launcher share, in the first one.
+class _SharedError(InputError):
+    """An error that all ranks raise by themselves."""
 
-    The others call :func:`help_measuring` meanwhile. Where there is one process, it does all.
+
+class SharedMeasure:
+    """A measure whose work the main rank distributes over all ranks of the launcher.
+
+    The others call :func:`help_measuring` meanwhile. A process without a launcher does all work itself.
 
     Args:
         measure: what is measured, and how.
@@ -44,16 +42,16 @@ class SharedMeasure:
         self._sent = False
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[Measurement]:
-        """Measure the requests, in their order; a few at a time where one is too little work for all."""
+        """Measure the requests, in their order; several at once if one does not occupy all ranks."""
         if not self._sent:
             _send(self.measure)
             self._sent = True
         repeat = self.measure.repeat
-        at_a_time = -(-dist.get_world_size() // repeat)
-        for start in range(0, len(requests), at_a_time):
-            some = list(requests[start : start + at_a_time])
+        at_once = -(-dist.get_world_size() // repeat)
+        for start in range(0, len(requests), at_once):
+            some = list(requests[start : start + at_once])
             _send((some, torch.get_num_threads()))
-            scores = _measure_together(self.measure, some)
+            scores = _measure_on_all_ranks(self.measure, some)
             for i in range(len(some)):
                 yield combine(
                     [{n: scores[i, n, r] for n in SEARCH_MEASURES} for r in range(repeat)]
@@ -62,10 +60,10 @@ class SharedMeasure:
 
 @contextmanager
 def with_helpers() -> Iterator[None]:
-    """What the first process does while the others are in :func:`help_measuring`; lets them go at the end.
+    """What the main rank does while the others are in :func:`help_measuring`, which returns at its end.
 
-    An :class:`~asvit_mm.errors.InputError` is theirs too. After any other error nobody may be listening;
-    the launcher then ends them.
+    An :class:`~asvit_mm.errors.InputError` is raised by the others too. After any other error they may not
+    be listening; the launcher then ends them.
     """
     try:
         yield
@@ -78,10 +76,10 @@ def with_helpers() -> Iterator[None]:
 
 
 def help_measuring() -> None:
-    """Measure what the first process hands out, until it needs no more help.
+    """Measure what the main rank requests, until it is done.
 
     Raises:
-        InputError: the one that the first process ends with, or that any has met in measuring.
+        InputError: the one that the main rank ends with, or that any rank has met in measuring.
     """
     measure = None
     while (work := _receive()) is not None:
@@ -93,30 +91,32 @@ def help_measuring() -> None:
         assert measure is not None
         requests, threads = work
         torch.set_num_threads(threads)
-        _measure_together(measure, requests)
+        _measure_on_all_ranks(measure, requests)
 
 
 def share_out(units: Sequence[Unit], num: int) -> list[list[Unit]]:
-    """Units of each of ``num`` processes: the dearest unit first, always to who has least to do."""
-    load = [(0.0, process) for process in range(num)]
+    """Units of each of ``num`` ranks: the most expensive first, each to the rank with the least work."""
+    load = [(0.0, rank) for rank in range(num)]
     shares: list[list[Unit]] = [[] for _ in range(num)]
     for unit in sorted(units, key=lambda unit: -COSTS[unit[1]]):
-        cost, process = heapq.heappop(load)
-        shares[process].append(unit)
-        heapq.heappush(load, (cost + COSTS[unit[1]], process))
+        cost, rank = heapq.heappop(load)
+        shares[rank].append(unit)
+        heapq.heappush(load, (cost + COSTS[unit[1]], rank))
     return shares
 
 
-def _measure_together(measure: ComplexityMeasure, requests: Sequence[Request]) -> dict[Unit, Score]:
+def _measure_on_all_ranks(
+    measure: ComplexityMeasure, requests: Sequence[Request]
+) -> dict[Unit, Score]:
     units = [
         (i, name, r)
         for i in range(len(requests))
         for r in range(measure.repeat)
         for name in SEARCH_MEASURES
     ]
-    mine = share_out(units, dist.get_world_size())[dist.get_rank()]
+    own = share_out(units, dist.get_world_size())[dist.get_rank()]
     networks: dict[tuple[int, int], list[str]] = {}
-    for i, name, r in mine:
+    for i, name, r in own:
         networks.setdefault((i, r), []).append(name)
     scores, error = {}, None
     try:
@@ -125,6 +125,7 @@ def _measure_together(measure: ComplexityMeasure, requests: Sequence[Request]) -
                 scores[i, name, r] = score
     except InputError as caught:
         error = str(caught)
+    # An error is gathered like a value, so that no rank waits for one that has failed.
     parts = dist.all_gather_object((scores, error))
     for _, error in parts:
         if error is not None:

@@ -1,13 +1,13 @@
 """Seed search by REINFORCE (As-ViT, arXiv 2202.11921, section 3.3)."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..arch import Architecture
+from .evaluator import Measurement
 from .rewards import MovingAverage, Value, reward
 from .space import Choices
 
@@ -16,15 +16,15 @@ LOGIT_STD = 1e-3
 
 
 class Reinforce:
-    """Independent categoricals, one a choice, moved towards networks of higher reward.
+    """One independent categorical per choice, moved towards networks of higher reward.
 
-    Within limits, the values of a choice that break them are left out and the others' probabilities
-    are scaled to 1, in the order of the choices; the update is by the probabilities so obtained. Without
-    limits this is the paper's method.
+    With limits, values of a choice that break them are masked and the probabilities of the others are
+    renormalized, in the order of the choices; the update uses these probabilities. Without limits this is
+    the paper's method.
 
     Args:
         choices: what is searched.
-        seed: decides the initial logits and, with the step, every sample.
+        seed: determines the initial logits and, with the step, every sample.
         learning_rate: of Adam.
         momentum: of the rewards' moving average, the baseline.
     """
@@ -61,13 +61,13 @@ class Reinforce:
 
     @property
     def probabilities(self) -> list[list[float]]:
-        """The policy: for every choice, the probability of each value, limits left aside."""
+        """The policy: for every choice, the probability of each value, without the limits."""
         with torch.no_grad():
             return [logits.softmax(0).tolist() for logits in self.logits.split(self.choices.sizes)]
 
     @property
     def entropy(self) -> float:
-        """Entropy of the policy in nats, summed over the choices, limits left aside."""
+        """Entropy of the policy in nats, summed over the choices, without the limits."""
         with torch.no_grad():
             return sum(
                 float(torch.distributions.Categorical(logits=logits).entropy())
@@ -76,8 +76,8 @@ class Reinforce:
 
     def ask(self) -> list[Architecture]:
         """One sample of the policy."""
-        # One uniform a choice, through the inverse of its cumulative distribution; stream 0 of the
-        # seed gave the initial logits, hence step + 1.
+        # One uniform number per choice, through the inverse of its cumulative distribution; stream 0 of
+        # the seed gave the initial logits, hence step + 1.
         rng = np.random.default_rng([self.seed, len(self.kappas) + 1])
         indices: list[int] = []
         for u, logits in zip(
@@ -90,15 +90,16 @@ class Reinforce:
             indices.append(min(below, int(probs.nonzero().max())))
         return [self.choices.space.decode(indices)]
 
-    def tell(self, arch: Architecture, measured: Mapping[str, Any]) -> dict[str, Any]:
+    def tell(self, arch: Architecture, measurement: Measurement) -> dict[str, float]:
         """Update the policy.
 
         Returns:
-            Plain data: reward, baseline, and the entropy of the policy that was sampled from.
+            reward, baseline, and the entropy of the policy that was sampled from.
         """
         entropy = self.entropy
-        self.length_distortions.append(measured['length_distortion'])
-        self.kappas.append(measured['ntk_condition_number'])
+        length, kappa = measurement.values
+        self.length_distortions.append(length)
+        self.kappas.append(kappa)
         value = reward(self.length_distortions, self.kappas)
         average = self.baseline.update(value)
         self.optimizer.zero_grad()
@@ -107,7 +108,7 @@ class Reinforce:
         return {'reward': value, 'baseline': average, 'entropy': entropy}
 
     def log_prob(self, arch: Architecture) -> Tensor:
-        """Log-probability of a seed under the policy, within the limits; a scalar."""
+        """Log-probability of a seed under the policy, with the limits; a scalar."""
         indices = self.choices.space.encode(arch)
         return torch.stack(
             [
@@ -117,6 +118,6 @@ class Reinforce:
         ).sum()
 
     def _log_probs(self, logits: Tensor, before: Sequence[int]) -> Tensor:
-        """Log-probabilities of the next choice after the indices ``before``; -inf: not allowed."""
+        """Log-probabilities of the next choice after the indices ``before``; -inf if not allowed."""
         allowed = torch.tensor(self.choices.allowed(before))
         return logits.masked_fill(~allowed, -torch.inf).log_softmax(0)

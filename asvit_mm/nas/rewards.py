@@ -17,8 +17,8 @@ Value = float | None
 def fill_with_worst(values: Sequence[Value], larger_is_better: bool) -> list[float]:
     """``values`` with every None replaced by the worst of the others (0 if there is no other).
 
-    Given all values seen so far, this is "a bad network takes the worst seen so far": like the
-    published code, a worse value that comes later moves the bad networks of the past with it.
+    So an invalid network counts as the worst seen so far. As in the published code, a worse value that
+    comes later also changes what invalid networks before it count as.
     """
     seen = [value for value in values if value is not None]
     worst = (min(seen) if larger_is_better else max(seen)) if seen else 0.0
@@ -80,12 +80,12 @@ def relative_range(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Ranking:
-    """How the best of several networks was chosen.
+    """Which of several networks is best, and why.
 
     Attributes:
         best: index of the chosen network.
         length_ranks, kappa_ranks: dense rank of each network by L^E and by kappa, 0 for the best.
-        tie_break: 'length_distortion' or 'kappa' where the rank sums tied and that measure decided.
+        tie_break: 'length_distortion' or 'kappa' if the rank sums tied and that measure decided.
     """
 
     best: int
@@ -97,8 +97,8 @@ class Ranking:
 def rank_networks(length_distortions: Sequence[float], kappas: Sequence[float]) -> Ranking:
     """Choose the network with the smallest sum of its ranks by L^E and by kappa.
 
-    Among all that tie, the measure with the larger relative range over all networks decides, in its
-    own direction (kappa where the ranges are equal too); the first one if that is equal as well.
+    Among those that tie, the measure with the larger relative range over all networks decides (kappa if
+    the ranges are equal too), and if that ties as well the first one is chosen.
     """
     length_ranks = dense_ranks(length_distortions, larger_is_better=True)
     kappa_ranks = dense_ranks(kappas, larger_is_better=False)

@@ -1,15 +1,14 @@
 """Auto-scaling of a seed without training (As-ViT, arXiv 2202.11921, section 3.4)."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..arch import MAX_WIDTH, NUM_STAGES, SEED_DEPTHS, Architecture
 from ..errors import InputError
 from .budget import Budget
-from .evaluator import Measurement, Memo, measured_fields
-from .latency import Latency, too_slow
-from .rewards import fill_with_worst, rank_networks
+from .evaluator import Measure, Measurement, Memo, Request
+from .rewards import Ranking, fill_with_worst, rank_networks
 
 START_WIDTH = 8
 WIDTH_FACTOR = 4
@@ -19,7 +18,7 @@ Size = tuple[tuple[int, ...], int]
 
 
 def next_sizes(depths: tuple[int, ...], proxy_width: int) -> list[Size]:
-    """(depths, proxy width) of a step's candidates: one more layer in one stage x a wider proxy.
+    """(depths, proxy width) of a step's candidates: one more block in one stage x a wider proxy.
 
     Widths are rounded as Python rounds (halves to even), duplicates dropped; a small width may thus
     stay as it is.
@@ -32,20 +31,103 @@ def next_sizes(depths: tuple[int, ...], proxy_width: int) -> list[Size]:
     return [(depths, width) for depths in deeper for width in widths]
 
 
+def proxy_of(arch: Architecture) -> Architecture:
+    """The narrow network that is measured in place of ``arch``: a quarter as wide."""
+    return arch.with_size(arch.depths, arch.width // WIDTH_FACTOR)
+
+
+class ProxyMeasure:
+    """Measures the proxy of every network; ``measure`` is that of the proxies."""
+
+    def __init__(self, measure: Measure) -> None:
+        self.measure = measure
+
+    def __call__(self, requests: Sequence[Request]) -> Iterator[Measurement]:
+        """Measure the requests, in their order."""
+        return self.measure([(proxy_of(arch), draw) for arch, draw in requests])
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that a step of scaling may choose.
+
+    Attributes:
+        params: parameters of its classifier.
+        measurement: of its proxy, except for the latency.
+        recalled: whether it was measured before.
+        ranks: by L^E and by kappa among the candidates of the step, from 0 for the best; None before the
+            step is complete, and for a candidate that cannot be chosen.
+    """
+
+    arch: Architecture
+    params: int
+    measurement: Measurement
+    recalled: bool
+    ranks: tuple[int, int] | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data for the trace."""
+        record = {
+            'arch': str(self.arch),
+            'proxy': str(proxy_of(self.arch)),
+            'params': self.params,
+            **self.measurement.to_record(),
+            'recalled': self.recalled,
+        }
+        if self.ranks is not None:
+            record['rank_length_distortion'], record['rank_kappa'] = self.ranks
+        return record
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network of the series.
+
+    Attributes:
+        step: from 1.
+        chosen: the network.
+        tie_break: 'length_distortion' or 'kappa' if the rank sums tied and that measure decided.
+        dropped: number of candidates that exceed a limit.
+        candidates: what it was chosen from.
+    """
+
+    step: int
+    chosen: Candidate
+    tie_break: str | None
+    dropped: int
+    candidates: tuple[Candidate, ...]
+
+    def to_record(self, *, candidates: bool = False) -> dict[str, Any]:
+        """Plain data for the result, and with the candidates for the trace."""
+        record = {
+            'step': self.step,
+            **self.chosen.to_record(),
+            'depths': list(self.chosen.arch.depths),
+            'width': self.chosen.arch.width,
+            'tie_break': self.tie_break,
+            'dropped': self.dropped,
+        }
+        if candidates:
+            record['candidates'] = [candidate.to_record() for candidate in self.candidates]
+        return record
+
+
 class AutoScaling:
     """Grows a seed step by step; every step adds one network to the series.
 
-    Candidates are measured as proxies, 1/4 as wide as the real network; costs and latency are the real
-    network's. A candidate without kappa is chosen only where no candidate has one (L^E decides
-    then), a candidate without L^E never.
+    A candidate without kappa is chosen only if no candidate has one (L^E decides then), a candidate without
+    L^E never.
 
     Args:
-        topology: whose kernels, splits, expansions and heads are kept; its size is not looked at.
-        measure: of the proxies.
+        topology: whose kernels, splits, expansions and heads are kept; its size does not matter.
+        measure: of the candidates, by their proxies (:class:`ProxyMeasure`).
         budget: candidates that exceed it are dropped.
-        min_params: growing stops at the first network with at least this many parameters; None: where
-            no candidate is left.
-        latency: candidates that are too slow are not measured, and never chosen.
+        min_params: growing stops at the first network with at least this many parameters; None: if no
+            candidate is left.
+
+    Attributes:
+        series: the networks so far.
+        stopped: why growing ended; None before.
 
     Raises:
         InputError: no network can meet the budget; says what would be possible.
@@ -58,146 +140,96 @@ class AutoScaling:
         budget: Budget,
         *,
         min_params: int | None = None,
-        latency: Latency | None = None,
     ) -> None:
         self.topology = topology
         self.measure = measure
         self.budget = budget
         self.min_params = min_params
-        self.latency = latency
-        self.depths: tuple[int, ...] = SEED_DEPTHS
-        self.proxy_width = START_WIDTH
-        self.series: list[dict[str, Any]] = []
+        self.size: Size = (SEED_DEPTHS, START_WIDTH)
+        self.series: list[Member] = []
         self.stopped: str | None = None
-        self._check_budget()
+        most = budget.max_params
+        if min_params is not None and most is not None and min_params > most:
+            raise InputError(
+                f'min-params {min_params:,} is larger than max-params {most:,}: '
+                f'give a minimum of at most {most:,}'
+            )
+        budget.check(self.larger_networks(), 'candidate')
 
     @property
     def start(self) -> Architecture:
-        """The real network that scaling starts from (not part of the series)."""
-        return self.real((SEED_DEPTHS, START_WIDTH))
+        """The network that scaling starts from (not part of the series)."""
+        return self.network((SEED_DEPTHS, START_WIDTH))
 
     @property
-    def first(self) -> list[Architecture]:
-        """The real networks of the first step's candidates, whatever the limits."""
-        return [self.real(size) for size in next_sizes(SEED_DEPTHS, START_WIDTH)]
+    def reached(self) -> bool:
+        """Whether the last network of the series has at least ``min_params`` parameters."""
+        return bool(self.series) and self.series[-1].chosen.params >= (self.min_params or 0)
 
-    def real(self, size: Size) -> Architecture:
-        """The network of a size at its real width, 4 times the proxy's."""
-        return self.topology.with_size(size[0], size[1] * WIDTH_FACTOR)
+    def network(self, size: Size) -> Architecture:
+        """The network of a size, 4 times as wide as its proxy."""
+        depths, proxy_width = size
+        return self.topology.with_size(depths, proxy_width * WIDTH_FACTOR)
 
-    def proxy(self, size: Size) -> Architecture:
-        """The network of a size as it is measured."""
-        return self.topology.with_size(*size)
+    def larger_networks(self) -> list[Architecture]:
+        """The candidates of the next step, whatever the limits."""
+        return [self.network(size) for size in next_sizes(*self.size)]
 
-    def step(self, report: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any] | None:
-        """Measure one step's candidates and take the best.
+    def step(self, report: Callable[[int, Candidate], None] | None = None) -> Member | None:
+        """Measure the candidates of one step and take the best.
 
         Args:
-            report: called with every candidate within the budget as soon as it is measured, or found too
-                slow: plain data, with the step and the candidate's number in it (from 0).
+            report: called with every candidate within the budget and its number, from 0, as soon as it is
+                measured or found to be too slow.
 
         Returns:
-            The series' new member as plain data (arch, proxy, depths, width, params, the two
-            measures, candidates, tie_break), or None where growing ended without one. ``stopped``
-            then says why; it is also set when the new member reaches ``min_params``.
+            The new member of the series, or None if growing ended without one. ``stopped`` then says why;
+            it is also set if the new member reaches ``min_params``.
         """
         if self.stopped:
             return None
-        number = len(self.series) + 1
-        sizes = next_sizes(self.depths, self.proxy_width)
-        affordable = [size for size in sizes if self.budget.fits(self.real(size))]
-        if not affordable:
-            self._stop(
-                f'every larger network exceeds {self.budget}'
-                if sizes
-                else f'stage 1 would grow wider than {MAX_WIDTH}'
-            )
-            return None
+        networks = self.larger_networks()
+        archs = [arch for arch in networks if self.budget.fits(arch)]
         candidates = []
-        for i, (measurement, recalled) in enumerate(self._measured(affordable)):
-            real = self.real(affordable[i])
-            candidates.append(
-                {
-                    'arch': str(real),
-                    'proxy': str(self.proxy(affordable[i])),
-                    'params': self.budget.params(real),
-                    **measured_fields(measurement),
-                    'recalled': recalled,
-                }
-            )
+        for arch, (measurement, recalled) in zip(archs, self.measure(archs), strict=True):
+            candidates.append(Candidate(arch, self.budget.params(arch), measurement, recalled))
             if report is not None:
-                report({'step': number, 'candidate': i, **candidates[-1]})
-        ranked = [i for i, candidate in enumerate(candidates) if 'bad' not in candidate] or [
-            i
-            for i, candidate in enumerate(candidates)
-            if candidate['length_distortion'] is not None
+                report(len(candidates) - 1, candidates[-1])
+        slow = sum(candidate.measurement.refused is not None for candidate in candidates)
+        dropped = len(networks) - len(archs) + slow
+        if dropped == len(networks):
+            self.stopped = self._why_none_is_left(len(networks), slow)
+            return None
+        values = [candidate.measurement.values for candidate in candidates]
+        ranked = [i for i, pair in enumerate(values) if None not in pair] or [
+            i for i, (length, _) in enumerate(values) if length is not None
         ]
-        slow = sum(self._refusal(self.real(size)) is not None for size in affordable)
-        if slow == len(affordable):
-            assert self.latency is not None
-            limits = f'{self.latency.limit:g} ms'
-            if len(affordable) < len(sizes):
-                limits = f'{self.budget} or {limits}'
-            self._stop(f'every larger network exceeds {limits}')
-            return None
+        number = len(self.series) + 1
         if not ranked:
-            self.stopped = (
-                f'no candidate of step {number} could be measured ({candidates[0]["bad"]})'
-            )
+            why = next(c.measurement.problem for c in candidates if not c.measurement.refused)
+            self.stopped = f'no candidate of step {number} could be measured ({why})'
             return None
-        lengths = [candidates[i]['length_distortion'] for i in ranked]
-        kappas = [candidates[i]['ntk_condition_number'] for i in ranked]
-        ranking = rank_networks(lengths, fill_with_worst(kappas, larger_is_better=False))
-        for i, by_length, by_kappa in zip(
-            ranked, ranking.length_ranks, ranking.kappa_ranks, strict=True
-        ):
-            candidates[i].update(rank_length_distortion=by_length, rank_kappa=by_kappa)
-        best = ranked[ranking.best]
-        self.depths, self.proxy_width = affordable[best]
-        chosen = candidates[best]
-        member = {
-            'step': number,
-            **chosen,
-            'depths': list(self.depths),
-            'width': self.proxy_width * WIDTH_FACTOR,
-            'tie_break': ranking.tie_break,
-            'dropped': len(sizes) - len(affordable) + slow,
-            'candidates': candidates,
-        }
+        ranking = _rank([values[i] for i in ranked])
+        ranks = zip(ranking.length_ranks, ranking.kappa_ranks, strict=True)
+        for i, pair in zip(ranked, ranks, strict=True):
+            candidates[i] = replace(candidates[i], ranks=pair)
+        chosen = candidates[ranked[ranking.best]]
+        self.size = (chosen.arch.depths, chosen.arch.width // WIDTH_FACTOR)
+        member = Member(number, chosen, ranking.tie_break, dropped, tuple(candidates))
         self.series.append(member)
         if self.min_params is not None and self.reached:
             self.stopped = f'{self.min_params:,} parameters reached'
         return member
 
-    @property
-    def reached(self) -> bool:
-        """Whether the last network of the series has at least ``min_params`` parameters."""
-        return bool(self.series) and self.series[-1]['params'] >= (self.min_params or 0)
+    def _why_none_is_left(self, networks: int, slow: int) -> str:
+        limits = [str(self.budget)] * (slow < networks) + ['the limit on latency'] * (slow > 0)
+        why = f'every larger network exceeds {" or ".join(limits)}'
+        if not networks:
+            why = f'stage 1 would grow wider than {MAX_WIDTH}'
+        return why if self.min_params is None else f'{why} before {self.min_params:,} are reached'
 
-    def _measured(self, sizes: list[Size]) -> Iterator[tuple[Measurement, bool]]:
-        """What :class:`Memo` yields of the proxies; those of networks that are too slow left out."""
-        refusals = [self._refusal(self.real(size)) for size in sizes]
-        measured = self.measure(
-            [self.proxy(size) for size, why in zip(sizes, refusals, strict=True) if why is None]
-        )
-        for size, why in zip(sizes, refusals, strict=True):
-            found, recalled = next(measured) if why is None else (too_slow(why), False)
-            if self.latency is not None:
-                found = replace(found, latency_ms=self.latency(self.real(size)))
-            yield found, recalled
 
-    def _refusal(self, real: Architecture) -> str | None:
-        return None if self.latency is None else self.latency.refusal(real)
-
-    def _stop(self, why: str) -> None:
-        aim = '' if self.min_params is None else f' before {self.min_params:,} are reached'
-        self.stopped = why + aim
-
-    def _check_budget(self) -> None:
-        most = self.budget.max_params
-        if self.min_params is not None and most is not None and self.min_params > most:
-            raise InputError(
-                f'min-params {self.min_params:,} is larger than max-params {most:,}: '
-                f'give a minimum of at most {most:,}'
-            )
-        self.budget.check(self.first, 'candidate')
+def _rank(values: Sequence[tuple[Any, Any]]) -> Ranking:
+    """The ranking of networks by L^E and kappa, of which the latter may be missing."""
+    lengths, kappas = zip(*values, strict=True)
+    return rank_networks(lengths, fill_with_worst(kappas, larger_is_better=False))

@@ -1,4 +1,4 @@
-"""The choices of a search, narrowed to those that keep the limits of a network's cost."""
+"""The choices of a search, narrowed to networks within limits on their cost."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -12,18 +12,18 @@ Cost = Callable[[Architecture], float]
 
 
 class Choices:
-    """A search space of which only networks within limits are drawn, choice by choice.
+    """A search space from which only networks within limits are drawn, choice by choice.
 
-    A value of a choice is allowed after those before it where the cheapest values of all later choices
-    make a network that fits. So every draw ends with one, and each that fits can be drawn.
+    A value is allowed if it makes a network that fits together with the values chosen before it and the
+    cheapest values of all later choices. So every draw ends with a network that fits, and each of these
+    can be drawn.
 
     Args:
         space: what is searched.
-        fits: whether a network keeps the limits; None: there are none. It must hold for a network that
-            is nowhere dearer than one for which it holds.
-        cost: by which the cheapest values are told. It must not matter for which value of a choice is
-            cheapest what the choices before it are, those after it being at their cheapest. Needed
-            with ``fits`` only.
+        fits: whether a network is within the limits; None: there are none. If it holds for a network, it
+            must hold for every network that costs less in some choices and more in none.
+        cost: determines the cheapest values; needed with ``fits`` only. Which value of a choice is cheapest
+            must not depend on the choices before it while those after it are at their cheapest.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class Choices:
 
     @cached_property
     def cheapest(self) -> list[int]:
-        """Index of the cheapest value of every choice: no other value of one choice is cheaper."""
+        """Index of the cheapest value of every choice."""
         assert self.cost is not None
         found, before = [0] * len(self.sizes), None
-        # More than one round: the cheapest split depends on the expansion that comes after it.
+        # Takes several rounds: the cheapest split depends on the expansion, which comes after it.
         while found != before:
             before = list(found)
             for k, size in enumerate(self.sizes):
@@ -59,7 +59,7 @@ class Choices:
         return self.space.decode(self.cheapest)
 
     def allowed(self, before: Sequence[int]) -> list[bool]:
-        """Which values of the next choice can be taken after the indices ``before``."""
+        """Which values of the next choice are allowed after the indices ``before``."""
         k, key = len(before), tuple(before)
         if self.fits is None:
             return [True] * self.sizes[k]
@@ -71,7 +71,7 @@ class Choices:
         return self._allowed[key]
 
     def draw(self, rng: np.random.Generator) -> Architecture:
-        """A seed, each choice drawn uniformly among the values that are allowed after those before."""
+        """A seed, each choice drawn uniformly among the values that are allowed."""
         indices: list[int] = []
         for u in rng.random(len(self.sizes)):
             allowed = np.flatnonzero(self.allowed(indices))

@@ -25,7 +25,7 @@ def plot_search(trace: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]
     """L^E and kappa against the step, and where the search has a policy its reward and entropy.
 
     Args:
-        trace: records of :func:`asvit_mm.nas.search_seeds`.
+        trace: records of :func:`asvit_mm.nas.iterate_search`.
     """
     steps = np.array([record['step'] for record in trace])
     lengths, kappas = _measures(trace)

@@ -11,7 +11,6 @@ from pathlib import Path
 from ..arch import PRESETS, SEARCH_SPACE, Architecture
 from ..cost import count_macs, count_params
 from ..data.source import DataSource
-from ..nas import is_refused
 from ..utils.units import format_count
 from . import page
 from .report_plots import (
@@ -59,7 +58,7 @@ def write_search_report(
     Args:
         work_dir: the run's folder, as commands shall name it; search.png is in it.
         result: the whole content of result.json.
-        trace: records of :func:`asvit_mm.nas.search_seeds`.
+        trace: records of :func:`asvit_mm.nas.iterate_search`.
         data: what the config trains on.
         policies: see :func:`~.report_plots.plot_policy`; none where the method has no policy.
 
@@ -72,7 +71,7 @@ def write_search_report(
     if policies:
         plot_policy(policies, folder / 'policy.png')
     different = len({record['arch'] for record in trace})
-    timed = len({record['arch'] for record in trace if is_refused(record)})
+    timed = len({record['arch'] for record in trace if 'refused' in record})
     summary = (
         f'<p>A vision transformer was designed without training any. {page.number(len(trace), "candidate")} '
         f'({page.number(different, "different one")} of {SEARCH_SPACE.size:,} possible) were built with '
@@ -198,7 +197,12 @@ def write_scale_report(
 
 def _standing(result: Record, trace: Sequence[Record]) -> str:
     """A sentence on how the found network compares with the others that were measured."""
-    others = {r['arch']: r for r in trace if r['arch'] != result['arch'] and 'bad' not in r}
+    values = 'length_distortion', 'ntk_condition_number'
+    others = {
+        r['arch']: r
+        for r in trace
+        if r['arch'] != result['arch'] and None not in [r[name] for name in values]
+    }
     own = result['length_distortion'], result['ntk_condition_number']
     if not others or None in own:
         return ''

@@ -113,7 +113,7 @@ def plot_measured(
     The published seed's topology is marked too where it is among them.
 
     Args:
-        trace: records of :func:`asvit_mm.nas.search_seeds`.
+        trace: records of :func:`asvit_mm.nas.iterate_search`.
         result: of the search; its arch and the two measures.
     """
     lengths, kappas = _measures(trace)

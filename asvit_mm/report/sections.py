@@ -10,7 +10,6 @@ from ..arch import NUM_STAGES, Architecture
 from ..config_writer.configs import train_command
 from ..cost import stage_macs, token_grids
 from ..data.source import DataSource
-from ..nas import is_refused
 from ..tokens import window_count, window_length
 from ..utils.units import format_count
 from . import page
@@ -89,8 +88,8 @@ def architecture_section(folder: Path, arch: Architecture, network: Record) -> s
 
 def left_out_sentence(records: Sequence[Record]) -> str:
     """How many of the records a scatter plot does not show; empty where it shows all."""
-    slow = sum(is_refused(record) for record in records)
-    bad = sum('bad' in record for record in records) - slow
+    slow = sum('refused' in record for record in records)
+    bad = sum('invalid' in record for record in records)
     left_out = [f'{page.number(bad, "measurement")} without both numbers'] if bad else []
     left_out += [f'{slow:,} of networks that were too slow and only timed'] if slow else []
     return f' Left out: {", ".join(left_out)}.' if left_out else ''

@@ -60,34 +60,6 @@ def add_measuring_arguments(parser: argparse.ArgumentParser, *, repeat: int = 5)
     )
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what tools/search.py and tools/scale.py share; the defaults are the paper's."""
-    add_job_arguments(parser)
-    add_measuring_arguments(parser)
-    parser.add_argument(
-        '--progressive',
-        action='store_true',
-        help='write configs that train with progressive tokenization',
-    )
-    parser.add_argument(
-        '--max-flops',
-        metavar='N',
-        help='no network has more multiply-adds an image, such as 5G or 400M (default: no limit)',
-    )
-    parser.add_argument(
-        '--max-latency',
-        type=float,
-        metavar='MS',
-        help='no network takes more milliseconds for an image, timed on the device (default: no limit)',
-    )
-    parser.add_argument(
-        '--remeasure',
-        action='store_true',
-        help='measure an architecture that comes again anew, with fresh weights, as the published '
-        'code does (default: recall it)',
-    )
-
-
 def add_study_arguments(
     parser: argparse.ArgumentParser, *, data: str, data_help: str = STUDY_DATA_HELP
 ) -> None:

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..utils.files import atomic_directory, atomic_write_json
 from ..utils.identity import first_difference, parse_object, read_object
 
-FORMAT = 2
+FORMAT = 3
 NAMES = (
     'run.json',
     'result.json',
@@ -33,33 +33,36 @@ NAMES = (
     'architecture.png',
 )
 ANOTHER = 'give --overwrite, or another --work-dir'
-LOCK = '.lock'
 
 
 class RunFolder:
-    """Creates the folder or takes up the run in it again, appends the trace; a context manager.
+    """Creates the folder, or opens it to resume the run in it, and appends to the trace; a context manager.
 
-    The trace is all the state that there is. A resumed run works its records out again, from the
-    measurements in them, and ``append`` compares each with the file's until they are used up; then
-    it goes on. Times lie apart, in timing.jsonl: every other file of a run that was killed and
-    resumed is that of an undisturbed one.
+    The trace is the only state. A resumed run recomputes its records from the measurements in them, and
+    ``append`` compares each with the one in the file until these are used up; then it goes on. Times are kept
+    apart, in timing.jsonl: all other files of a run that was killed and resumed are those of an
+    uninterrupted one.
 
     Args:
         path: the folder.
-        run: what decides the result, as plain data: task, settings and versions.
-        resume: whether a run that is there goes on.
-        overwrite: whether what an earlier run wrote there is removed.
+        run: what determines the result, as plain data: task, settings and versions. A run is only resumed
+            with the same.
+        facts: what else run.json and result.json say of the run; those of its first part are kept.
+        resume: whether to resume a run that is there.
+        overwrite: whether to remove what an earlier run wrote there.
 
     Attributes:
-        run: content of run.json. With a run taken up, the number of threads is that run's: sums
-            depend on it in the last digits. It holds for torch within the ``with`` block.
-        kept: records of the run that is taken up.
-        resumed: whether a run is taken up.
-        seconds: that the trace took, all parts of the run together, less what a kill lost.
+        run: content of run.json. A resumed run keeps its number of threads, as sums depend on it in the last
+            digits; torch has it within the ``with`` block.
+        kept: records of the run that is resumed.
+        resumed: whether there is one.
+        seconds: time for the trace, all parts of the run together, without what a kill lost.
+        settings, result, trace, timing, report, configs: paths in the folder.
+        so_far: path of what an interrupted run has found, which is there until the run is complete.
 
     Raises:
-        InputError: the folder cannot be written, there is a run already and neither is asked for, or
-            what is to be resumed is another run, or cannot be read, or a process is at work in it.
+        InputError: the folder cannot be written, has a run and neither flag is given, has another run than
+            is to be resumed or one that cannot be read, or another process is at work in it.
     """
 
     def __init__(
@@ -67,32 +70,41 @@ class RunFolder:
         path: str,
         run: Mapping[str, Any],
         *,
+        facts: Mapping[str, Any] | None = None,
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
         if resume and overwrite:
             raise InputError('--resume keeps what is there and --overwrite removes it: give one')
         self.path = Path(path)
+        self.settings = self.path / 'run.json'
+        self.result = self.path / 'result.json'
+        self.so_far = self.path / 'so_far.json'
+        self.trace = self.path / 'trace.jsonl'
+        self.timing = self.path / 'timing.jsonl'
+        self.report = self.path / 'report.html'
+        self.configs = self.path / 'configs'
         self._threads = torch.get_num_threads()
+        self._facts = dict(facts or {})
+        run = {'format': FORMAT, **run, 'threads': self._threads, **self._facts}
         # As it will be read back: tuples become lists.
-        self.run: dict[str, Any] = json.loads(
-            json.dumps({'format': FORMAT, **run, 'threads': self._threads})
-        )
+        self.run: dict[str, Any] = json.loads(json.dumps(run))
         self.kept: list[dict[str, Any]] = []
         self.resumed = False
+        self.seconds = 0.0
         self._lines: list[str] = []
         self._records: list[Mapping[str, Any]] = []
-        self.seconds = 0.0
-        self._lock = FileLock(self.path / LOCK, timeout=0)
+        self._lock = FileLock(self.path / '.lock', timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            self._remove_unfinished()
-            if overwrite:
-                self._remove()
+            for name in NAMES:
+                for unfinished in self.path.glob(f'.{name}.????????'):
+                    _remove(unfinished)
+                if overwrite:
+                    _remove(self.path / name)
             self._open(resume)
-            self._trace = self.trace.open('a', encoding='utf-8')
-            self._timing = self.timing.open('a', encoding='utf-8')
+            self._files = [path.open('a', encoding='utf-8') for path in (self.trace, self.timing)]
         except Timeout:
             raise InputError(
                 f'another process is at work in {str(self.path)!r}: wait for it, or give another '
@@ -109,43 +121,13 @@ class RunFolder:
         self._since = time.perf_counter()
 
     @property
-    def settings(self) -> Path:
-        """The file that says of which run the folder is."""
-        return self.path / 'run.json'
-
-    @property
-    def result(self) -> Path:
-        """The result's file."""
-        return self.path / 'result.json'
-
-    @property
-    def so_far(self) -> Path:
-        """What a run that was interrupted had found; there until the run is complete."""
-        return self.path / 'so_far.json'
-
-    @property
-    def trace(self) -> Path:
-        """The trace's file, one JSON object a line."""
-        return self.path / 'trace.jsonl'
-
-    @property
-    def timing(self) -> Path:
-        """The file of the seconds that each line of the trace took, one JSON object a line."""
-        return self.path / 'timing.jsonl'
-
-    @property
-    def configs(self) -> Path:
-        """The folder of the written configs."""
-        return self.path / 'configs'
-
-    @property
     def replaying(self) -> bool:
-        """Whether the next record is one that the trace has already."""
+        """Whether the trace has the next record already."""
         return len(self._records) < len(self._lines)
 
     @property
     def records(self) -> Sequence[Mapping[str, Any]]:
-        """What the trace has: this run's records, or the file's while there are more of those."""
+        """The records of the trace: those in the file, until this run has more."""
         return self.kept if self.replaying else self._records
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -160,10 +142,8 @@ class RunFolder:
             self._compare(line)
         else:
             taken = round(now - self._since, 3)
-            for file, text in (
-                (self._trace, line),
-                (self._timing, json.dumps({'line': len(self._records) + 1, 'seconds': taken})),
-            ):
+            timing = json.dumps({'line': len(self._records) + 1, 'seconds': taken})
+            for file, text in zip(self._files, (line, timing), strict=True):
                 file.write(text + '\n')
                 file.flush()
             self.seconds += taken
@@ -174,17 +154,13 @@ class RunFolder:
 
     def write_configs(self, texts: Mapping[str, str]) -> None:
         """Write the configs (file name to text), all of them or none."""
-        # A run that was killed after this point is resumed before it.
         shutil.rmtree(self.configs, ignore_errors=True)
         with atomic_directory(self.configs) as folder:
             for name, text in texts.items():
                 (folder / name).write_text(text, encoding='utf-8')
 
-    def write_result(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Write result.json, which says by being there that the run is complete.
-
-        Returns:
-            its content: the task, ``result`` and the rest of ``run``.
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write result.json: the task, ``result`` and ``run``. If it is there, the run is complete.
 
         Raises:
             InputError: the trace has more records than this run.
@@ -195,24 +171,24 @@ class RunFolder:
                 f'{len(self._records)}: {ANOTHER}'
             )
         _remove(self.so_far)
-        return self._write_json(self.result, result)
+        self._write_json(self.result, result)
 
     def write_so_far(self, result: Mapping[str, Any]) -> None:
-        """Write so_far.json: what is found, of a run that is interrupted before it is complete."""
+        """Write so_far.json: what a run that is interrupted has found."""
         if not self.result.exists():
             self._write_json(self.so_far, result)
 
-    def read_result(self) -> dict[str, Any] | None:
-        """The result of the run that is taken up; None where it is not complete.
+    def is_complete(self) -> bool:
+        """Whether the folder has the result of this run.
 
         Raises:
             InputError: result.json is of another run, or cannot be read.
         """
         if not self.result.exists():
-            return None
+            return False
         result = read_object(self.result, f'remove it and give --resume again, or {ANOTHER}')
         self._refuse_another(self.result, {key: result.get(key) for key in self.run})
-        return result
+        return True
 
     def __enter__(self) -> 'RunFolder':
         torch.set_num_threads(self.run['threads'])
@@ -225,14 +201,12 @@ class RunFolder:
         traceback: TracebackType | None,
     ) -> None:
         torch.set_num_threads(self._threads)
-        self._trace.close()
-        self._timing.close()
+        for file in self._files:
+            file.close()
         self._lock.release()
 
-    def _write_json(self, path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
-        whole = {'task': self.run['task'], **result, **self.run}
-        atomic_write_json(path, whole)
-        return whole
+    def _write_json(self, path: Path, result: Mapping[str, Any]) -> None:
+        atomic_write_json(path, {'task': self.run['task'], **result, **self.run})
 
     def _open(self, resume: bool) -> None:
         found = [path for name in NAMES if (path := self.path / name).exists()]
@@ -253,6 +227,7 @@ class RunFolder:
         if type(threads) is int and threads > 0:
             self.run['threads'] = threads
         self._refuse_another(self.settings, theirs)
+        self.run |= {name: theirs.get(name) for name in self._facts}
         self._lines = _whole_lines(self.trace)
         self.kept = _objects(self.trace, self._lines)
         for record in _objects(self.timing, _whole_lines(self.timing)):
@@ -261,31 +236,24 @@ class RunFolder:
         self.resumed = True
 
     def _refuse_another(self, path: Path, theirs: Mapping[str, Any]) -> None:
-        difference = first_difference(theirs, self.run)
-        if difference:
+        compared = [
+            {name: value for name, value in run.items() if name not in self._facts}
+            for run in (theirs, self.run)
+        ]
+        if difference := first_difference(*compared):
             raise InputError(
                 f'{path} is of another run ({difference}): resume it with its own settings and '
                 f'versions, {ANOTHER}'
             )
 
     def _compare(self, line: str) -> None:
-        if line == self._lines[len(self._records)]:
-            return
-        difference = first_difference(self.kept[len(self._records)], json.loads(line))
-        raise InputError(
-            f'line {len(self._records) + 1} of {self.trace} is not what this run gives '
-            f'({difference or "it is spelt otherwise"}): {ANOTHER}'
-        )
-
-    def _remove(self) -> None:
-        for name in NAMES:
-            _remove(self.path / name)
-
-    def _remove_unfinished(self) -> None:
-        """Remove what a kill left of files that were being written."""
-        for name in NAMES:
-            for path in self.path.glob(f'.{name}.????????'):
-                _remove(path)
+        number = len(self._records)
+        if line != self._lines[number]:
+            difference = first_difference(self.kept[number], json.loads(line))
+            raise InputError(
+                f'line {number + 1} of {self.trace} is not what this run gives '
+                f'({difference or "the text differs"}): {ANOTHER}'
+            )
 
 
 def _remove(path: Path) -> None:
@@ -296,14 +264,14 @@ def _remove(path: Path) -> None:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """The lines of a file, without ends; one that was not finished is removed from the file."""
+    """The lines of a file, without their ends; an unfinished last one is removed from the file."""
     if not path.exists():
         return []
     data = path.read_bytes()
     whole = data.rfind(b'\n') + 1
     if whole < len(data):
         os.truncate(path, whole)
-    # Bytes that are no text make a line that no record equals, and that is no JSON.
+    # Bytes that are not UTF-8 become a character that no record equals, and that is not JSON.
     return data[:whole].decode('utf-8', errors='replace').split('\n')[:-1]
 
 

@@ -3,8 +3,7 @@
 import math
 import sys
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,88 +11,28 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ..arch import PRESETS, Architecture, as_architecture
+from ..arch import Architecture, as_architecture
 from ..data.images import load_images
 from ..data.source import describe_data
-from ..errors import InputError
-from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Timed, find_measures, measure_timed
-from ..utils.files import atomic_write_json
+from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Score, find_measures, measure
+from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
 from .progress import Screen
-from .setup import check_at_least, check_writable, default_pixels, find_device, relative, versions
+from .settings import MeasureSettings, check_at_least, find_device
+from .setup import versions
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
 TABLE_WIDTH = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeasureSettings:
-    """Settings of ``tools/analysis_tools/measure.py``.
-
-    Args:
-        archs: preset names or architecture strings, measured at their own depths and width.
-        measures: names of measures, 'all' for all of them; empty: those of the search, and the costs.
-        img_size: pixels a side; None: 224, or 32 for the digits.
-        repeat: networks to average over.
-        seed: decides images, curves and weights.
-        batch_size: images of a network.
-        data: digits, noise, an image folder or an mmpretrain config.
-        device: 'cpu', 'cuda', 'cuda:1' or 'auto'.
-        memory: GiB that the activations of one measure may take; None: no limit.
-        dtype: 'float32' or 'float64'.
-        json: file to write the scores to.
-
-    Raises:
-        InputError: a value out of range, an unknown measure, or a device or folder that is not there.
-    """
-
-    archs: Sequence[str]
-    measures: Sequence[str] = field(default_factory=tuple)
-    img_size: int | None = None
-    repeat: int = 5
-    seed: int = 0
-    batch_size: int = 16
-    data: str = 'noise'
-    device: str = 'auto'
-    memory: float | None = None
-    dtype: str = 'float32'
-    json: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.archs:
-            raise InputError(
-                f'no architecture to measure: give presets ({", ".join(PRESETS)}) or architecture '
-                'strings, before --measures'
-            )
-        find_measures([n for n in (*self.names, *self.measures) if n != 'all'])
-        check_at_least('--img-size', self.pixels, 4)
-        # A single gradient has no condition number.
-        smallest = 2 if 'ntk_condition_number' in self.names else 1
-        check_at_least('--batch-size', self.batch_size, smallest)
-        check_at_least('--repeat', self.repeat, 1)
-        check_at_least('--seed', self.seed, 0)
-        if self.memory is not None and not 0 < self.memory < math.inf:
-            raise InputError(f'--memory {self.memory} is no limit: give GiB, such as 4 or 0.5')
-        if self.dtype not in DTYPES:
-            raise InputError(f'--dtype {self.dtype!r} is not known: give {" or ".join(DTYPES)}')
-        find_device(self.device)
-        if self.json is not None:
-            check_writable(Path(self.json))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the measures, each once, in the order given."""
-        if 'all' in self.measures:
-            return tuple(MEASURES)
-        return tuple(dict.fromkeys(self.measures or DEFAULT_MEASURES))
-
-    @property
-    def pixels(self) -> int:
-        """Pixels a side of the images."""
-        if self.img_size is not None:
-            return self.img_size
-        return default_pixels(self.data)
+def measure_names(settings: MeasureSettings) -> tuple[str, ...]:
+    """Names of the measures, each once, in the order given."""
+    names = dict.fromkeys(settings.measures or DEFAULT_MEASURES)
+    if 'all' not in names:
+        return tuple(names)
+    del names['all']
+    return tuple(dict.fromkeys([*MEASURES, *names]))
 
 
 def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
@@ -105,9 +44,15 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
     Raises:
         InputError: a user's mistake; nothing is written.
     """
+    names = measure_names(settings)
+    find_measures(names)
+    # A single gradient has no condition number.
+    check_at_least('--batch-size', settings.batch_size, 2 if 'ntk_condition_number' in names else 1)
+    if settings.json is not None:
+        check_writable(Path(settings.json))
     archs = {spec: as_architecture(spec) for spec in settings.archs}
     images = _images(settings)
-    table: dict[str, dict[str, Timed]] = {}
+    table: dict[str, dict[str, Score]] = {}
     with warnings.catch_warnings(record=True) as caught, Screen('measure', len(archs)).shown() as s:
         warnings.simplefilter('always', UserWarning)
         for spec, arch in archs.items():
@@ -124,13 +69,17 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
                 'cost': info.cost,
                 'source': info.source,
             }
-            for info in find_measures(settings.names)
+            for info in find_measures(measure_names(settings))
         },
         'architectures': [
-            {'name': spec, 'arch': str(archs[spec]), 'scores': _records(timed)}
-            for spec, timed in table.items()
+            {'name': spec, 'arch': str(archs[spec]), 'scores': _records(scores)}
+            for spec, scores in table.items()
         ],
-        'settings': {**asdict(settings), 'measures': settings.names, 'img_size': settings.pixels},
+        'settings': {
+            **asdict(settings),
+            'measures': measure_names(settings),
+            'img_size': settings.pixels,
+        },
         'versions': versions(find_device(settings.device)),
     }
     print_scores(table, settings)
@@ -139,7 +88,7 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
     return result
 
 
-def print_scores(table: dict[str, dict[str, Timed]], settings: MeasureSettings) -> None:
+def print_scores(table: dict[str, dict[str, Score]], settings: MeasureSettings) -> None:
     """Print one row an architecture and one column a measure; reasons of bad scores come below."""
     repeat = 'one network' if settings.repeat == 1 else f'mean ± std of {settings.repeat} networks'
     shown = Table(
@@ -148,19 +97,19 @@ def print_scores(table: dict[str, dict[str, Timed]], settings: MeasureSettings) 
         title_justify='left',
     )
     shown.add_column('architecture', overflow='fold')
-    for info in find_measures(settings.names):
+    for info in find_measures(measure_names(settings)):
         shown.add_column(f'{info.title} {info.arrow}', justify='right', overflow='fold')
-    for spec, timed in table.items():
-        shown.add_row(spec, *(f'{_figure(t)}\n{t.seconds:.3g} s' for t in timed.values()))
+    for spec, scores in table.items():
+        shown.add_row(spec, *(f'{_figure(s)}\n{s.seconds:.3g} s' for s in scores.values()))
     # What is piped has no width of its own, and a wide table must not be cut.
-    width = max(TABLE_WIDTH, 26 * len(settings.names) + max(map(len, table)) + 4)
+    width = max(TABLE_WIDTH, 26 * len(measure_names(settings)) + max(map(len, table)) + 4)
     console = Console(highlight=False)
     console = console if console.is_terminal else Console(highlight=False, width=width)
     console.print(shown)
-    for spec, timed in table.items():
-        for name, value in timed.items():
-            if not value.score.valid:
-                print(f'bad: {spec}, {name}: {value.score.reason}')
+    for spec, scores in table.items():
+        for name, value in scores.items():
+            if not value.valid:
+                print(f'bad: {spec}, {name}: {value.reason}')
 
 
 def print_measures() -> None:
@@ -180,7 +129,7 @@ def _direction(info: MeasureInfo) -> str:
 
 def _images(settings: MeasureSettings) -> torch.Tensor | None:
     """(repeat, batch, 3, pixels, pixels), or None where no measure looks at images."""
-    if not any('images' in info.needs for info in find_measures(settings.names)):
+    if not any('images' in info.needs for info in find_measures(measure_names(settings))):
         return None
     source = describe_data(settings.data, settings.pixels).images
     count = settings.repeat * settings.batch_size
@@ -190,12 +139,12 @@ def _images(settings: MeasureSettings) -> torch.Tensor | None:
 
 def _measure(
     arch: Architecture, images: torch.Tensor | None, settings: MeasureSettings
-) -> dict[str, Timed]:
+) -> dict[str, Score]:
     memory = settings.memory
-    return measure_timed(
+    return measure(
         arch,
         images,
-        names=settings.names,
+        names=measure_names(settings),
         img_size=settings.pixels,
         repeat=settings.repeat,
         seed=settings.seed,
@@ -205,17 +154,17 @@ def _measure(
     )
 
 
-def _records(timed: dict[str, Timed]) -> dict[str, dict[str, Any]]:
+def _records(scores: dict[str, Score]) -> dict[str, dict[str, Any]]:
     """Scores as plain data: JSON has no NaN, so what is not there is None."""
     return {
         name: {
-            'value': _finite(t.score.value),
-            'std': _finite(t.score.std),
-            'valid': t.score.valid,
-            'reason': t.score.reason,
-            'seconds': round(t.seconds, 6),
+            'value': _finite(score.value),
+            'std': _finite(score.std),
+            'valid': score.valid,
+            'reason': score.reason,
+            'seconds': round(score.seconds, 6),
         }
-        for name, t in timed.items()
+        for name, score in scores.items()
     }
 
 
@@ -223,8 +172,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _figure(timed: Timed) -> str:
-    score = timed.score
+def _figure(score: Score) -> str:
     if not score.valid:
         return 'bad'
     value = _digits(score.value)

@@ -10,224 +10,236 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..arch import Architecture, as_architecture
+from ..arch import PRESETS, Architecture, as_architecture
 from ..config_writer.configs import train_command
 from ..config_writer.naming import RunConfigs
 from ..data.source import DataSource
 from ..errors import InputError
-from ..nas import AutoScaling, Budget, Memo, SharedMeasure
+from ..nas import (
+    AutoScaling,
+    Candidate,
+    Latency,
+    Member,
+    Memo,
+    SharedMeasure,
+    WithinLatency,
+)
+from ..nas.scaling import ProxyMeasure
 from ..report.plots import plot_scaling
 from ..report.report import write_scale_report
+from ..utils.files import relative
 from ..utils.units import format_count, parse_count
 from .folder import RunFolder
-from .limits import check_latency, read_budget, read_latency
 from .progress import Screen, figure, print_summary
-from .resume import RunSettings, known, open_folder, recorded, resumable
-from .search import cost_rows, costs, found_seed
-from .setup import prepare, relative
-from .together import lead
+from .results import Network, ScaleResult, cost_rows, network_record, read_scale_result, read_seed
+from .settings import MAX_PARAMS, MIN_PARAMS, ScaleSettings, as_count
+from .setup import (
+    check_latency,
+    known_measurements,
+    open_folder,
+    prepare,
+    read_budget,
+    read_latency,
+    resumable,
+    resume_command,
+    run_on_main_rank,
+)
 
-MIN_PARAMS = '80M'
-MAX_PARAMS = '110M'
 
+@dataclass
+class _Scaling:
+    """One scaling of a run.
 
-@dataclass(frozen=True, kw_only=True)
-class ScaleSettings(RunSettings):
-    """Settings of a scaling run.
-
-    Args:
-        arch: architecture, its string, preset, or the result.json of a search; its kernels, splits,
-            expansions and heads are what is scaled.
-        min_params: growing stops at the first network with at least this many; None: '80M', without
-            targets.
-        max_params: no network has more; None: '110M', without targets.
-        targets: numbers of parameters ('29M'), each of a scaling of its own that grows until every
-            larger network has more. Scalings share what they measure.
-
-    Raises:
-        InputError: targets and one of the two others.
+    Attributes:
+        target: number of parameters that it grows to; None in a run without targets.
+        written: members of the series that are in the trace.
     """
 
-    arch: str | Architecture = field(kw_only=False)
-    work_dir: str = 'work_dirs/scale'
-    min_params: str | int | None = None
-    targets: Sequence[str | int] = ()
+    auto: AutoScaling
+    target: int | None
+    written: list[Member] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.targets, list | tuple):
-            raise InputError(f"targets {self.targets!r} is no list: give ['29M'], or several")
-        if self.targets and (self.min_params, self.max_params) != (None, None):
-            raise InputError(
-                '--targets are limits themselves: leave out --min-params and --max-params'
-            )
+    @property
+    def aim(self) -> int:
+        """Parameters at which it ends, for the progress bar."""
+        return self.auto.min_params or self.target or 0
+
+    def mark(self, record: dict[str, Any]) -> dict[str, Any]:
+        """``record`` of the trace or the result, with the target."""
+        return record if self.target is None else {'target': self.target, **record}
 
 
-def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> dict[str, Any]:
-    """Scale a seed, or go on with that, and write trace, result, configs and picture.
+def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> ScaleResult:
+    """Scale a seed, or resume that, and write trace, result, configs and report into the work dir.
 
-    Everything is written into the work dir; its trace has a line a candidate (with ``candidate``, its
-    number in the step) and after those of a step a line with the member that it adds to the series.
-    With targets the scaling of each, from the smallest on, has its lines, with ``target``; those of the
-    largest are the result's series. A run that is complete is not done again.
+    The trace has a line per candidate (with ``candidate``, its number in the step) and after those of a step
+    a line with the member that it adds to the series. With targets the lines of each scaling, from the
+    smallest on, have ``target``; the series of the result is that of the largest. A run that is complete is
+    not done again.
 
     Args:
         tools: folder of the tools, for the commands that are printed.
 
-    Returns:
-        the content of result.json.
-
     Raises:
-        InputError: a user's mistake (nothing has been measured), or no candidate of the first step
+        InputError: a mistake in the settings (nothing has been measured), or no candidate of the first step
             could be measured.
         KeyboardInterrupt: Ctrl-C while measuring; says how far the run is and how to go on. The series
             by then is in so_far.json, its configs are written.
     """
-    return lead(settings, partial(_run, settings, tools))
+    run_on_main_rank(settings, partial(_run, settings, tools))
+    return read_scale_result(Path(settings.work_dir))
 
 
-def _run(settings: ScaleSettings, tools: Path) -> dict[str, Any]:
+def _run(settings: ScaleSettings, tools: Path) -> None:
     topology = read_topology(settings.arch)
     data, measure = prepare(settings)
-    shared = SharedMeasure(measure)
-    targets, minimum, budgets = read_budgets(settings, data)
-    runs = [AutoScaling(topology, Memo(shared), b, min_params=minimum) for b in budgets]
-    check_latency(settings, data, _affordable(runs[0])[:4], 'the smallest candidates')
+    shared = ProxyMeasure(SharedMeasure(measure))
+    scalings = _scalings(settings, topology, data, Memo(shared))
+    # A config that cannot be written is refused before anything is measured.
+    RunConfigs(data, progressive=settings.progressive).add(PRESETS['seed'])
+    first = _affordable(scalings[0].auto)
+    check_latency(settings, data, first[:4], 'the smallest candidates')
+    largest = scalings[-1].auto
     folder = open_folder(
         settings,
         'scale',
         arch=str(topology),
-        min_params=minimum,
-        max_params=None if targets else budgets[0].max_params,
-        max_flops=budgets[0].max_macs,
-        targets=targets or None,
+        min_params=largest.min_params,
+        max_params=None if settings.targets else largest.budget.max_params,
+        targets=[scaling.target for scaling in scalings] if settings.targets else None,
     )
-    command = settings.command(tools / 'scale.py', 'arch')
+    command = resume_command(settings, tools / 'scale.py')
     with folder, resumable(lambda: _so_far(folder), command):
-        result = folder.read_result()
-        if result is not None:
+        if folder.is_complete():
             print(f'the scaling run in {relative(folder.path)} is complete: its result')
         else:
             candidates = [record for record in folder.kept if 'candidate' in record]
             if folder.resumed:
                 steps = len(folder.kept) - len(candidates)
                 print(f'resumed: {steps} steps and {len(candidates)} candidates are done')
-            measured = [record for record in candidates if recorded(record).refused is None]
-            remembered = known(measured, name='proxy', remeasure=settings.remeasure)
-            memo = Memo(shared, remeasure=settings.remeasure, known=remembered)
-            latency = read_latency(settings, data, candidates)
-            for scaling in runs:
-                scaling.measure, scaling.latency = memo, latency
-            result = _scale(settings, data, runs, folder)
-    series = result['series']
-    print_series(series)
-    for best in result.get('targets', ()):
-        print(
-            f'at most {best["target"]:,}: {best["arch"]} with {best["params"]:,} parameters, '
-            f'{best["config"]}'
-        )
-    last = series[-1]
-    print_summary(
-        {
-            'architecture': last['arch'],
-            **cost_rows(last),
-            'stopped': str(result['stopped']),
-            'time': f'{folder.seconds:.1f} s for a series of {len(series)}',
-            'written': ', '.join(
-                map(relative, (folder.result, folder.trace, folder.path / 'report.html'))
-            ),
-            'configs': f'{len(list(folder.configs.glob("asvit-*")))} and as many for mmdet in '
-            f'{relative(folder.configs)}, the last one is trained with',
-            'train it': train_command(
-                relative(folder.path / last['config']),
-                data,
-                python=relative(Path(sys.executable)),
-                tools=relative(tools),
-            ),
-        }
-    )
-    return result
+            known = known_measurements(candidates, remeasure=settings.remeasure)
+            latency = read_latency(settings, data, known)
+            memo = Memo(
+                shared if latency is None else WithinLatency(shared, latency),
+                remeasure=settings.remeasure,
+                known=known,
+            )
+            scalings = _scalings(settings, topology, data, memo)
+            _scale(settings, data, scalings, latency, folder)
+        _print_result(data, folder, tools)
+
+
+def _scalings(
+    settings: ScaleSettings, topology: Architecture, data: DataSource, memo: Memo
+) -> list[_Scaling]:
+    """One scaling per target, ascending; without targets the only one. They share what they measure.
+
+    Raises:
+        InputError: a limit is not a positive number, or no network is within the limits.
+    """
+    targets = sorted({parse_count(str(target)) for target in settings.targets})
+    if targets:
+        budgets = [read_budget(settings, data, target) for target in targets]
+        return [
+            _Scaling(AutoScaling(topology, memo, budget), budget.max_params) for budget in budgets
+        ]
+    minimum = as_count(MIN_PARAMS if settings.min_params is None else settings.min_params)
+    maximum = MAX_PARAMS if settings.max_params is None else settings.max_params
+    budget = read_budget(settings, data, maximum)
+    return [_Scaling(AutoScaling(topology, memo, budget, min_params=minimum), None)]
 
 
 def _scale(
     settings: ScaleSettings,
     data: DataSource,
-    runs: Sequence[AutoScaling],
+    scalings: Sequence[_Scaling],
+    latency: Latency | None,
     folder: RunFolder,
-) -> dict[str, Any]:
-    """Work through the steps, those of the trace without measuring, and write the result."""
+) -> None:
+    """Take all steps, those of the trace without measuring, and write the result."""
     configs = RunConfigs(data, progressive=settings.progressive, folder=relative(folder.configs))
-    aims = [scaling.min_params or scaling.budget.max_params or 0 for scaling in runs]
+    largest = scalings[-1].auto
     try:
-        with Screen('scaling', sum(aims), counts=False).shown() as screen:
-            for i, scaling in enumerate(runs):
-                mark = {'target': scaling.budget.max_params} if settings.targets else {}
-                _grow(scaling, data, configs, folder, mark, partial(_show, screen, sum(aims[:i])))
+        with Screen('scaling', sum(s.aim for s in scalings), counts=False).shown() as screen:
+            for i, scaling in enumerate(scalings):
+                before = sum(s.aim for s in scalings[:i])
+                _grow(scaling, configs, latency, folder, partial(_show, screen, before))
         plot_scaling(
-            runs[-1].series,
+            [member.to_record(candidates=True) for member in largest.series],
             folder.path / 'scaling.png',
-            runs[-1].min_params,
-            runs[-1].budget.max_params,
+            largest.min_params,
+            largest.budget.max_params,
         )
         folder.write_configs(configs.texts)
-        result = _result(runs, settings.targets)
+        result = _result(scalings, configs)
         write_scale_report(relative(folder.path), {**result, **folder.run}, folder.records, data)
-        return folder.write_result(result)
+        folder.write_result(result)
     except KeyboardInterrupt:
-        grown = [scaling for scaling in runs if _members(scaling)]
+        grown = [scaling for scaling in scalings if scaling.written]
         if grown and not folder.replaying:
+            result = _result(grown, configs)
             folder.write_configs(configs.texts)
-            folder.write_so_far(_result(grown, settings.targets))
+            folder.write_so_far(result)
         raise
 
 
 def _grow(
-    scaling: AutoScaling,
-    data: DataSource,
+    scaling: _Scaling,
     configs: RunConfigs,
+    latency: Latency | None,
     folder: RunFolder,
-    mark: dict[str, Any],
     show: Callable[[AutoScaling, str], None],
 ) -> None:
-    """Take all steps of one scaling; every record of the trace begins with ``mark``."""
+    """Take all steps of one scaling."""
+    auto = scaling.auto
 
-    def report(candidate: dict[str, Any]) -> None:
-        folder.append({**mark, **candidate})
+    def report(number: int, candidate: Candidate) -> None:
+        record = {'step': len(auto.series) + 1, 'candidate': number, **candidate.to_record()}
+        folder.append(scaling.mark(record))
         if not folder.replaying:
-            show(scaling, f'(measured {candidate["arch"]})')
+            show(auto, f'(measured {candidate.arch})')
 
-    while (member := scaling.step(report)) is not None:
-        arch = as_architecture(member['arch'])
-        member.update(costs(arch, data), **configs.add(arch))
-        folder.append({**mark, **member})
+    while (member := auto.step(report)) is not None:
+        network = network_record(member.chosen.arch, configs)
+        folder.append(scaling.mark({**member.to_record(candidates=True), **network}))
+        scaling.written.append(member)
         if not folder.replaying:
-            length, kappa = (
-                figure(member[name]) for name in ('length_distortion', 'ntk_condition_number')
-            )
-            show(scaling, f'L^E {length}  kappa {kappa}')
-    if not scaling.series:
-        if scaling.latency is not None:
-            scaling.latency.keeping(_affordable(scaling), 'all candidates of the first step')
-        raise InputError(f'{scaling.stopped}: try a larger --batch-size or --img-size')
+            length, kappa = map(figure, member.chosen.measurement.values)
+            show(auto, f'L^E {length}  kappa {kappa}')
+    if not auto.series:
+        if latency is not None:
+            latency.within_limit(_affordable(auto), 'all candidates of the first step')
+        raise InputError(f'{auto.stopped}: try a larger --batch-size or --img-size')
 
 
-def _show(screen: Screen, before: int, scaling: AutoScaling, text: str) -> None:
-    best = as_architecture(scaling.series[-1]['arch']) if scaling.series else scaling.start
-    params = scaling.budget.params(best)
-    done = params if scaling.series else 0
-    screen.update(before + done, f'{best}  {format_count(params)}  {text}')
+def _show(screen: Screen, before: int, auto: AutoScaling, text: str) -> None:
+    """Move the bar on; ``before``: parameters that earlier scalings grew to."""
+    if not auto.series:
+        screen.update(
+            before, f'{auto.start}  {format_count(auto.budget.params(auto.start))}  {text}'
+        )
+        return
+    best = auto.series[-1].chosen
+    screen.update(before + best.params, f'{best.arch}  {format_count(best.params)}  {text}')
 
 
-def _result(runs: Sequence[AutoScaling], targets: Sequence[str | int]) -> dict[str, Any]:
+def _result(scalings: Sequence[_Scaling], configs: RunConfigs) -> dict[str, Any]:
     """The result of the scalings, of which the last one is the largest, as plain data."""
-    largest = runs[-1]
-    series = _members(largest)
-    best = [{'target': scaling.budget.max_params, **_members(scaling)[-1]} for scaling in runs]
-    return {
-        'arch': series[-1]['arch'],
+    series = [
+        [{**m.to_record(), **network_record(m.chosen.arch, configs)} for m in scaling.written]
+        for scaling in scalings
+    ]
+    largest = scalings[-1].auto
+    result = {
+        'arch': series[-1][-1]['arch'],
         'topology': str(largest.topology),
-        'series': series,
-        **({'targets': best} if targets else {}),
+        'series': series[-1],
+    }
+    if scalings[-1].target is not None:
+        best = zip(scalings, series, strict=True)
+        result['targets'] = [scaling.mark(members[-1]) for scaling, members in best]
+    return {
+        **result,
         'reached': largest.reached,
         'stopped': largest.stopped,
         'measured_architectures': largest.measure.measured,
@@ -236,43 +248,9 @@ def _result(runs: Sequence[AutoScaling], targets: Sequence[str | int]) -> dict[s
     }
 
 
-def _members(scaling: AutoScaling) -> list[dict[str, Any]]:
-    """The series without its candidates, and without a member that Ctrl-C has left without configs."""
-    return [
-        {key: value for key, value in member.items() if key != 'candidates'}
-        for member in scaling.series
-        if 'config' in member
-    ]
-
-
-def read_budgets(
-    settings: ScaleSettings, data: DataSource
-) -> tuple[list[int], int | None, list[Budget]]:
-    """The limits of each scaling of a run.
-
-    Returns:
-        the targets, ascending, none twice; parameters at which growing stops, None with targets; and a
-        budget for each target, or the only one.
-
-    Raises:
-        InputError: a limit that is no positive number.
-    """
-    if not settings.targets:
-        minimum, maximum = (
-            default if value is None else value
-            for value, default in (
-                (settings.min_params, MIN_PARAMS),
-                (settings.max_params, MAX_PARAMS),
-            )
-        )
-        return [], parse_count(str(minimum)), [read_budget(settings, data, maximum)]
-    targets = sorted({parse_count(str(target)) for target in settings.targets})
-    return targets, None, [read_budget(settings, data, str(target)) for target in targets]
-
-
-def _affordable(scaling: AutoScaling) -> list[Architecture]:
-    """The first step's candidates within the budget, those of few multiply-adds first."""
-    return sorted(filter(scaling.budget.fits, scaling.first), key=scaling.budget.macs)
+def _affordable(auto: AutoScaling) -> list[Architecture]:
+    """The next candidates within the budget, in the order of their multiply-adds."""
+    return sorted(filter(auto.budget.fits, auto.larger_networks()), key=auto.budget.macs)
 
 
 def _so_far(folder: RunFolder) -> str:
@@ -285,25 +263,49 @@ def read_topology(spec: str | Architecture) -> Architecture:
     """The seed to scale from an architecture, its string, a preset or the result.json of a search.
 
     Raises:
-        InputError: a malformed architecture, or a file that is no result.
+        InputError: a malformed architecture, or a file that is not a result.
     """
     spec = str(spec)
     if spec.endswith('.json'):
-        arch = found_seed(Path(spec))
+        arch = read_seed(Path(spec))
         if arch is None:
             raise InputError(f'{spec!r} is no result of a search: give its result.json')
         spec = arch
     return as_architecture(spec).seed
 
 
-def print_series(series: list[dict[str, Any]]) -> None:
-    """Print the networks of the series, one a line."""
-    widest = max(len(member['arch']) for member in series)
-    print(f'{"step":>4}  {"architecture":<{widest}}  {"params":>8}  {"L^E":>9}  {"kappa":>9}')
-    for member in series:
-        params = format_count(member['params'])
-        length, kappa = (
-            figure(member[name]) for name in ('length_distortion', 'ntk_condition_number')
+def _print_result(data: DataSource, folder: RunFolder, tools: Path) -> None:
+    result = read_scale_result(folder.path)
+    print_series(result.series)
+    for target, best in result.targets.items():
+        print(
+            f'at most {target:,}: {best.architecture} with {best.params:,} parameters, '
+            f'{relative(best.config)}'
         )
-        arch = member['arch']
-        print(f'{member["step"]:>4}  {arch:<{widest}}  {params:>8}  {length:>9}  {kappa:>9}')
+    print_summary(
+        {
+            'architecture': str(result.architecture),
+            **cost_rows(result),
+            'stopped': result.stopped,
+            'time': f'{folder.seconds:.1f} s for a series of {len(result.series)}',
+            'written': ', '.join(map(relative, (folder.result, folder.trace, folder.report))),
+            'configs': f'{len(list(folder.configs.glob("asvit-*")))} and as many for mmdet in '
+            f'{relative(folder.configs)}, the last one is trained with',
+            'train it': train_command(
+                relative(result.config),
+                data,
+                python=relative(Path(sys.executable)),
+                tools=relative(tools),
+            ),
+        }
+    )
+
+
+def print_series(series: Sequence[Network]) -> None:
+    """Print the networks of the series, one per line."""
+    widest = max(len(str(member.architecture)) for member in series)
+    print(f'{"step":>4}  {"architecture":<{widest}}  {"params":>8}  {"L^E":>9}  {"kappa":>9}')
+    for step, member in enumerate(series, 1):
+        length, kappa = figure(member.length_distortion), figure(member.ntk_condition_number)
+        arch, params = str(member.architecture), format_count(member.params)
+        print(f'{step:>4}  {arch:<{widest}}  {params:>8}  {length:>9}  {kappa:>9}')

@@ -1,146 +1,50 @@
-"""What both runs check and prepare before they measure anything."""
+"""What a search and a scaling run have in common: inputs, limits, their folder, resuming, other ranks."""
 
 import os
 import platform
-from dataclasses import dataclass
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
+from mmengine.dist import is_main_process
 
-from ..arch import PRESETS
-from ..config_writer.naming import RunConfigs
+from ..arch import Architecture
 from ..data.images import load_images
 from ..data.source import DataSource, describe_data
-from ..engine.config import load_config
-from ..errors import InputError
-from ..nas import ComplexityMeasure
+from ..engine.distributed import start_processes
+from ..nas import (
+    Budget,
+    Clock,
+    ComplexityMeasure,
+    Latency,
+    Measurement,
+    Request,
+    help_measuring,
+    with_helpers,
+)
 from ..ops import attention
-from ..utils.files import existing_folder
+from ..utils.command_line import as_arguments
+from ..utils.files import relative
 from ..version import __version__
+from .folder import RunFolder
+from .settings import MeasuringSettings, RunSettings, as_count, find_device
 
-DEFAULT_SIZE = 224
-DIGITS_SIZE = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobSettings:
-    """What a job works on, and where its results go.
-
-    Args:
-        work_dir: folder for everything that is written.
-        data: digits, noise, an image folder or an mmpretrain config.
-        img_size: pixels a side; None: 32 for the digits, what a config's backbone is made for, else 224.
-        seed: decides images, curves, weights and samples.
-        device: 'cpu', 'cuda', 'cuda:1' or 'auto'.
-        overwrite: whether results of an earlier run in ``work_dir`` are replaced.
-
-    Raises:
-        InputError: a value out of range, or a device that is not there.
-    """
-
-    work_dir: str
-    data: str = 'noise'
-    img_size: int | None = None
-    seed: int = 0
-    device: str = 'auto'
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        check_at_least('--img-size', self.pixels, 4)
-        check_at_least('--seed', self.seed, 0)
-        find_device(self.device)
-
-    @property
-    def pixels(self) -> int:
-        """Pixels a side of the images."""
-        if self.img_size is not None:
-            return self.img_size
-        return default_pixels(self.data)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuringSettings(JobSettings):
-    """How a job measures networks.
-
-    Args:
-        batch_size: images of a network.
-        repeat: networks to average over.
-        progressive: whether configs are written with progressive tokenization.
-
-    Raises:
-        InputError: a value out of range.
-    """
-
-    batch_size: int = 16
-    repeat: int = 5
-    progressive: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # A single gradient has no condition number.
-        check_at_least('--batch-size', self.batch_size, 2)
-        check_at_least('--repeat', self.repeat, 1)
-
-
-def default_pixels(data: str) -> int:
-    """Pixels a side of the images of ``data``, where the user does not say.
-
-    Raises:
-        InputError: a config that cannot be read.
-    """
-    if data == 'digits':
-        return DIGITS_SIZE
-    if data.endswith('.py') and Path(data).is_file():
-        backbone = (load_config(data).get('model') or {}).get('backbone') or {}
-        size = backbone.get('img_size')
-        if type(size) is int:
-            return size
-    return DEFAULT_SIZE
-
-
-def check_at_least(name: str, value: int, smallest: int) -> None:
-    """Refuse a value below ``smallest``.
-
-    Raises:
-        InputError: it is.
-    """
-    if value < smallest:
-        raise InputError(f'{name} {value} is too small: give at least {smallest}')
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name; 'auto' is cuda where there is one.
-
-    Raises:
-        InputError: no such device here.
-    """
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(
-            f'--device {name!r} is no device: give cpu, cuda, cuda:1 or auto'
-        ) from None
-    if device.type not in ('cpu', 'cuda'):
-        raise InputError(f'--device {name!r} is not supported: give cpu, cuda, cuda:1 or auto')
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f'--device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA '
-            'devices that torch can use; give --device cpu'
-        )
-    return device
+Known = Mapping[Request, Measurement]
 
 
 def prepare(settings: MeasuringSettings) -> tuple[DataSource, ComplexityMeasure]:
     """The data that configs train on, and the measure on images of it.
 
     Raises:
-        InputError: missing or too few images, or data that no config can be written for.
+        InputError: missing or too few images.
     """
     data = describe_data(settings.data, settings.pixels)
-    RunConfigs(data, progressive=settings.progressive).add(PRESETS['seed'])  # fails now or never
     count = settings.repeat * settings.batch_size
     images = load_images(data.images, settings.pixels, count, settings.seed)
     measure = ComplexityMeasure(
@@ -153,7 +57,7 @@ def prepare(settings: MeasuringSettings) -> tuple[DataSource, ComplexityMeasure]
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """What decides the last digits of a result, as plain data."""
+    """Versions and device, as plain data; the last digits of a result may depend on them."""
     found = {
         'asvit_mm': __version__,
         'python': platform.python_version(),
@@ -167,24 +71,142 @@ def versions(device: torch.device) -> dict[str, str]:
     found['device'] = (
         torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
     )
-    own = device.type == 'cpu' and attention.has_kernel()
-    found['attention'] = 'asvit_mm' if own else 'torch'
     return found
 
 
-def relative(path: Path) -> str:
-    """``path`` as it is shortest to type: relative where it lies in the current directory."""
-    # Symbolic links stay: .venv/bin/python is one, and what it points to is another interpreter.
-    path = Path.cwd() / path
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+def open_folder(settings: RunSettings, task: str, **fingerprint: Any) -> RunFolder:
+    """The folder of the run, new or with the run that is resumed, which is said.
 
-
-def check_writable(path: Path, option: str = '--json') -> None:
-    """Refuse a file that cannot be written, before anything is measured; ``option`` names it.
+    Args:
+        task: so that no search is resumed as a scaling run.
+        fingerprint: settings that are compared and written in another form than they were given in.
 
     Raises:
-        InputError: its folder cannot be written to.
+        InputError: see :class:`RunFolder`.
     """
-    folder = existing_folder(path)
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f'{option} {str(path)!r} cannot be written: give a file in another folder')
+    device = find_device(settings.device)
+    kernel = 'asvit_mm' if device.type == 'cpu' and attention.has_kernel() else 'torch'
+    folder = RunFolder(
+        settings.work_dir,
+        {
+            'task': task,
+            'settings': {**settings.fingerprint(), **fingerprint},
+            'versions': versions(device),
+        },
+        # Both give the same values to rounding, so a machine without a compiler may go on.
+        facts={'attention_kernel': kernel},
+        resume=settings.resume,
+        overwrite=settings.overwrite,
+    )
+    if settings.resume and not folder.resumed:
+        print(f'{relative(folder.path)} holds no run yet: this one starts from scratch')
+    if (before := folder.run['attention_kernel']) != kernel:
+        print(
+            f'note: this run began with the attention kernel of {before} and goes on with that of '
+            f'{kernel}: last digits may differ from those of an uninterrupted run'
+        )
+    return folder
+
+
+def read_budget(
+    settings: RunSettings, data: DataSource, max_params: str | int | None = None
+) -> Budget:
+    """The limits on parameters and multiply-adds, for the classifier that the configs train."""
+    max_macs = as_count(settings.max_flops, 'multiply-adds')
+    return Budget(data.num_classes, data.img_size, as_count(max_params), max_macs)
+
+
+def read_latency(
+    settings: RunSettings, data: DataSource, known: Known | None = None
+) -> Latency | None:
+    """The limit on the latency; None if there is none.
+
+    Args:
+        known: measurements of the run that is resumed.
+
+    Raises:
+        InputError: the limit is not a positive number.
+    """
+    if settings.max_latency is None:
+        return None
+    clock = Clock(data.num_classes, data.img_size, find_device(settings.device))
+    latencies: dict[Architecture, float] = {}
+    for (arch, _), measurement in (known or {}).items():
+        if measurement.latency_ms is not None:
+            latencies.setdefault(arch, measurement.latency_ms)
+    return Latency(clock, settings.max_latency, latencies)
+
+
+def check_latency(
+    settings: RunSettings, data: DataSource, smallest: Iterable[Architecture], what: str
+) -> None:
+    """Time the smallest networks, called ``what``, and refuse a limit on the latency that all exceed.
+
+    A run that is resumed has passed this; its latencies are those of its trace.
+
+    Raises:
+        InputError: all exceed it; names the fastest.
+    """
+    latency = read_latency(settings, data)
+    resumed = settings.resume and (Path(settings.work_dir) / 'run.json').exists()
+    if latency is not None and not resumed:
+        latency.within_limit(smallest, what)
+
+
+def known_measurements(records: Iterable[Mapping[str, Any]], *, remeasure: bool = False) -> Known:
+    """The measurements in the records of a trace, for :class:`~asvit_mm.nas.Memo`.
+
+    Nothing is checked: :meth:`RunFolder.append` compares every record with the one that the run makes of it.
+
+    Args:
+        remeasure: whether every record has a measurement of its own.
+
+    Raises:
+        InputError: a record names no architecture.
+    """
+    found: dict[Request, Measurement] = {}
+    draws: Counter[Architecture] = Counter()
+    for record in records:
+        arch = Architecture.parse(str(record.get('arch')))
+        request = (arch, draws[arch] if remeasure else 0)
+        found.setdefault(request, Measurement.from_record(record))
+        draws[arch] += 1
+    return found
+
+
+@contextmanager
+def resumable(so_far: Callable[[], str], command: str) -> Iterator[None]:
+    """Let Ctrl-C say how far the run is and how to go on.
+
+    Args:
+        so_far: called then; what is done, for 'interrupted after ...'.
+        command: that resumes the run.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f'interrupted after {so_far()}; go on with: {command}') from None
+
+
+def resume_command(settings: RunSettings, script: Path) -> str:
+    """The command that resumes a run, with what differs from the defaults."""
+    words = [relative(Path(sys.executable))]
+    if settings.launcher == 'pytorch':
+        processes = os.environ.get('LOCAL_WORLD_SIZE', '1')
+        words += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
+    arguments = as_arguments(settings, leave_out=('overwrite', 'resume'))
+    return shlex.join([*words, relative(script), *arguments, '--resume'])
+
+
+def run_on_main_rank(settings: RunSettings, job: Callable[[], None]) -> None:
+    """Run the job on the main rank of the launcher, and let the other ranks help it to measure.
+
+    Raises:
+        InputError: the job's, on all ranks; or see :func:`~asvit_mm.engine.distributed.start_processes`.
+    """
+    start_processes(settings.launcher, find_device(settings.device))
+    if is_main_process():
+        with with_helpers():
+            job()
+    else:
+        help_measuring()

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
+
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write ``text`` to ``path``, creating its folder; a reader sees the old file or the new one."""
@@ -71,6 +73,24 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def relative(path: Path) -> str:
+    """``path`` in its shortest form: relative if it is in the current directory, otherwise absolute."""
+    # Symbolic links stay: .venv/bin/python is one, and what it points to is another interpreter.
+    path = Path.cwd() / path
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def check_writable(path: Path, option: str = '--json') -> None:
+    """Refuse a file that cannot be written, before it is computed; ``option`` names it.
+
+    Raises:
+        InputError: its folder cannot be written to.
+    """
+    folder = existing_folder(path)
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f'{option} {str(path)!r} cannot be written: give a file in another folder')
 
 
 def existing_folder(path: Path) -> Path:

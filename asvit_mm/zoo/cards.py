@@ -8,18 +8,13 @@ pages. ``tools/misc/update_zoo.py`` writes them.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from mmengine.config import Config
-from torch._subclasses import FakeTensorMode
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from ..analysis.flops import build_model, load_model_config
 from ..arch import Architecture, as_architecture
 from ..checkpoints.hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
 from ..cost import count_macs, count_params, schedule_share
@@ -35,12 +30,15 @@ PUBLISHED_METRIC = 'Published '
 KEYS = ('Name', 'In Collection', 'Metadata', 'Results', 'Config')  # of an entry, in their order
 NONE = '-'
 
+DetectorCounter = Callable[[Path, tuple[int, int]], tuple[int, int]]
 
-def refresh(root: Path, recount: bool = False) -> dict[Path, str]:
+
+def refresh(root: Path, count_detector: DetectorCounter, recount: bool = False) -> dict[Path, str]:
     """What the metafiles and the pages with tables of models should contain.
 
     Args:
         root: of the repository.
+        count_detector: parameters and multiply-adds of a config's detector for an image of (height, width).
         recount: whether detectors are counted whose metafile has figures already.
 
     Returns:
@@ -53,7 +51,9 @@ def refresh(root: Path, recount: bool = False) -> dict[Path, str]:
     texts, contents = {}, {}
     for name in index['Import']:
         content = yaml.safe_load((root / name).read_text(encoding='utf-8'))
-        content['Models'] = [_entry(root, entry, recount) for entry in content['Models']]
+        content['Models'] = [
+            _entry(root, entry, count_detector, recount) for entry in content['Models']
+        ]
         contents[str(Path(name).parent)] = content['Models']
         texts[root / name] = dump(content)
     for page in [*sorted(root.glob('configs/*/README.md')), root / 'docs' / 'zoo.md']:
@@ -74,33 +74,9 @@ def dump(content: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(content), sort_keys=False, width=110, allow_unicode=True)
 
 
-def count_detector(config: Path, shape: tuple[int, int]) -> tuple[int, int]:
-    """Parameters of a detector, and multiply-adds of its prediction of one image of (height, width).
-
-    Nothing is computed: tensors have shapes only. The heads of regions get as many of them as the config
-    allows at most, which is what an untrained detector proposes.
-    """
-    cfg = load_model_config(str(config))
-    limits = cfg.model.test_cfg
-    counter = FlopCounterMode(display=False)
-    with FakeTensorMode(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        model: Any = build_model(cfg, str(config))
-        with counter:
-            maps = model.extract_feat(torch.empty(1, 3, *shape))
-            dense = model.rpn_head if 'rpn_head' in cfg.model else model.bbox_head
-            dense(maps)
-            if 'roi_head' in cfg.model:
-                for kind, regions, side in (
-                    ('bbox_head', limits.rpn.max_per_img, 7),
-                    ('mask_head', limits.rcnn.max_per_img, 14),
-                ):
-                    heads = getattr(model.roi_head, kind)
-                    for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
-                        head(torch.empty(regions, head.in_channels, side, side))
-    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
-
-
-def _entry(root: Path, entry: dict[str, Any], recount: bool) -> dict[str, Any]:
+def _entry(
+    root: Path, entry: dict[str, Any], count_detector: DetectorCounter, recount: bool
+) -> dict[str, Any]:
     """A metafile's entry with what follows from its config."""
     config = root / entry['Config']
     cfg = load_config(config)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from asvit_mm.data.images import images as data
+from asvit_mm.data.images import load_images
 from asvit_mm.data.images.image_sets import DIGITS, write_image_set
-from asvit_mm.data.images.images import load_images
 from asvit_mm.errors import InputError
 
 CONFIG = """

@@ -2,15 +2,18 @@ import pytest
 import torch
 from torch.autograd import forward_ad
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from asvit_mm.measures.jvp_attention import DualAttention, dual_attention, explicit_attention
+from asvit_mm.measures.jvp_attention import CHUNK_BYTES, DualAttention, jvp_attention
 
 SHAPE = (3, 4, 10, 5)  # windows, heads, tokens, width of a head
 
 
-def tensors(count, dtype=torch.float64):
+def primals_and_tangents(dtype=torch.float64):
+    """(q, k, v) and (dq, dk, dv)."""
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(SHAPE, generator=generator, dtype=dtype) for _ in range(count)]
+    tensors = torch.randn(2, 3, *SHAPE, generator=generator, dtype=dtype)
+    return tuple(tensors[0]), tuple(tensors[1])
 
 
 def padding_mask():
@@ -29,31 +32,30 @@ def slow(q, k, v, mask, scale):
 
 @pytest.mark.parametrize('mask', [None, padding_mask()], ids=['full', 'padded'])
 @pytest.mark.parametrize('heads_at_a_time', [1, 5, 12, 100])
-def test_value_and_derivative_of_explicit_attention(mask, heads_at_a_time):
-    *primal, dq, dk, dv = tensors(6)
+def test_agrees_with_torch_through_explicit_attention(mask, heads_at_a_time, monkeypatch):
+    monkeypatch.setitem(CHUNK_BYTES, 'cpu', heads_at_a_time * 10 * 10 * 8)
+    primals, tangents = primals_and_tangents()
     expected, derivative = torch.func.jvp(
-        lambda q, k, v: slow(q, k, v, mask, 0.3), tuple(primal), (dq, dk, dv)
+        lambda q, k, v: slow(q, k, v, mask, 0.3), primals, tangents
     )
-    out, tangent = dual_attention(
-        *primal, dq, dk, dv, mask=mask, scale=0.3, chunk_bytes=heads_at_a_time * 10 * 10 * 8
-    )
+    out, tangent = jvp_attention(primals, tangents, mask, 0.3)
     torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(tangent, derivative, rtol=1e-12, atol=1e-13)
 
 
 def test_large_scores_do_not_overflow():
-    q, k, v, dq, dk, dv = tensors(6, torch.float32)
-    out, tangent = dual_attention(1e4 * q, k, v, dq, dk, dv, mask=None, scale=1.0)
+    (q, k, v), tangents = primals_and_tangents(torch.float32)
+    out, tangent = jvp_attention((1e4 * q, k, v), tangents, None, 1.0)
     assert out.isfinite().all()
     assert tangent.isfinite().all()
 
 
-def test_takes_the_place_of_torchs_attention_and_of_nothing_else():
-    q, k, v, dq, dk, dv = tensors(6)
+def test_replaces_scaled_dot_product_attention_only():
+    primals, tangents = primals_and_tangents()
 
     def derivative():
-        with torch.no_grad(), forward_ad.dual_level(), explicit_attention():
-            duals = map(forward_ad.make_dual, (q, k, v), (dq, dk, dv))
+        with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+            duals = map(forward_ad.make_dual, primals, tangents)
             out = F.scaled_dot_product_attention(*duals, attn_mask=None, scale=0.4).tanh()
             return forward_ad.unpack_dual(out)
 

@@ -10,19 +10,16 @@ from asvit_mm.errors import InputError
 from asvit_mm.measures import (
     MEASURES,
     SEARCH_MEASURES,
+    ProbeNetwork,
     Score,
-    curve_basis,
-    fresh_network,
     length_distortion,
     measure,
-    measure_timed,
     ntk_condition_number,
 )
-from asvit_mm.measures.measure import _CURVE, _WEIGHTS
-from asvit_mm.measures.probe import derive
-from asvit_mm.models import AsViT
 
-TINY = Architecture.parse('5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16')
+from . import small
+
+TINY = Architecture.parse(small.TINY)
 
 
 def batches(repeat, count=4, size=24):
@@ -53,14 +50,10 @@ def test_is_the_mean_of_single_networks():
     images = batches(3)
     got = measure(TINY, images, img_size=24, repeat=3, seed=(4, 9), dtype=torch.float64)
     lengths, conditions = [], []
-    for r in range(3):
-        network = fresh_network(TINY, (_WEIGHTS, 4, 9, r)).double()
-        plain = AsViT(TINY, use_abs_pos_embed=False, norm_cfg=None).double()
-        own = plain.state_dict()
-        plain.load_state_dict({k: v for k, v in network.state_dict().items() if k in own})
-        basis = curve_basis(24, torch.Generator().manual_seed(derive((_CURVE, 4, r))))
-        lengths.append(length_distortion(plain, basis, 24).value)
-        conditions.append(ntk_condition_number(network, images[r].double()).value)
+    for index in range(3):
+        probe = ProbeNetwork(TINY, 24, (4, 9), index, dtype=torch.float64)
+        lengths.append(length_distortion(probe.norm_free, probe.circle).value)
+        conditions.append(ntk_condition_number(probe.network, images[index].double()).value)
     for name, values in (('length_distortion', lengths), ('ntk_condition_number', conditions)):
         assert got[name].value == pytest.approx(sum(values) / 3, rel=1e-12)
         expected = torch.tensor(values, dtype=torch.float64).std().item()
@@ -70,11 +63,11 @@ def test_is_the_mean_of_single_networks():
 def test_float32_is_close_to_float64():
     images = batches(1, 8, 32)
     single, double = (
-        measure(PRESETS['seed'], images, img_size=32, repeat=1, dtype=dtype)
+        measure(PRESETS['seed'], images, names=MEASURES, img_size=32, repeat=1, dtype=dtype)
         for dtype in (torch.float32, torch.float64)
     )
     for name, score in single.items():
-        assert score.value == pytest.approx(double[name].value, rel=1e-4)
+        assert score.value == pytest.approx(double[name].value, rel=1e-3)
 
 
 def test_the_order_is_that_of_the_names_and_does_not_matter():
@@ -91,6 +84,8 @@ def test_the_order_is_that_of_the_names_and_does_not_matter():
     assert forwards['params'] == Score(count_params(TINY, abs_pos_embed=False))
     assert forwards['params'].std == 0
     assert forwards['synflow'].std > 0
+    assert all(0 <= score.seconds < math.inf for score in forwards.values())
+    assert forwards['params'].seconds < forwards['extrinsic_curvature'].seconds
 
 
 def test_images_are_not_needed_where_nothing_looks_at_them():
@@ -101,17 +96,9 @@ def test_images_are_not_needed_where_nothing_looks_at_them():
 
 def test_costs_build_no_network():
     huge = Architecture.parse('8,2,3,900|4,1,2,900|4,1,4,900|4,1,6,900|32,1024')
-    timed = measure_timed(huge, None, names=['params', 'flops'], img_size=224, repeat=5)
-    assert timed['params'].score.value > 1e10
-    assert timed['params'].seconds < 0.1
-
-
-def test_time_is_that_of_the_measure_alone():
-    timed = measure_timed(TINY, batches(2), names=MEASURES, img_size=24, repeat=2)
-    assert all(0 <= value.seconds < math.inf for value in timed.values())
-    assert timed['params'].seconds < timed['extrinsic_curvature'].seconds
-    again = measure(TINY, batches(2), names=MEASURES, img_size=24, repeat=2)
-    assert {name: value.score for name, value in timed.items()} == again
+    scores = measure(huge, None, names=['params', 'flops'], img_size=224, repeat=5)
+    assert scores['params'].value > 1e10
+    assert scores['params'].seconds < 0.1
 
 
 def test_memory_limit():
@@ -120,15 +107,8 @@ def test_memory_limit():
     parts = measure(TINY, images, names=MEASURES, img_size=24, repeat=1, memory_limit=16 << 20)
     for name, score in parts.items():
         assert score.value == pytest.approx(whole[name].value, rel=1e-4)
-    with pytest.raises(InputError, match='too little memory'):
+    with pytest.raises(InputError, match='too small'):
         measure(TINY, images, img_size=24, repeat=1, memory_limit=1000)
-
-
-def test_images_are_those_of_the_size():
-    with pytest.raises(InputError, match='24 x 24'):
-        measure(TINY, torch.randn(1, 4, 3, 16, 16), img_size=24, repeat=1)
-    with pytest.raises(InputError, match='do not fit'):
-        measure(TINY, torch.randn(1, 4, 1, 24, 24), img_size=24, repeat=1)
 
 
 def test_a_bad_measure_leaves_the_others_alone():
@@ -160,9 +140,11 @@ def test_identical_images_are_warned_of():
 def test_what_cannot_be_measured_is_refused():
     with pytest.raises(InputError, match='repeat = 3'):
         measure(TINY, batches(2), img_size=24, repeat=3)
-    with pytest.raises(InputError, match='no images'):
+    with pytest.raises(InputError, match='there are none'):
         measure(TINY, None, img_size=24, repeat=2)
-    with pytest.raises(InputError, match="'tau' is no measure: choose from length_distortion, "):
-        measure(TINY, batches(2), names=['tau'], img_size=24, repeat=2)
     with pytest.raises(InputError, match='at least 1'):
         measure(TINY, batches(0), img_size=24, repeat=0)
+    with pytest.raises(InputError, match='24 x 24'):
+        measure(TINY, torch.randn(1, 4, 3, 16, 16), img_size=24, repeat=1)
+    with pytest.raises(InputError, match='do not fit'):
+        measure(TINY, torch.randn(1, 4, 1, 24, 24), img_size=24, repeat=1)

@@ -1,3 +1,4 @@
+import math
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from asvit_mm.errors import InputError
 from asvit_mm.measures import (
     MEASURES,
     SEARCH_MEASURES,
-    Subject,
+    ProbeNetwork,
     dss_indicator,
     extrinsic_curvature,
     find_measures,
@@ -22,114 +23,97 @@ from asvit_mm.measures import (
 )
 from asvit_mm.models import AsViT
 
-TINY = Architecture.parse('5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16')
+from .small import TINY, images
+
 DOCS = Path(__file__).parents[2] / 'docs' / 'complexity.md'
-LOWER = {'ntk_condition_number'}
+OF_NETWORKS = [name for name, info in MEASURES.items() if info.needs]
 
 
-def subject(**changes):
-    batch = torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
-    given = dict(weights_seed=(1, 2), curve_seed=(3,), batch=batch) | changes
-    return Subject(TINY, 24, **given)
+def probe(**changes):
+    given = dict(seed=(1, 2), batch=images(4)) | changes
+    return ProbeNetwork(Architecture.parse(TINY), 24, **given)
 
 
 def test_every_measure_is_described():
-    assert list(MEASURES) == [
-        'length_distortion',
-        'extrinsic_curvature',
-        'gauss_map_length',
-        'ntk_condition_number',
-        'params',
-        'flops',
-        'gradient_norm',
-        'synflow',
-        'dss_indicator',
-    ]
     for name, info in MEASURES.items():
         assert info.name == name
-        assert info.title
-        assert info.cost
-        assert info.source
-        assert info.arrow == ('↓' if name in LOWER else '↑')
+        assert all((info.title, info.cost, info.source))
+        assert info.arrow == ('↓' if name == 'ntk_condition_number' else '↑')
     assert set(SEARCH_MEASURES) <= set(MEASURES)
 
 
 def test_each_computes_what_its_function_does():
-    s = subject()
+    p = probe()
     expected = {
-        'length_distortion': length_distortion(s.plain, s.basis, 24).value,
-        'extrinsic_curvature': extrinsic_curvature(s.plain, s.basis, 24).value,
-        'gauss_map_length': gauss_map_length(s.plain, s.basis, 24).value,
-        'ntk_condition_number': ntk_condition_number(s.network, s.batch).value,
-        'params': count_params(TINY, abs_pos_embed=False),
-        'flops': count_macs(TINY, 24),
-        'gradient_norm': gradient_norm(s.network, s.batch).value,
-        'synflow': synflow(s.network, 24).value,
-        'dss_indicator': dss_indicator(s.network, 24).value,
+        'length_distortion': length_distortion(p.norm_free, p.circle).value,
+        'extrinsic_curvature': extrinsic_curvature(p.norm_free, p.circle).value,
+        'gauss_map_length': gauss_map_length(p.norm_free, p.circle).value,
+        'ntk_condition_number': ntk_condition_number(p.network, p.batch).value,
+        'params': count_params(p.arch, abs_pos_embed=False),
+        'flops': count_macs(p.arch, 24),
+        'gradient_norm': gradient_norm(p.network, p.batch).value,
+        'synflow': synflow(p.network, 24).value,
+        'dss_indicator': dss_indicator(p.network, 24).value,
     }
-    assert {name: info.compute(s).value for name, info in MEASURES.items()} == expected
-
-
-def test_parameters_are_those_of_the_network_that_is_measured():
-    s = subject()
-    unused = sum(p.numel() for p in s.network.norm3.parameters())
-    assert MEASURES['params'].compute(s).value + unused == sum(
-        p.numel() for p in s.network.parameters()
-    )
+    assert {name: info.compute(p).value for name, info in MEASURES.items()} == expected
+    parameters = sum(parameter.numel() for parameter in p.network.parameters())
+    output_norm = sum(parameter.numel() for parameter in p.network.norm3.parameters())
+    assert expected['params'] == parameters - output_norm
 
 
 @pytest.mark.parametrize('name', MEASURES)
 def test_a_measure_needs_what_it_says(name):
-    s = subject()
-    info = MEASURES[name]
-    made = {'network', 'plain', 'basis', 'images'}
-    info.compute(s)
-    # plain and basis are made from the network
-    allowed = set(info.needs) | ({'network'} if info.needs else set())
-    assert made & set(vars(s)) == allowed
+    p, info = probe(), MEASURES[name]
+    info.compute(p)
+    created = {'network', 'norm_free', 'circle', 'images'} & set(vars(p))
+    # norm_free and circle are created from the network
+    assert created == set(info.needs) | ({'network'} if info.needs else set())
+
+
+@pytest.mark.parametrize('name', OF_NETWORKS)
+def test_the_network_is_not_changed(name):
+    p, info = probe(), MEASURES[name]
+    p.network = AsViT(TINY, img_size=24, drop_path_rate=0.5, frozen_stages=1).train()
+    p.norm_free = AsViT(TINY, img_size=24, drop_path_rate=0.5, norm_cfg=None).train()
+    model = getattr(p, info.needs[0])
+    model.stages[3].eval()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    trainable = [parameter.requires_grad for parameter in model.parameters()]
+    modes = [module.training for module in model.modules()]
+    first, second = (info.compute(p) for _ in range(2))
+    assert first == second
+    assert first.valid
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == trainable
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize('name', OF_NETWORKS)
+def test_bad_networks_are_reported_with_the_reason(name):
+    p = probe()
+    torch.nn.init.constant_(p.network.stages[2].blocks[0].ffn.fc1.weight, math.nan)
+    score = MEASURES[name].compute(p)
+    assert not score.valid
+    assert 'NaN' in score.reason
+    assert math.isnan(score.value)
 
 
 @pytest.mark.parametrize(
-    'name',
-    [
-        'length_distortion',
-        'extrinsic_curvature',
-        'gauss_map_length',
-        'ntk_condition_number',
-        'gradient_norm',
-    ],
+    'name', [name for name in OF_NETWORKS if name not in ('synflow', 'dss_indicator')]
 )
-def test_memory_limit_reaches_the_measures(name):
-    with pytest.raises(InputError, match='too little memory'):
-        MEASURES[name].compute(subject(memory_limit=1000))
+def test_the_memory_limit_reaches_the_measures(name):
+    with pytest.raises(InputError, match='too small'):
+        MEASURES[name].compute(probe(memory_limit=1000))
 
 
-def test_no_measure_changes_the_network():
-    s = subject()
-    state = {k: v.clone() for k, v in s.network.state_dict().items()}
-    for info in MEASURES.values():
-        info.compute(s)
-    assert all(torch.equal(v, state[k]) for k, v in s.network.state_dict().items())
-    assert all(p.grad is None and p.requires_grad for p in s.network.parameters())
-
-
-def test_the_plain_network_shares_the_weights():
-    s = subject()
-    assert isinstance(s.plain, AsViT)
-    theirs = dict(s.network.named_parameters())
-    ours = dict(s.plain.named_parameters())
-    assert set(theirs) - set(ours) == {name for name in theirs if 'norm' in name}
-    assert all(value.data_ptr() == theirs[name].data_ptr() for name, value in ours.items())
-
-
-def test_missing_images_and_unknown_names():
-    with pytest.raises(InputError, match='there are none'):
-        MEASURES['gradient_norm'].compute(subject(batch=None))
+def test_unknown_names():
     with pytest.raises(
-        InputError, match="'accuracy' is no measure: choose from length_distortion, "
+        InputError, match="unknown measure 'accuracy': choose from length_distortion, "
     ):
         find_measures(['params', 'accuracy'])
-    with pytest.raises(InputError, match='no measure to compute'):
+    with pytest.raises(InputError, match='no measure is given'):
         find_measures([])
 
 

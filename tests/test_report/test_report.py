@@ -13,8 +13,9 @@ from asvit_mm.arch import PRESETS
 from asvit_mm.nas import Clock
 from asvit_mm.report.sections import run_command, scale_command
 from asvit_mm.runs.folder import NAMES
-from asvit_mm.runs.scale import ScaleSettings, run_scaling
-from asvit_mm.runs.search import SearchSettings, run_search
+from asvit_mm.runs.scale import run_scaling
+from asvit_mm.runs.search import run_search
+from asvit_mm.runs.settings import ScaleSettings, SearchSettings
 
 TINY = {'data': 'digits', 'img_size': 16, 'batch_size': 4, 'repeat': 1, 'device': 'cpu'}
 # Attributes that make a browser load something, and elements that do so without one.

@@ -28,8 +28,7 @@ from asvit_mm.nas import (
     too_slow,
 )
 from asvit_mm.runs.resume import known, recorded
-from asvit_mm.runs.scale import ScaleSettings
-from asvit_mm.runs.search import SearchSettings
+from asvit_mm.runs.settings import ScaleSettings, SearchSettings
 
 from ..test_nas.toy import choices, cost_measure, distance, distance_measure
 

@@ -54,7 +54,7 @@ def test_a_run_of_iterations_and_what_does_not_fit(here):
     assert '4 epochs at 32x32 pixels' in out
     assert "the config's" not in out
     # 4 * 40 / 300 and 4 * 70 / 300 both come to one epoch.
-    assert re.search('40-70: does not fit: .* phase 2 comes to no epoch of a run of 4', out)
+    assert re.search('40-70: does not fit: .* phase 2 lasts less than one epoch in a run of 4', out)
     assert '80-140: ' in out
     assert 'published:' not in out
     (here.folder / 'iterations.py').write_text(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.data.images.images import load_images
+from asvit_mm.data.images import load_images
 from asvit_mm.measures import MEASURES, measure
 from asvit_mm.utils.units import format_count
 
@@ -167,9 +167,9 @@ def test_list(here):
         ([], 'no architecture to measure'),
         (['tiny'], "'tiny' is neither a preset"),
         (['9,2,3|4,1,2|4,1,4|4,1,6|32'], 'K1 (kernel) = 9 is not allowed'),
-        (['seed', '--measures', 'accuracy'], "'accuracy' is no measure: choose from length_"),
-        (['seed', '--measures', 'params', 'seed'], "'seed' is no measure"),
-        (['seed', '--measures', 'all', 'seed'], "'seed' is no measure"),
+        (['seed', '--measures', 'accuracy'], "unknown measure 'accuracy': choose from length_"),
+        (['seed', '--measures', 'params', 'seed'], "unknown measure 'seed'"),
+        (['seed', '--measures', 'all', 'seed'], "unknown measure 'seed'"),
         (['seed', '--img-size', '2'], '--img-size 2 is too small'),
         (['seed', '--batch-size', '1'], '--batch-size 1 is too small'),
         (['seed', '--repeat', '0'], '--repeat 0 is too small'),

@@ -12,8 +12,9 @@ from mmengine.registry import DefaultScope
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.nas import next_sizes
-from asvit_mm.runs.scale import ScaleSettings, run_scaling
+from asvit_mm.runs.scale import run_scaling
 from asvit_mm.runs.search import costs
+from asvit_mm.runs.settings import ScaleSettings
 
 from .kills import cut, files, stopped
 from .runs import TINY, Here, tool

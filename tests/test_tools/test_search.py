@@ -18,7 +18,8 @@ from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.nas import METHODS
 from asvit_mm.runs.scale import read_topology
-from asvit_mm.runs.search import SearchSettings, run_search
+from asvit_mm.runs.search import run_search
+from asvit_mm.runs.settings import SearchSettings
 
 from .kills import cut, files, stopped
 from .runs import TINY, TOOLS, Here, tool

@@ -2,21 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from simple_parsing import field
-
-from asvit_mm.engine.arguments import CFG_OPTIONS_HELP
 from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse, positional, switch
+from asvit_mm.utils.command_line import option, parse, positional, switch
 
 
 @dataclass(frozen=True)
 class PublishSettings:
     """What is published, and where it is recorded."""
 
-    config: str = positional(metavar='CONFIG')
+    config: str = positional()
     """that trained the checkpoint"""
-    checkpoint: str = positional(metavar='CHECKPOINT')
+    checkpoint: str = positional()
     """that tools/train.py wrote (.pth)"""
     out_dir: Path = Path('weights')
     """folder of the published file"""
@@ -24,17 +22,16 @@ class PublishSettings:
     """after a run with EMAHook: the trained weights instead of their average"""
     half: bool = switch()
     """store in half precision"""
-    format: str = field(default='pth', choices=('pth', 'safetensors'))
+    format: Literal['pth', 'safetensors'] = 'pth'
     """of the published file"""
     metafile: Path | None = None
     """to record them in (default: the zoo's that has the config, else metafile.yml beside it)"""
     no_metafile: bool = switch()
     """record nothing"""
-    evaluate: str | None = field(default=None, metavar='DATASET')
+    evaluate: str | None = option(default=None, metavar='DATASET')
     """test the published file on the config's test set and record the result under this name"""
-    cfg_options: tuple[str, ...] | None = field(
-        default=None, nargs='+', action='extend', metavar='KEY=VALUE', help=CFG_OPTIONS_HELP
-    )
+    cfg_options: tuple[str, ...] = option(default=(), metavar='KEY=VALUE')
+    """override settings of the config: dotted keys, as train_cfg.max_epochs=10 or key=a,b"""
 
 
 def parse_args() -> PublishSettings:
@@ -49,7 +46,7 @@ def main() -> None:
         from asvit_mm.engine.runner import parse_options
         from asvit_mm.zoo.publishing import evaluate, metafile_of, publish, read_metafile, record
 
-        options = given.cfg_options or ()
+        options = given.cfg_options
         metafile = given.metafile or metafile_of(given.config)
         read_metafile(metafile)  # refused before the work rather than after it
         weights = publish(

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, schedule_share
-from asvit_mm.data.images.scenes import write_scenes
+from asvit_mm.data.scenes import write_scenes
 from asvit_mm.engine.hooks import ProgressiveTokenizationHook
 from asvit_mm.errors import InputError
 
@@ -472,7 +472,7 @@ def test_a_grid_of_validation_that_there_is_not() -> None:
             dict(train_cfg=dict(by_epoch=False, max_iters=6)),
             'by_epoch=False',
         ),
-        (dict(phases='40-70'), {}, 'phase 2 comes to no epoch of a run of 6'),
+        (dict(phases='40-70'), {}, 'phase 2 lasts less than one epoch in a run of 6'),
         (
             dict(phases=[dict(end=6, stride=6)]),
             {},

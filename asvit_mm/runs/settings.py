@@ -1,0 +1,300 @@
+"""Settings of the jobs: one field for each, read as flags by the tools and as arguments by the Python API.
+
+The string below a field is its help. Imports nothing heavy: a tool's ``-h`` must not wait for torch.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ..arch import PRESETS, Architecture
+from ..errors import InputError
+from ..utils.command_line import POSITIONAL, option, positional, switch
+from ..utils.units import parse_count
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_SIZE = 224
+DIGITS_SIZE = 32
+MIN_PARAMS = '80M'
+MAX_PARAMS = '110M'
+
+# Those of asvit_mm.nas.METHODS, which takes a second to import; Python may add further ones there.
+METHOD_NAMES = ('reinforce', 'evolution', 'random')
+
+Count = str | int
+Launcher = Literal['none', 'pytorch']
+Dtype = Literal['float32', 'float64']
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """What a job works on, and where its results go.
+
+    Raises:
+        InputError: a value out of range, or a device that is not there.
+    """
+
+    work_dir: str
+    """folder of the results"""
+    data: str = 'noise'
+    """images for the NTK condition number and what the configs train on: digits (of scikit-learn), noise, an
+    image folder (class folders, or train/ and val/ with them) or an mmpretrain config"""
+    img_size: int | None = None
+    """pixels a side of the images (default: 32 for digits, a config's own, else 224)"""
+    seed: int = 0
+    """decides images, curves, weights and samples"""
+    device: str = 'auto'
+    """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
+    launcher: Launcher = 'none'
+    """pytorch: started by torchrun, whose processes share the work"""
+    resume: bool = switch()
+    """continue the run in the work dir, which may have been killed at any moment"""
+    overwrite: bool = switch()
+    """replace the earlier results in the work dir"""
+
+    def __post_init__(self) -> None:
+        check_at_least('--img-size', self.pixels, 4)
+        check_at_least('--seed', self.seed, 0)
+        check_choice('--launcher', self.launcher, Launcher)
+        find_device(self.device)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels a side of the images."""
+        return default_pixels(self.data) if self.img_size is None else self.img_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringSettings(JobSettings):
+    """Settings of a job that measures networks.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    batch_size: int = 16
+    """images per network"""
+    repeat: int = 5
+    """networks to average over"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # A single gradient has no condition number.
+        check_at_least('--batch-size', self.batch_size, 2)
+        check_at_least('--repeat', self.repeat, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(MeasuringSettings):
+    """Settings that a search and a scaling run share."""
+
+    max_params: Count | None = option(default=None, metavar='N')
+    """no network has more parameters, such as 3M, with the classes of the data (default: no limit)"""
+    max_flops: Count | None = option(default=None, metavar='N')
+    """no network has more multiply-adds per image, such as 5G or 400M (default: no limit)"""
+    max_latency: float | None = option(default=None, metavar='MS')
+    """no network takes more milliseconds per image, timed on the device (default: no limit)"""
+    remeasure: bool = switch()
+    """measure an architecture that comes again anew, with fresh weights, as the published code does (default:
+    reuse its measurement)"""
+    progressive: bool = switch()
+    """write configs that train with progressive tokenization"""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that determine the result, as plain data; a resumed run must have the same."""
+        values = asdict(self)
+        for name in ('work_dir', 'launcher', 'resume', 'overwrite'):
+            del values[name]
+        values['img_size'] = self.pixels
+        values['device'] = find_device(self.device).type
+        values['max_params'] = as_count(self.max_params)
+        values['max_flops'] = as_count(self.max_flops, 'multiply-adds')
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings(RunSettings):
+    """Settings of a search.
+
+    ``method`` is a key of :data:`asvit_mm.nas.METHODS`.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    work_dir: str = 'work_dirs/search'
+    """folder of the results"""
+    steps: int = 500
+    """architectures to measure"""
+    method: str = option(default='reinforce', choices=METHOD_NAMES)
+    """the paper's, or one of two to compare it with"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least('--steps', self.steps, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleSettings(RunSettings):
+    """Settings of a scaling run.
+
+    Raises:
+        InputError: a value out of range, or targets and one of the two limits that they replace.
+    """
+
+    arch: str | Architecture = field(kw_only=False, metadata=POSITIONAL)
+    """architecture ('8,2,3|4,1,2|4,1,4|4,1,6|32'), preset (seed, small, ...) or the result.json of a search;
+    its kernels, splits, expansions and heads are scaled"""
+    work_dir: str = 'work_dirs/scale'
+    """folder of the results"""
+    min_params: Count | None = option(default=None, metavar='N')
+    """stop at the first network with this many parameters (default: 80M)"""
+    max_params: Count | None = option(default=None, metavar='N')
+    """no network has more parameters (default: 110M)"""
+    targets: Sequence[Count] = option(default=(), metavar='N')
+    """instead of the two: scale up to each of these numbers of parameters, such as 29M 52.6M 88.1M, and give
+    the best network of each"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.targets, list | tuple):
+            raise InputError(f"targets {self.targets!r} is not a list: give ['29M'], or several")
+        if self.targets and (self.min_params, self.max_params) != (None, None):
+            raise InputError(
+                '--targets are limits themselves: leave out --min-params and --max-params'
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureSettings:
+    """Settings of measuring a list of architectures.
+
+    Raises:
+        InputError: a value out of range, or a device that is not there.
+    """
+
+    archs: Sequence[str] = positional(default=(), nargs='*', metavar='ARCH')
+    """presets (seed, small, base, large) or architecture strings, measured at their own depths and width"""
+    measures: Sequence[str] = option(default=(), metavar='NAME')
+    """names of measures, or all (default: length_distortion ntk_condition_number params flops)"""
+    list: bool = switch()
+    """print the measures and stop"""
+    img_size: int | None = None
+    """pixels a side of the images (default: 224; 32 for digits)"""
+    repeat: int = 5
+    """networks to average over"""
+    seed: int = 0
+    """decides images, curves and weights"""
+    batch_size: int = 16
+    """images per network"""
+    data: str = 'noise'
+    """images for the measures that look at some: digits (of scikit-learn), noise, an image folder or an
+    mmpretrain config"""
+    device: str = 'auto'
+    """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
+    memory: float | None = option(default=None, metavar='GIB')
+    """GiB that activations may take: what needs more runs in parts (default: no limit)"""
+    dtype: Dtype = 'float32'
+    """precision of the networks"""
+    json: str | None = option(default=None, metavar='FILE')
+    """file to write settings and scores to"""
+
+    def __post_init__(self) -> None:
+        if self.list:
+            return
+        if not self.archs:
+            raise InputError(
+                f'no architecture to measure: give presets ({", ".join(PRESETS)}) or architecture '
+                'strings, before --measures'
+            )
+        check_at_least('--img-size', self.pixels, 4)
+        check_at_least('--batch-size', self.batch_size, 1)
+        check_at_least('--repeat', self.repeat, 1)
+        check_at_least('--seed', self.seed, 0)
+        check_choice('--dtype', self.dtype, Dtype)
+        if self.memory is not None and not 0 < self.memory < math.inf:
+            raise InputError(f'--memory {self.memory} is no limit: give GiB, such as 4 or 0.5')
+        find_device(self.device)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels a side of the images."""
+        return default_pixels(self.data) if self.img_size is None else self.img_size
+
+
+def default_pixels(data: str) -> int:
+    """Pixels a side of the images of ``data``, where the user does not say.
+
+    Raises:
+        InputError: a config that cannot be read.
+    """
+    if data == 'digits':
+        return DIGITS_SIZE
+    if data.endswith('.py') and Path(data).is_file():
+        from ..engine.config import load_config
+
+        backbone = (load_config(data).get('model') or {}).get('backbone') or {}
+        size = backbone.get('img_size')
+        if type(size) is int:
+            return size
+    return DEFAULT_SIZE
+
+
+def as_count(value: Count | None, what: str = 'parameters') -> int | None:
+    """A limit as it is typed ('3M', 3000000) as a number; None stays.
+
+    Raises:
+        InputError: not a positive number.
+    """
+    return None if value is None else parse_count(str(value), what)
+
+
+def check_at_least(name: str, value: int, smallest: int) -> None:
+    """Refuse a value below ``smallest``.
+
+    Raises:
+        InputError: it is.
+    """
+    if value < smallest:
+        raise InputError(f'{name} {value} is too small: give at least {smallest}')
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Refuse a value that is not one of the ``Literal`` ``choices``.
+
+    Raises:
+        InputError: it is not.
+    """
+    known = get_args(choices)
+    if value not in known:
+        raise InputError(f'{name} {value!r} is not known: choose from {", ".join(known)}')
+
+
+def find_device(name: str) -> 'torch.device':
+    """The device of that name; 'auto' is cuda where there is one.
+
+    Raises:
+        InputError: no such device here.
+    """
+    import torch
+
+    if name == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f'--device {name!r} is no device: give cpu, cuda, cuda:1 or auto'
+        ) from None
+    if device.type not in ('cpu', 'cuda'):
+        raise InputError(f'--device {name!r} is not supported: give cpu, cuda, cuda:1 or auto')
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f'--device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA '
+            'devices that torch can use; give --device cpu'
+        )
+    return device
