@@ -12,10 +12,16 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
-from ..data.image_sets import IMAGE_SETS
+from ..checkpoints.reading import secure_mmengine
 from ..errors import InputError
 
 SHIPPED = 'mmdet::'
+# The commands that write the data of shipped configs, by the names of the folders that they are in.
+DATA_COMMANDS = {
+    'digits': 'python -m asvit_mm.data.image_sets digits',
+    'mnist5k': 'python -m asvit_mm.data.image_sets mnist5k',
+    'scenes': 'python -m asvit_mm.data.scenes',
+}
 
 
 def find_config(name: str) -> str:
@@ -54,10 +60,14 @@ def mmdet_configs() -> Path:
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
     """Read an MMEngine config and merge ``options`` (dotted keys, as ``--cfg-options`` has them).
 
+    From then on no checkpoint that it names runs code
+    (:func:`~asvit_mm.checkpoints.reading.secure_mmengine`).
+
     Raises:
         InputError: no such file, not a config, a base that does not resolve, or options that do not
             fit the config.
     """
+    secure_mmengine()
     path = Path(path)
     if not path.is_file():
         raise InputError(f'config {str(path)!r} does not exist: give the path of a config file')
@@ -167,12 +177,10 @@ def _check_path(field: str, path: Path, root: str) -> None:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         return
     state = 'is empty' if path.is_dir() else 'does not exist'
-    name = Path(root).name
+    command = DATA_COMMANDS.get(Path(root).name)
     hint = (
-        f'write it with `python -m asvit_mm.data.image_sets {name} {root}`'
-        if name in IMAGE_SETS
-        else f'write it with `python -m asvit_mm.data.scenes {root}`'
-        if name == 'scenes'
+        f'write it with `{command} {root}`'
+        if command
         else f'put the data there or give another path with --cfg-options {field}=PATH'
     )
     raise InputError(f'data path {str(path)!r} ({field}) {state}: {hint}')

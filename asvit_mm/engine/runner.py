@@ -9,6 +9,8 @@ import argparse
 import importlib
 import math
 import os
+import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,10 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ..checkpoints.hosting import local_path
 from ..checkpoints.reading import read_checkpoint
 from ..errors import InputError
 from ..utils.files import atomic_write_json
-from .config import check_data, is_detector, load_config, require
+from .config import check_data, is_detector, load_config, one_line, require
 from .distributed import check_launcher, start_processes
 
 MMCV_COMMAND = (
@@ -63,12 +64,10 @@ def train(args: argparse.Namespace) -> Runner:
     loaders = ['train_dataloader', 'val_dataloader']
     _set_loader_defaults(cfg, args, loaders)
     check_data(cfg, loaders)
-    if cfg.get('load_from') is not None:
-        cfg.load_from = local_path(cfg.load_from)
     checkpoint = cfg.get('load_from')
     if checkpoint is None and cfg.get('resume') and Path(cfg.work_dir).is_dir():
         checkpoint = find_latest_checkpoint(cfg.work_dir)
-    content = None if checkpoint is None else _read_local(checkpoint)
+    content = None if checkpoint is None else read_checkpoint(checkpoint)
     if content is not None and cfg.get('resume'):
         _check_resumable(content, checkpoint)
     runner = _build(cfg)
@@ -92,7 +91,7 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
     cfg = _prepare(args)
     require(cfg, ['model', 'test_dataloader', 'test_evaluator'], 'testing')
     # A checkpoint to train from has no say here, nor has a resume that the config asks for.
-    cfg.load_from, cfg.resume = local_path(args.checkpoint), False
+    cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.test_cfg = cfg.get('test_cfg') or {}
     if args.amp:
         _require_gpu('--amp')
@@ -101,12 +100,11 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         _enable_visualization(cfg, args)
     _set_loader_defaults(cfg, args, ['test_dataloader'])
     check_data(cfg, ['test_dataloader'])
-    checkpoint = _read_local(cfg.load_from)
+    checkpoint = read_checkpoint(args.checkpoint)
     if args.out is not None:
         _require_folder('the folder of --out,', Path(args.out).parent)  # not when the test is over
     runner = _build(cfg)
-    if checkpoint is not None:
-        _check_weights(runner.model, checkpoint, args.checkpoint)
+    _check_weights(runner.model, checkpoint, args.checkpoint)
     if out_item == 'pred':
         runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
     metrics = runner.test()
@@ -133,6 +131,9 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 def _prepare(args: argparse.Namespace) -> Config:
     """The config with its options, work dir and launcher; its code base importable."""
+    # Nor does torch read a checkpoint as a program for the models of other libraries.
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_codebase(cfg)
     check_launcher(args.launcher)
@@ -205,7 +206,16 @@ def _build(cfg: Config) -> Runner:
         cfg.model_wrapper_cfg = ConfigDict(cfg.get('model_wrapper_cfg') or wrapper)
         if cfg.model_wrapper_cfg.get('type', wrapper.type) == wrapper.type:
             cfg.model_wrapper_cfg.device_ids = None
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    try:
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        # Of a model that reads weights by itself, such as timm's.
+        if not re.search('weights.only', str(error), re.IGNORECASE):
+            raise
+        raise InputError(
+            'the config names a checkpoint with more than weights and plain data, which is not loaded, since '
+            f'loading could run it: {one_line(error)}'
+        ) from error
 
 
 def _require_folder(flag: str, folder: Path) -> None:
@@ -220,17 +230,10 @@ def _require_folder(flag: str, folder: Path) -> None:
         raise InputError(f'{flag} {str(folder)!r} cannot be written to: name another')
 
 
-def _read_local(path: str) -> dict[str, Any] | None:
-    """The content of a local checkpoint, to know that it is whole before a run depends on it.
-
-    None for an address (``s3://`` and the like), which MMEngine fetches later.
-    """
-    return None if '://' in str(path) else read_checkpoint(path)
-
-
 def _check_resumable(checkpoint: dict[str, Any], path: str) -> None:
     """Refuse a checkpoint that does not say how far its run was."""
-    if not {'epoch', 'iter'} <= set(checkpoint.get('meta') or ()):
+    meta = checkpoint.get('meta') if 'state_dict' in checkpoint else {}
+    if not all(isinstance((meta or {}).get(key), int) for key in ('epoch', 'iter')):
         raise InputError(
             f'checkpoint {str(path)!r} holds weights, but no run to resume: to start from the weights, '
             f'leave --resume out and give --cfg-options load_from={path}'

@@ -6,18 +6,22 @@
 - MMEngine: ``_base_ = 'asvit_mm::FOLDER/NAME.py'`` in a config.
 
 Weights that come with the package are used from there; others are downloaded and checked against the SHA-256
-in their name. For timm see :mod:`asvit_mm.timm`.
+in their name. From then on MMEngine reads every checkpoint of this process as weights and plain data, and
+never runs what is in one (:func:`asvit_mm.checkpoints.reading.secure_mmengine`). For timm see
+:mod:`asvit_mm.timm`.
 """
 
 from mmengine.config.utils import MODULE2PACKAGE
 from mmpretrain.apis import ModelHub
 
+from ..checkpoints.reading import secure_mmengine
 from .index import ZooModel, fetch, find, index_folder, list_models, models
 
 __all__ = ['ZooModel', 'fetch', 'find', 'list_models']
 
 
 def _register() -> None:
+    secure_mmengine()
     MODULE2PACKAGE.setdefault('asvit_mm', 'asvit_mm')
     # mmpretrain has no detectors. A module that is reloaded finds its models registered.
     missing = [m for m in models().values() if not (m.detects or ModelHub.has(m.name))]
