@@ -71,7 +71,7 @@ def run_export(settings: ExportSettings) -> dict[str, Any]:
     print_summary(
         {
             'file': f'{relative(target)}, {size / 1e6:.1f} MB',
-            'weights': description['weights'],
+            'weights': str(description['weights']),
             'input': f'{_line(INPUT, ["batch", network.channels, *free])} float32: '
             f'{description["input"]}',
             'outputs': f'{", ".join(_line(*one) for one in maps.items())} at {height}x{width}',

@@ -58,13 +58,12 @@ def refresh(root: Path, count_detector: DetectorCounter, recount: bool = False) 
         texts[root / name] = dump(content)
     for page in [*sorted(root.glob('configs/*/README.md')), root / 'docs' / 'zoo.md']:
         text = page.read_text(encoding='utf-8')
-        for start, folder, end in TABLE.findall(text):
+        for block in TABLE.finditer(text):
+            start, folder, end = block.groups()
             if folder not in contents:
                 raise InputError(f'{page}: model-index.yml imports no metafile of {folder}')
-            table = f'{start}\n{_table(root, page.parent, contents[folder])}\n{end}'
-            text = re.sub(
-                f'{re.escape(start)}.*?{end}', lambda _, t=table: t, text, flags=re.DOTALL
-            )
+            table = _table(root, page.parent, contents[folder])
+            text = text.replace(block[0], f'{start}\n{table}\n{end}')
         texts[page] = text
     return texts
 
