@@ -4,13 +4,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install demo demo-detection test docs lint clean distclean
+.PHONY: help install demo demo-detection test test-fast docs lint clean distclean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo       search, scale, train and evaluate on handwritten digits'
 	@echo 'make demo-detection  train a Mask R-CNN from its weights, find digits on photographs'
-	@echo 'make test       run all tests'
+	@echo 'make test       run all tests (20 minutes on two cores)'
+	@echo 'make test-fast  run those that take seconds (3 minutes)'
 	@echo 'make docs       build the documentation site into site/'
 	@echo 'make lint       ruff and mypy'
 	@echo 'make install    build .venv (the targets above do it themselves)'
@@ -30,7 +31,10 @@ demo-detection: install
 	@$(BIN)/python tools/misc/demo_detection.py
 
 test: install
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+test-fast: install
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not slow'
 
 docs: install
 	$(BIN)/python -m mkdocs build --strict

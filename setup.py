@@ -100,8 +100,6 @@ if __name__ == '__main__':
                 'py.typed',
                 'ops/*.cpp',
                 'ops/*.h',
-                'models/*.cpp',
-                'models/*.h',
                 'report/*.j2',
                 'weights/*',
             ]

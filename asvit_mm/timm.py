@@ -1,9 +1,9 @@
 """As-ViT in timm: ``import asvit_mm.timm``, then ``timm.create_model('asvit_small')``.
 
-The names of weights are those of the classifiers that mmpretrain builds from ``configs/asvit``, so that one
-checkpoint serves both: ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth')`` reads what
-``tools/model_converters/publish_model.py`` writes, as ``.pth`` or ``.safetensors``. What a run wrote holds
-more than weights, which timm refuses.
+Weights have the names of the classifiers that mmpretrain builds from ``configs/asvit``: one checkpoint serves
+both. ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth')`` reads what
+``tools/model_converters/publish_model.py`` writes, ``.pth`` or ``.safetensors``. Checkpoints of a training
+run hold more than weights, and timm refuses them.
 """
 
 from collections import OrderedDict
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from .arch import NUM_STAGES
 from .errors import InputError
-from .models import AsViT
+from .models.asvit import AsViT, ToMap
 
 STAGES = tuple(range(NUM_STAGES))
 
 
 class ClassifierHead(nn.Module):
-    """Pooled tokens (B, C) to logits: linear, tanh, linear, as mmpretrain's VisionTransformerClsHead."""
+    """Pooled tokens (B, C) to logits: linear, tanh, linear, like mmpretrain's VisionTransformerClsHead."""
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class ClassifierHead(nn.Module):
         self.layers = nn.Sequential(OrderedDict(pre_logits=pre_logits, act=nn.Tanh(), head=head))
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits (B, num_classes), or what the last linear layer would get, (B, C)."""
+        """Logits (B, num_classes), or the input of the last linear layer, (B, C)."""
         layers = self.layers[:-1] if pre_logits else self.layers
         return layers(x)
 
@@ -45,9 +45,9 @@ class AsVisionTransformer(nn.Module):
 
     Args:
         arch: as AsViT's.
-        img_size: as AsViT's; any size runs.
+        img_size: as AsViT's; the model takes any size.
         in_chans: channels of the image.
-        num_classes: 0: no classifier, pooled tokens come out.
+        num_classes: of the classifier; 0: none, the output is the pooled tokens.
         global_pool: 'avg', or '' for the map of the last stage.
         drop_rate: dropout before the classifier's last layers.
         proj_drop_rate: AsViT's ``drop_rate``.
@@ -109,7 +109,7 @@ class AsVisionTransformer(nn.Module):
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
-        """Parameters beside norms and biases that are not decayed."""
+        """Parameters that are not decayed, besides norms and biases."""
         return {'backbone.pos_embed'}
 
     @torch.jit.ignore
@@ -123,11 +123,11 @@ class AsVisionTransformer(nn.Module):
         }
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Images (B, in_chans, H, W) to the map (B, C, h, w) of the last stage, normed."""
+        """Images (B, in_chans, H, W) to the normalized map (B, C, h, w) of the last stage."""
         x = self.backbone.embed(x)
         for stage in self.backbone.stages:
             x = stage(x)
-        return self.backbone.norm3(x).permute(0, 3, 1, 2)
+        return self.backbone.norm3(x)
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """The map to logits (B, num_classes)."""
@@ -149,38 +149,36 @@ class AsVisionTransformer(nn.Module):
         output_fmt: str = 'NCHW',
         intermediates_only: bool = False,
     ) -> Any:
-        """The maps (B, C_i, h_i, w_i) of stages, and unless ``intermediates_only`` the last map, normed.
+        """The last map, normalized, and maps (B, C_i, h_i, w_i) of stages, or only these.
 
         Args:
-            indices: stages; None: all; an integer: the last ones.
-            norm: whether the last stage's map is normed.
-            stop_early: whether stages behind the last of ``indices`` are left out.
+            indices: stages; None: all; an integer: that many from the end.
+            norm: whether the last stage's map is normalized.
+            stop_early: skip stages after the last of ``indices``.
         """
         if output_fmt != 'NCHW':
             raise InputError(f'output_fmt = {output_fmt!r} is not allowed: NCHW')
-        stages, last_norm = self.backbone.stages, self.backbone.norm3
+        stages, to_map, last_norm = self.backbone.stages, ToMap(), self.backbone.norm3
         taken, last = feature_take_indices(len(stages), indices)
         maps = []
         x = self.backbone.embed(x)
         for i, stage in enumerate(stages[: last + 1] if stop_early else stages):
             x = stage(x)
             if i in taken:
-                out = last_norm(x) if norm and i == NUM_STAGES - 1 else x
-                maps.append(out.permute(0, 3, 1, 2).contiguous())
+                maps.append((last_norm if norm and i == NUM_STAGES - 1 else to_map)(x))
         if intermediates_only:
             return maps
-        x = last_norm(x) if i == NUM_STAGES - 1 else x
-        return x.permute(0, 3, 1, 2), maps
+        return (last_norm if i == NUM_STAGES - 1 else to_map)(x), maps
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what the maps of ``indices`` do not need; returns the stages that are meant."""
+        """Remove what the maps of ``indices`` do not need; returns these stages' numbers."""
         taken, last = feature_take_indices(len(self.backbone.stages), indices)
         self.backbone.stages = self.backbone.stages[: last + 1]
         cut = last < NUM_STAGES - 1
         if prune_norm or cut:
-            self.backbone.norm3 = nn.Identity()
+            self.backbone.norm3 = ToMap()
         if cut:
             self.num_features = self.head_hidden_size = self.feature_info[last]['num_chs']
         if prune_head or cut:
@@ -188,7 +186,7 @@ class AsVisionTransformer(nn.Module):
         return taken
 
 
-# Weights of its own are not published yet: no address.
+# No ImageNet weights are published yet, so there are no addresses.
 default_cfgs = generate_default_cfgs(
     {
         f'asvit_{name}': {
@@ -208,36 +206,32 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(variant: str, pretrained: bool, **kwargs: Any) -> nn.Module:
+def _create(preset: str, pretrained: bool, /, **kwargs: Any) -> nn.Module:
     build: Callable[..., nn.Module] = build_model_with_cfg
-    return build(
-        AsVisionTransformer,
-        variant,
-        pretrained,
-        feature_cfg={'out_indices': kwargs.pop('out_indices', STAGES), 'feature_cls': 'getter'},
-        **kwargs,
-    )
+    features = {'out_indices': kwargs.pop('out_indices', STAGES), 'feature_cls': 'getter'}
+    kwargs = {'arch': preset, **kwargs}
+    return build(AsVisionTransformer, f'asvit_{preset}', pretrained, feature_cfg=features, **kwargs)
 
 
 @register_model
 def asvit_seed(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """The published seed of the search."""
-    return _create('asvit_seed', pretrained, **{'arch': 'seed', **kwargs})
+    return _create('seed', pretrained, **kwargs)
 
 
 @register_model
 def asvit_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """As-ViT-Small, 29.0 M parameters."""
-    return _create('asvit_small', pretrained, **{'arch': 'small', **kwargs})
+    return _create('small', pretrained, **kwargs)
 
 
 @register_model
 def asvit_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """As-ViT-Base, 52.6 M parameters."""
-    return _create('asvit_base', pretrained, **{'arch': 'base', **kwargs})
+    return _create('base', pretrained, **kwargs)
 
 
 @register_model
 def asvit_large(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """As-ViT-Large, 88.1 M parameters."""
-    return _create('asvit_large', pretrained, **{'arch': 'large', **kwargs})
+    return _create('large', pretrained, **kwargs)

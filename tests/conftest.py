@@ -2,9 +2,12 @@
 
 import functools
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from mmengine.config import utils
+
+from .wheels import built_once
 
 # How long an example takes says something about the machine only: no test is timed.
 settings.register_profile('untimed', deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,3 +19,9 @@ torch.set_num_threads(1)
 # MMEngine reads all of a package's metafiles (mmpretrain has more than eighty) for each of its configs
 # that one inherits. No test changes those of an installed package, ours included.
 utils.load = functools.cache(utils.load)
+
+
+@pytest.fixture(scope='session')
+def wheels(tmp_path_factory):
+    """See :func:`tests.wheels.built_once`."""
+    return built_once(tmp_path_factory)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from importlib.abc import MetaPathFinder
-from pathlib import Path
+from string import Template
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -27,10 +27,10 @@ from .pages import (
     commands,
     inline_commands,
     make_workplace,
-    run_python,
     run_script,
+    write_python,
 )
-from .test_tools.runs import Here
+from .test_tools.runs import Here, forked
 
 DOCS = ROOT / 'docs'
 PAGES = sorted([*DOCS.glob('*.md'), *DOCS.glob('guides/*.md')])
@@ -61,6 +61,7 @@ def test_every_block_is_of_a_kind_that_a_test_reads():
 
 CHECKED = {
     *(line for page in (*REFERENCE, *DOCS.glob('studies/*/*.md')) for line in commands(page)),
+    *(line for page in ROOT.glob('configs/*/README.md') for line in commands(page)),
     *(line for page in PAGES for line in inline_commands(page)),
     *INSTALLING,
 }
@@ -71,31 +72,72 @@ def test_tools_understand_the_commands(command, monkeypatch):
     check_command(command, monkeypatch)
 
 
-PYTHON = [(page, i) for page in REFERENCE for i in range(len(code(page, 'python')))]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(('page', 'block'), PYTHON, ids=[f'{name(p)}-{i}' for p, i in PYTHON])
-def test_python_of_reference_pages_runs(page, block, tmp_path):
-    run_python(code(page, 'python')[block], make_workplace(tmp_path))
+@pytest.mark.parametrize('page', [p for p in (ROOT / 'README.md', *REFERENCE) if code(p, 'python')])
+def test_python_of_a_page_runs(page, tmp_path):
+    """The blocks of a page that are no guide, each for itself, in one process."""
+    folder = make_workplace(tmp_path)
+    names = write_python(page, folder)
+    script = (
+        f'import runpy\nfor name in {names}:\n    print(name, flush=True)\n    runpy.run_path(name)'
+    )
+    (folder / 'blocks.py').write_text(script)
+    status, output = forked(['blocks.py'], folder)
+    assert status == 0, output[-3000:]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('page', GUIDES, ids=name)
 def test_guides_run_as_they_stand(page, tmp_path):
-    lines, folder = [], make_workplace(tmp_path)
+    """Commands that begin with ``python`` in a process that has the libraries imported, others in a shell."""
+    folder, variables, lines = make_workplace(tmp_path), {}, []
     for number, (kind, text) in enumerate(blocks(page)):
         if kind == 'bash':
+            text = text.replace('\\\n', '')
             lines += [line for line in text.splitlines() if line not in INSTALLING]
         elif kind == 'python':
             (folder / f'block{number}.py').write_text(text)
             lines.append(f'python block{number}.py')
     assert lines
+    for line in lines:
+        words = shlex.split(Template(line).safe_substitute(variables))
+        if words[0] == 'python':
+            status, output = forked(words[1:], folder)
+        else:
+            name, _, value = line.partition('=$')
+            text = f'echo {line.removeprefix(name + "=")}' if value else line
+            done = run_script(text, folder, PORT=str(free_port()))
+            status, output = done.returncode, done.stdout + done.stderr
+            if value:
+                variables[name] = done.stdout.strip()
+        assert status == 0, f'{line}\n{output[-3000:]}'
+
+
+def free_port():
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    done = run_script('\n'.join(lines), folder, PORT=str(port))
-    assert done.returncode == 0, f'{done.stdout[-2000:]}\n{done.stderr[-3000:]}'
+        return free.getsockname()[1]
+
+
+# ---- Every tool is run
+
+
+TESTS = '\n'.join(p.read_text() for p in sorted((ROOT / 'tests').glob('test_*/test_*.py')))
+
+
+@pytest.mark.parametrize('tool', sorted((ROOT / 'tools').rglob('*.*')), ids=lambda path: path.name)
+def test_every_tool_is_run_by_a_guide_or_a_test(tool):
+    name = tool.relative_to(ROOT / 'tools').as_posix()
+    if tool.suffix == '.py' and name != 'misc/install.py':
+        guided = any(f'tools/{name}' in line for page in GUIDES for line in commands(page))
+        assert guided or f"'{name}'" in TESTS, f'no guide and no test runs {name}'
+
+
+def test_what_a_page_says_is_refused(here):
+    command = 'python tools/search.py --max-params 1M --work-dir work_dirs/small'
+    assert command in {line for page in PAGES for line in (*commands(page), *inline_commands(page))}
+    line = here.refusal('search.py', *shlex.split(command)[2:])
+    assert 'give at least 1,300,712' in line
 
 
 # ---- The FAQ's errors
@@ -152,12 +194,12 @@ def test_the_faq_prints_what_users_see(title, kind, example, line, here, monkeyp
     *before, last = map(shlex.split, example.splitlines())
     for words in before:
         if words[1].startswith('tools/'):
-            here.run(Path(words[1]).name, *words[2:])
+            here.run(words[1].removeprefix('tools/'), *words[2:])
         else:
             assert run_script(shlex.join(words), here.folder).returncode == 0
     assert last[0] == 'python'
     with pytest.raises(SystemExit) as exit_:
-        here.run(Path(last[1]).name, *last[2:])
+        here.run(last[1].removeprefix('tools/'), *last[2:])
     printed = here.capsys.readouterr().err.strip().splitlines()
     assert exit_.value.code == 2
     assert printed[-1] == line

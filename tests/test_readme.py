@@ -1,4 +1,4 @@
-"""What README tells people to type is understood by the tools, and its Python runs."""
+"""What README tells people to type is understood by the tools; test_docs runs its Python."""
 
 import pytest
 
@@ -6,11 +6,8 @@ from .pages import (
     ROOT,
     broken_links,
     check_command,
-    code,
     commands,
     inline_commands,
-    make_workplace,
-    run_python,
 )
 
 README = ROOT / 'README.md'
@@ -29,9 +26,3 @@ def test_the_make_targets_are_the_ways_in():
 
 def test_links_lead_somewhere():
     assert broken_links(README) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('block', range(len(code(README, 'python'))))
-def test_python_runs(block, tmp_path):
-    run_python(code(README, 'python')[block], make_workplace(tmp_path))

@@ -3,12 +3,8 @@
 import os
 import re
 import shlex
-import site
 import subprocess
 import sys
-import venv
-import zipfile
-from importlib import metadata
 from itertools import product
 from pathlib import Path
 
@@ -18,10 +14,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import asvit_mm
-from asvit_mm.models import gelu
 from asvit_mm.ops import attention
 
 from .pages import commands
+from .wheels import build_wheel, copy_source, make_environment, names_in, pip, run
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / 'requirements'
@@ -84,19 +80,15 @@ def test_model_index_imports_metafiles_that_exist() -> None:
 
 
 @pytest.mark.slow
-def test_wheel_holds_the_package_and_its_mim_folder(tmp_path: Path) -> None:
-    """Built twice from one tree: a file deleted in between is in no later wheel."""
-    source = tmp_path / 'source'
-    copy_source(source)
-    (source / 'asvit_mm/passing.py').touch()
-    (source / 'configs/passing.py').touch()
-    assert 'asvit_mm/passing.py' in build_wheel(source, tmp_path / 'first')
+def test_wheel_holds_the_package_and_its_mim_folder(wheels: Path) -> None:
+    """The second of two that were built in one tree: a file deleted in between is not in it."""
+    source = wheels / 'source'
+    (first,), (second,) = ((wheels / name).glob('*.whl') for name in ('first', 'second'))
+    names = names_in(second)
+    passing = {f'{mim}/.mim/configs/passing.py' for mim in ('asvit_mm', 'asvit_mim')}
+    assert names_in(first) - names == passing | {'asvit_mm/passing.py'}
 
-    (source / 'asvit_mm/passing.py').unlink()
-    (source / 'configs/passing.py').unlink()
-    names = build_wheel(source, tmp_path / 'second')
-
-    assert {'asvit_mm/__init__.py', 'asvit_mm/py.typed', 'asvit_mm/.mim/model-index.yml'} <= names
+    assert {'asvit_mm/__init__.py', 'asvit_mm/.mim/model-index.yml'} <= names
     # The second copy is for mim, which takes the first folder of a distribution for its package.
     assert min(names).startswith('asvit_mim/')
     for package, folder in product(('asvit_mm', 'asvit_mim'), ('configs', 'tools')):
@@ -107,38 +99,28 @@ def test_wheel_holds_the_package_and_its_mim_folder(tmp_path: Path) -> None:
         }
         assert expected
         assert {name for name in names if name.startswith(f'{package}/.mim/{folder}/')} == expected
-    package = source / 'asvit_mm'
-    files = [
-        *package.rglob('*.py'),
-        *package.rglob('*.cpp'),
-        *package.rglob('*.h'),
-        *package.rglob('*.j2'),
-        *(package / 'weights').iterdir(),
-    ]
-    assert package / 'ops/attention.cpp' in files
+    files = [path for path in (source / 'asvit_mm').rglob('*') if path.is_file()]
+    assert {'py.typed', 'attention.cpp'} <= {path.name for path in files}
     assert {
         name for name in names if name.startswith('asvit_mm/') and not name.startswith('asvit_mm/.')
-    } == {path.relative_to(source).as_posix() for path in files} | {'asvit_mm/py.typed'}
+    } == {path.relative_to(source).as_posix() for path in files}
     assert not [name for name in names if name.startswith(('tests/', 'tools/', 'configs/'))]
     assert not (source / 'asvit_mm/.mim').exists(), 'the build left something in the source tree'
 
 
 @pytest.mark.slow
-def test_source_distribution_builds_the_same_wheel(tmp_path: Path) -> None:
-    source = tmp_path / 'source'
-    copy_source(source)
+def test_source_distribution_builds_the_same_wheel(wheels: Path, tmp_path: Path) -> None:
+    source = copy_source(tmp_path / 'source')
     code = 'from setuptools.build_meta import build_sdist; build_sdist("../sdist")'
     run([sys.executable, '-c', code], cwd=source)
     (archive,) = (tmp_path / 'sdist').glob('*.tar.gz')
-    assert build_wheel(archive, tmp_path / 'from_sdist') == build_wheel(source, tmp_path / 'wheel')
+    (wheel,) = (wheels / 'second').glob('*.whl')
+    assert names_in(build_wheel(archive, tmp_path / 'wheel')) == names_in(wheel)
 
 
 @pytest.mark.slow
 def test_editable_install_links_the_mim_folder(tmp_path: Path) -> None:
-    """After a wheel was built in the same tree, and into a folder of its own."""
-    source = tmp_path / 'source'
-    copy_source(source)
-    build_wheel(source, tmp_path / 'wheel')
+    source = copy_source(tmp_path / 'source')
     for _ in range(2):
         site = str(tmp_path / 'site')
         pip('install', '--upgrade', '--target', site, '--editable', str(source), cwd=tmp_path)
@@ -149,75 +131,31 @@ def test_editable_install_links_the_mim_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('page', ['README.md', 'docs/get_started.md'])
-def test_documented_pip_command_installs_what_works(page: str, tmp_path: Path) -> None:
+def test_documented_pip_command_installs_what_works(tmp_path: Path) -> None:
     """In an environment of its own that sees, beside itself, what this one has: nothing is downloaded."""
-    (command,) = (line for line in commands(ROOT / page) if line.startswith('pip install'))
-    source, environment = tmp_path / 'source', tmp_path / 'environment'
-    copy_source(source)
-    venv.create(environment, with_pip=False)
-    python = environment / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
-    packages = next(environment.rglob('site-packages'))
-    (packages / 'dependencies.pth').write_text('\n'.join(site.getsitepackages()) + '\n')
-    if 'opencv-python-headless' in {one.name for one in metadata.distributions()}:
-        # OpenCV is here as its twin without a screen, of the same modules (tools/misc/install.py).
-        opencv = metadata.version('opencv-python-headless')
-        twin = packages / f'opencv_python-{opencv}.dist-info'
-        twin.mkdir()
-        (twin / 'METADATA').write_text(
-            f'Metadata-Version: 2.1\nName: opencv-python\nVersion: {opencv}\n'
-        )
+    pages = ('README.md', 'docs/get_started.md')
+    (command,) = {
+        line for page in pages for line in commands(ROOT / page) if line.startswith('pip install')
+    }
+    source = copy_source(tmp_path / 'source')
+    python, packages = make_environment(tmp_path / 'environment')
     pip, *arguments = shlex.split(command)
     offline = ['--no-index', '--no-build-isolation']
     run([sys.executable, '-m', pip, '--python', str(python), *arguments, *offline], cwd=source)
     code = (
-        'import asvit_mm.models; from asvit_mm.models import gelu; from asvit_mm.ops import attention\n'
+        'from asvit_mm.ops import attention\n'
+        'import asvit_mm.models\n'
         'from mmpretrain.registry import MODELS; MODELS.build(dict(type="asvit_mm.AsViT", arch="seed"))\n'
-        'print(attention.has_kernel(), gelu.has_kernel()); print(asvit_mm.__file__)'
+        'print(attention.has_kernel()); print(asvit_mm.__file__)'
     )
     shown = subprocess.run(
         [str(python), '-c', code],
         cwd=tmp_path,
-        env={**os.environ, 'XDG_CACHE_HOME': str(tmp_path / 'cache')},
+        env={**os.environ, 'PYTHONPATH': '', 'XDG_CACHE_HOME': str(tmp_path / 'cache')},
         capture_output=True,
         text=True,
         check=True,
     )
-    kernels, where = shown.stdout.splitlines()[-2:]
-    assert kernels == f'{attention.has_kernel()} {gelu.has_kernel()}'
+    kernel, where = shown.stdout.splitlines()[-2:]
+    assert kernel == f'{attention.has_kernel()}'
     assert Path(where).is_relative_to(packages)
-
-
-def copy_source(target: Path) -> None:
-    """Copy what git would: the tracked files and the new ones that it does not ignore."""
-    listed = subprocess.run(
-        ['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split('\0')):
-        if (ROOT / name).is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (target / name).write_bytes((ROOT / name).read_bytes())
-
-
-def build_wheel(source: Path, target: Path) -> set[str]:
-    """Build a wheel with pip, no download; return the names in it outside its metadata."""
-    pip('wheel', '--no-index', '--wheel-dir', str(target), str(source), cwd=source.parent)
-    (wheel,) = target.glob('asvit_mm-*.whl')
-    with zipfile.ZipFile(wheel) as archive:
-        return {name for name in archive.namelist() if '.dist-info/' not in name}
-
-
-def pip(command: str, *arguments: str, cwd: Path) -> None:
-    options = ['--no-build-isolation', '--no-deps', *arguments]
-    run([sys.executable, '-m', 'pip', command, *options], cwd=cwd)
-
-
-def run(command: list[str], cwd: Path) -> None:
-    result = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, env={**os.environ, 'PYTHONPATH': ''}
-    )
-    assert result.returncode == 0, result.stdout + result.stderr

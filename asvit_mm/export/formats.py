@@ -1,4 +1,4 @@
-"""The formats that networks are written to and read from: ONNX, and programs of torch.export."""
+"""File formats of exported networks: ONNX, and programs of torch.export."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..engine.config import one_line
 from ..errors import InputError
-from .networks import Network
+from .network import ExportNetwork
 
 Exported = Callable[[Tensor], Sequence[Tensor]]
 
@@ -29,55 +29,58 @@ OPSET = 18
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file.
+    """One file format.
 
-    Args:
-        suffix: of its name.
-        runtime: what runs it here.
-        write: a network with a description, to a path. InputError: torch.export cannot follow the network.
+    Attributes:
+        suffix: of file names.
+        runtime: what runs the file here.
+        write: writes a network with a description to a path; raises InputError where it cannot be traced.
         read: the file at a path, as a function of images on the CPU.
     """
 
     suffix: str
     runtime: str
-    write: Callable[[Network, Mapping[str, Any], Path], None]
+    write: Callable[[ExportNetwork, Mapping[str, Any], Path], None]
     read: Callable[[Path], Exported]
 
 
-class Multiples(nn.Module):
-    """A network whose images are multiples of ``step`` pixels a side, said so that torch.export sees it.
+class _Multiples(nn.Module):
+    """A network for images whose sides are multiples of ``step``, in a form that torch.export can see.
 
-    Every size inside the network then is a multiple of (side // step), which torch's symbolic arithmetic
-    keeps short; other images are an error of broadcasting.
+    Every size inside the network then is a multiple of (side // step), which keeps torch's symbolic
+    arithmetic short; images of other sizes fail to broadcast.
     """
 
-    def __init__(self, network: nn.Module, step: int) -> None:
+    def __init__(self, network: ExportNetwork) -> None:
         super().__init__()
-        self.network, self.step = network, step
+        self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images (N, channels, H, W) to what the network gives."""
-        batch, channels, height, width = images.shape
-        sides = (height // self.step * self.step, width // self.step * self.step)
-        return self.network(images.new_zeros(batch, channels, *sides) + images)
+        batch, channels, *sides = images.shape
+        step = self.network.step
+        sides = [side // step * step for side in sides]
+        outputs: tuple[Tensor, ...] = self.network(
+            images.new_zeros(batch, channels, *sides) + images
+        )
+        return outputs
 
 
-def trace(network: Network) -> torch.export.ExportedProgram:
-    """The network as a program of torch.export, its batch free, and height and width where it says so.
+def trace(network: ExportNetwork) -> torch.export.ExportedProgram:
+    """The network as a program of torch.export: the batch is free, and height and width if it has a step.
 
     Raises:
-        InputError: torch.export cannot follow the network.
+        InputError: torch.export cannot trace the network.
     """
-    module, (height, width), free = network.module, network.size, {0: torch.export.Dim('batch')}
+    module: nn.Module = network
+    height, width = network.size
+    free: dict[int, Any] = {0: torch.export.Dim('batch')}
     if network.step:
-        module = Multiples(module, network.step)
-        # Sizes that are special in no way: what is true of them by chance would be taken for granted.
+        module = _Multiples(network)
+        # Generic sizes: torch.export would take for granted what happens to hold for the example.
         height, width = height + 5 * network.step, width + 3 * network.step
         smallest = network.smallest // network.step
-        free |= {
-            axis: network.step * torch.export.Dim(name, min=smallest)
-            for axis, name in ((2, 'height'), (3, 'width'))
-        }
+        for axis, name in ((2, 'height'), (3, 'width')):
+            free[axis] = network.step * torch.export.Dim(name, min=smallest)
     example = torch.zeros(2, network.channels, height, width)
     try:
         return torch.export.export(module, (example,), dynamic_shapes={INPUT: free}, strict=False)
@@ -88,7 +91,7 @@ def trace(network: Network) -> torch.export.ExportedProgram:
 
 
 def require_packages() -> None:
-    """Refuse to go on where the packages that ONNX needs are not installed.
+    """Check that the packages that ONNX needs are installed.
 
     Raises:
         InputError: names those that are missing.
@@ -100,25 +103,24 @@ def require_packages() -> None:
         )
 
 
-def _write_program(network: Network, description: Mapping[str, Any], path: Path) -> None:
+def _write_program(network: ExportNetwork, description: Mapping[str, Any], path: Path) -> None:
     extra = {DESCRIPTION: json.dumps({**description, 'outputs': network.outputs}, indent=2)}
     torch.export.save(trace(network), path, extra_files=extra)
 
 
 def _read_program(path: Path) -> Exported:
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            'ignore', 'The given buffer is not writable'
-        )  # nor is it written to
+        # Nothing writes to the buffer.
+        warnings.filterwarnings('ignore', 'The given buffer is not writable')
         return torch.export.load(path).module()
 
 
-def _write_onnx(network: Network, description: Mapping[str, Any], path: Path) -> None:
+def _write_onnx(network: ExportNetwork, description: Mapping[str, Any], path: Path) -> None:
     import onnx
     from onnxscript import opset18
 
     def floor_divide(self: Any, other: Any) -> Any:
-        # torch's own translation rounds towards zero, which is another number below zero.
+        # torch's own translation rounds towards zero, which differs for negative numbers.
         return opset18.Div(opset18.Sub(self, opset18.Mod(self, other)), other)
 
     program = trace(network)
@@ -154,7 +156,7 @@ def _read_onnx(path: Path) -> Exported:
 
 
 def _rename_sizes(model: Any) -> None:
-    """Name an ONNX model's free sizes as ``batch``, ``h`` and ``w`` instead of ``s34`` and the like."""
+    """Name an ONNX model's free sizes ``batch``, ``h`` and ``w`` instead of ``s34`` and the like."""
     import onnx_ir
 
     names: dict[str, str] = {}
@@ -174,7 +176,7 @@ def _rename_sizes(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on translations of other packages, which are none of the user's."""
+    """Suppress the exporter's remarks on other packages' translations, which no user can act on."""
     schemas = logging.getLogger('torch.onnx._internal.exporter._schemas')
     level = schemas.level
     schemas.setLevel(logging.ERROR)

@@ -143,7 +143,8 @@ def _add_argument(
         options['type'] = _one_of(get_args(kind)[0]) if several else kind
         options['metavar'] = field.metadata.get('metavar')
         options['nargs'] = field.metadata.get('nargs') or ('+' if several else None)
-        if several:
+        # A flag that is given again replaces what it said, except for settings of a config, which add up.
+        if several and options['metavar'] == 'KEY=VALUE':
             options['action'] = 'extend'
     if field.metadata.get('positional'):
         if optional and not options['nargs']:

@@ -1,13 +1,13 @@
-"""The model zoo's doors: after ``import asvit_mm.zoo`` other libraries know our models by name.
+"""The model zoo: importing it registers our models, so that other libraries know them by name.
 
 - mmpretrain: ``list_models('asvit*')``, ``get_model(NAME, pretrained=True)``,
   ``ImageClassificationInferencer(NAME)``;
 - mmdet: ``DetInferencer(NAME, scope='asvit_mm')``, or ``DetInferencer(*asvit_mm.zoo.fetch(NAME))``;
 - MMEngine: ``_base_ = 'asvit_mm::FOLDER/NAME.py'`` in a config.
 
-Weights that come with the package are taken from there; others are downloaded and held to the SHA-256 in
-their name. From then on MMEngine reads every checkpoint of this process as weights and plain data, and never
-runs what is in one (:func:`asvit_mm.checkpoints.reading.secure_mmengine`). timm's door is
+Weights that come with the package are used from there; others are downloaded and checked against the SHA-256
+in their name. From then on MMEngine reads every checkpoint of this process as weights and plain data, and
+never runs what is in one (:func:`asvit_mm.checkpoints.reading.secure_mmengine`). For timm see
 :mod:`asvit_mm.timm`.
 """
 
@@ -20,13 +20,13 @@ from .index import ZooModel, fetch, find, index_folder, list_models, models
 __all__ = ['ZooModel', 'fetch', 'find', 'list_models']
 
 
-def _open_doors() -> None:
+def _register() -> None:
     secure_mmengine()
     MODULE2PACKAGE.setdefault('asvit_mm', 'asvit_mm')
-    # Detectors are no models of mmpretrain's. A module that is reloaded finds its models there.
+    # mmpretrain has no detectors. A module that is reloaded finds its models registered.
     missing = [m for m in models().values() if not (m.detects or ModelHub.has(m.name))]
     for metafile in dict.fromkeys(model.metafile for model in missing):
         ModelHub.register_model_index(metafile, config_prefix=index_folder())
 
 
-_open_doors()
+_register()

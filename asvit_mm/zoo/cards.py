@@ -1,9 +1,9 @@
-"""Metafiles and model cards that agree with the configs: whatever can be counted is counted again.
+"""Metafiles and model cards that agree with the configs.
 
-A metafile's names, results and weights are what somebody wrote or
-``tools/model_converters/publish_model.py`` recorded; its costs, addresses and architecture strings follow
-from the configs and from one setting, and so do the tables in pages, which stand between
-``<!-- models: configs/FOLDER -->`` and ``<!-- end -->``.
+A metafile's names, results and weights are written by hand or recorded by
+``tools/model_converters/publish_model.py``. Costs, addresses and architecture strings follow from the configs
+and from ``WEIGHTS_URL``; so do the tables between ``<!-- models: configs/FOLDER -->`` and ``<!-- end -->`` in
+pages. ``tools/misc/update_zoo.py`` writes them.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
-from ..arch import as_architecture
+from ..arch import Architecture, as_architecture
 from ..checkpoints.hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
 from ..cost import count_macs, count_params, schedule_share
 from ..engine.config import is_detector, load_config
@@ -24,50 +24,47 @@ from ..tokens import as_pair
 from ..utils.units import format_count
 from .index import IMAGE_SIZE
 
-BLOCK = re.compile(r'(<!-- models: (configs/\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
+TABLE = re.compile(r'(<!-- models: (configs/\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
+SHARE = 'Training FLOPs (%)'
 PUBLISHED_METRIC = 'Published '
+KEYS = ('Name', 'In Collection', 'Metadata', 'Results', 'Config')  # of an entry, in their order
 NONE = '-'
-
 
 DetectorCounter = Callable[[Path, tuple[int, int]], tuple[int, int]]
 
 
-def refreshed(
-    root: Path, count_detector: DetectorCounter, recount: bool = False
-) -> dict[Path, str]:
-    """What the metafiles and the pages with tables of models have to contain.
+def refresh(root: Path, count_detector: DetectorCounter, recount: bool = False) -> dict[Path, str]:
+    """What the metafiles and the pages with tables of models should contain.
 
     Args:
         root: of the repository.
-        count_detector: parameters and multiply-adds of the detector of a config for an image of (height,
-            width), which takes a prediction.
+        count_detector: parameters and multiply-adds of a config's detector for an image of (height, width).
         recount: whether detectors are counted whose metafile has figures already.
 
     Returns:
         the text of each file.
 
     Raises:
-        InputError: a metafile with a model whose config is missing, or weights that are not what they should
-            be.
+        InputError: a metafile with a model whose config is missing, or weights other than its entry says.
     """
     index = yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))
     texts, contents = {}, {}
     for name in index['Import']:
         content = yaml.safe_load((root / name).read_text(encoding='utf-8'))
         content['Models'] = [
-            _model(root, entry, count_detector, recount) for entry in content['Models']
+            _entry(root, entry, count_detector, recount) for entry in content['Models']
         ]
-        contents[str(Path(name).parent)] = content
+        contents[str(Path(name).parent)] = content['Models']
         texts[root / name] = dump(content)
     for page in [*sorted(root.glob('configs/*/README.md')), root / 'docs' / 'zoo.md']:
         text = page.read_text(encoding='utf-8')
-
-        def table(block: re.Match[str], page: Path = page) -> str:
-            if block[2] not in contents:
-                raise InputError(f'{page}: model-index.yml imports no metafile of {block[2]}')
-            return f'{block[1]}\n{_table(root, page.parent, contents[block[2]])}\n{block[3]}'
-
-        texts[page] = BLOCK.sub(table, text)
+        for block in TABLE.finditer(text):
+            start, folder, end = block.groups()
+            if folder not in contents:
+                raise InputError(f'{page}: model-index.yml imports no metafile of {folder}')
+            table = _table(root, page.parent, contents[folder])
+            text = text.replace(block[0], f'{start}\n{table}\n{end}')
+        texts[page] = text
     return texts
 
 
@@ -76,19 +73,19 @@ def dump(content: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(content), sort_keys=False, width=110, allow_unicode=True)
 
 
-def _model(
+def _entry(
     root: Path, entry: dict[str, Any], count_detector: DetectorCounter, recount: bool
 ) -> dict[str, Any]:
+    """A metafile's entry with what follows from its config."""
     config = root / entry['Config']
     cfg = load_config(config)
     metadata = dict(entry.get('Metadata') or {})
-    metadata.pop('Training FLOPs (%)', None)
+    metadata.pop(SHARE, None)
     try:
         arch = as_architecture(cfg.model.backbone.arch)
     except InputError as error:
         raise InputError(f'{entry["Name"]}: {error}') from None
     metadata['Architecture String'] = str(arch)
-    size = cfg.model.backbone.img_size if 'img_size' in cfg.model.backbone else 224
     if is_detector(cfg):
         if IMAGE_SIZE not in metadata:
             raise InputError(
@@ -100,16 +97,14 @@ def _model(
             metadata['Parameters'], metadata['FLOPs'] = count_detector(config, (height, width))
     else:
         metadata.pop(IMAGE_SIZE, None)
-        classes = cfg.model.head.num_classes
+        classes, size = cfg.model.head.num_classes, cfg.model.backbone.get('img_size', 224)
         metadata['FLOPs'] = count_macs(arch, size, classes)
         metadata['Parameters'] = count_params(arch, classes, img_size=size)
         if share := _training_share(cfg, arch, size, classes):
-            metadata['Training FLOPs (%)'] = round(100 * share, 1)
-    first = {key: metadata.pop(key) for key in ('FLOPs', 'Parameters') if key in metadata}
-    kept = {key: value for key, value in entry.items() if key not in ('Metadata', 'Weights')}
-    result = {**kept, 'Metadata': {**first, **metadata}}
-    order = ('Name', 'In Collection', 'Metadata', 'Results', 'Config')
-    result = {key: result[key] for key in order if key in result}
+            metadata[SHARE] = round(100 * share, 1)
+    first = {key: metadata[key] for key in ('FLOPs', 'Parameters')}
+    result = {**entry, 'Metadata': {**first, **metadata}}
+    result = {key: result[key] for key in KEYS if key in result}
     if 'Weights' in entry:
         name = entry['Weights'].rpartition('/')[2]
         _check_weights(name, metadata.get('Weights SHA-256'))
@@ -127,7 +122,7 @@ def _check_weights(name: str, digest: str | None) -> None:
         raise InputError(f'{SHIPPED / name} is not what was published: take it from the history')
 
 
-def _training_share(cfg: Config, arch: Any, size: Any, classes: int) -> float | None:
+def _training_share(cfg: Config, arch: Architecture, size: Any, classes: int) -> float | None:
     """Multiply-adds of training in phases, as a share of training at the full grid; None: no phases."""
     for hook in cfg.get('custom_hooks') or ():
         if hook['type'] == 'asvit_mm.ProgressiveTokenizationHook':
@@ -136,59 +131,47 @@ def _training_share(cfg: Config, arch: Any, size: Any, classes: int) -> float | 
     return None
 
 
-def _table(root: Path, folder: Path, content: Mapping[str, Any]) -> str:
+def _table(root: Path, folder: Path, models: list[dict[str, Any]]) -> str:
     """A Markdown table of a metafile's models, with links from a page in ``folder``."""
-    models = content['Models']
-    metrics = list(
-        dict.fromkeys(m for one in models for r in one.get('Results', ()) for m in r['Metrics'])
-    )
-    shares = any('Training FLOPs (%)' in model['Metadata'] for model in models)
-    titles = ['Model', 'Architecture', 'Parameters', 'Multiply-adds']
-    titles += ['Training multiply-adds'] if shares else []
-    titles += [_title(metric) for metric in metrics]
-    titles += ['Weights'] if any('Weights' in model for model in models) else []
-    rows = [titles, ['---', '---', *['---:'] * (len(titles) - 2)]]
-    for model in models:
-        metadata = model['Metadata']
-        size = f' at {metadata[IMAGE_SIZE]}' if IMAGE_SIZE in metadata else ''
-        row = [
-            f'[{model["Name"]}]({_link(root / model["Config"], folder)})',
-            f'`{metadata["Architecture String"]}`'.replace('|', r'\|'),
-            f'{metadata["Parameters"]:,}',
-            format_count(metadata['FLOPs']) + size,
-        ]
-        row += (
-            [
-                f'{metadata["Training FLOPs (%)"]:.1f} %'
-                if 'Training FLOPs (%)' in metadata
-                else '100 %'
-            ]
-            if shares
-            else []
+    rows = [_row(root, folder, model) for model in models]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    if SHARE in columns:
+        columns.insert(4, columns.pop(columns.index(SHARE)))
+    if 'Weights' in columns:
+        columns.append(columns.pop(columns.index('Weights')))
+    empty = dict.fromkeys(columns, NONE) | {SHARE: '100 %'}
+    titles = ['Training multiply-adds' if name == SHARE else name for name in columns]
+    lines = [titles, ['---', '---', *['---:'] * (len(columns) - 2)]]
+    lines += [[row.get(name, empty[name]) for name in columns] for row in rows]
+    return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+
+
+def _row(root: Path, folder: Path, model: Mapping[str, Any]) -> dict[str, str]:
+    """The cells of a model's row, by the titles of their columns."""
+
+    def link(path: Path) -> str:
+        return Path(os.path.relpath(path, folder)).as_posix()
+
+    metadata = model['Metadata']
+    size = f' at {metadata[IMAGE_SIZE]}' if IMAGE_SIZE in metadata else ''
+    row = {
+        'Model': f'[{model["Name"]}]({link(root / model["Config"])})',
+        'Architecture': f'`{metadata["Architecture String"]}`'.replace('|', r'\|'),
+        'Parameters': f'{metadata["Parameters"]:,}',
+        'Multiply-adds': format_count(metadata['FLOPs']) + size,
+    }
+    if SHARE in metadata:
+        row[SHARE] = f'{metadata[SHARE]:.1f} %'
+    for result in model.get('Results', ()):
+        for metric, value in result['Metrics'].items():
+            plain = metric.removeprefix(PUBLISHED_METRIC)
+            source = 'published' if plain != metric else 'measured here'
+            row[f'{plain}, {source}'] = f'{value:.4g}'
+    if 'Weights' in model:
+        address = model['Weights']
+        shipped = root / 'asvit_mm' / 'weights' / address.rpartition('/')[2]
+        megabytes = shipped.is_file() and shipped.stat().st_size / 1e6
+        row['Weights'] = (
+            f'[{megabytes:.1f} MB]({link(shipped)})' if megabytes else f'[download]({address})'
         )
-        values = {m: v for r in model.get('Results', ()) for m, v in r['Metrics'].items()}
-        row += [f'{values[metric]:.4g}' if metric in values else NONE for metric in metrics]
-        if 'Weights' in titles:
-            row.append(_weights(root, model, folder))
-        rows.append(row)
-    return '\n'.join(f'| {" | ".join(row)} |' for row in rows) + '\n'
-
-
-def _title(metric: str) -> str:
-    plain = metric.removeprefix(PUBLISHED_METRIC)
-    source = 'published' if plain != metric else 'measured here'
-    return f'{plain}, {source}'
-
-
-def _weights(root: Path, model: Mapping[str, Any], folder: Path) -> str:
-    if 'Weights' not in model:
-        return NONE
-    address = model['Weights']
-    shipped = root / 'asvit_mm' / 'weights' / address.rpartition('/')[2]
-    if not shipped.is_file():
-        return f'[download]({address})'
-    return f'[{shipped.stat().st_size / 1e6:.1f} MB]({_link(shipped, folder)})'
-
-
-def _link(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
+    return row

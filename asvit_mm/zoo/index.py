@@ -1,4 +1,4 @@
-"""What the zoo holds, read from ``model-index.yml`` and the metafiles that it imports."""
+"""The models of the zoo, read from ``model-index.yml`` and the metafiles that it imports."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -12,8 +12,8 @@ from ..checkpoints.hosting import local_path, sha256
 from ..config_writer.shipped import shipped_config
 from ..errors import InputError
 
-# What a detector's costs are for. Detectors alone have it in their metadata: :mod:`.cards` sees to it, by
-# their configs, which are not read here, since importing the zoo would wait for them.
+# The image size that a detector's costs are for. Only detectors have it in their metadata (:mod:`.cards`
+# ensures that): reading their configs instead would make ``import asvit_mm.zoo`` slow.
 IMAGE_SIZE = 'Image Size'
 
 
@@ -24,10 +24,10 @@ class ZooModel:
     Attributes:
         name: of the model and of its config.
         config: path of the config.
-        metafile: that it is in.
-        weights: address of the published weights; None: there are none.
-        metadata: parameters, multiply-adds, architecture string, of the metafile.
-        results: metrics, each with where they come from (``Source``).
+        metafile: path of the metafile.
+        weights: address of the published weights, if any.
+        metadata: parameters, multiply-adds and architecture string, from the metafile.
+        results: metrics, each with its ``Source``.
     """
 
     name: str
@@ -44,21 +44,15 @@ class ZooModel:
 
 
 def index_folder() -> Path:
-    """The folder of ``model-index.yml``, which the paths in metafiles begin at."""
+    """The folder of ``model-index.yml``, to which the paths in metafiles are relative."""
     return shipped_config('asvit/metafile.yml').parents[2]
 
 
-def metafiles() -> list[Path]:
-    """The metafiles of the zoo, in the order of the index."""
-    folder = index_folder()
-    index = yaml.safe_load((folder / 'model-index.yml').read_text(encoding='utf-8'))
-    return [folder / name for name in index['Import']]
-
-
 def models() -> dict[str, ZooModel]:
-    """All models of the zoo by their names in lower case."""
+    """All models of the zoo by their names in lower case, in the order of the index."""
     folder, found = index_folder(), {}
-    for metafile in metafiles():
+    index = yaml.safe_load((folder / 'model-index.yml').read_text(encoding='utf-8'))
+    for metafile in (folder / name for name in index['Import']):
         for entry in yaml.safe_load(metafile.read_text(encoding='utf-8'))['Models']:
             found[entry['Name'].lower()] = ZooModel(
                 entry['Name'],
@@ -92,10 +86,10 @@ def find(name: str) -> ZooModel:
 
 
 def fetch(name: str) -> tuple[str, str]:
-    """Paths of the config and of the weights of a model, fetched and checked where need be.
+    """Paths of a model's config and weights, which are downloaded and checked if needed.
 
     Raises:
-        InputError: no such model, none with weights, or weights that cannot be fetched whole.
+        InputError: no such model, no weights, or weights that cannot be downloaded whole.
     """
     model = find(name)
     if model.weights is None:

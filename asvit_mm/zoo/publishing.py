@@ -1,4 +1,4 @@
-"""Publishing: weights alone, named by their SHA-256, and their entry in the metafile."""
+"""Publishing: weights alone, in a file named by its SHA-256, and their entry in a metafile."""
 
 import hashlib
 import io
@@ -13,25 +13,22 @@ from typing import Any
 import torch
 import yaml
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import __version__
-from ..analysis.benchmark import device_name
-from ..analysis.flops import build_model
 from ..checkpoints.hosting import WEIGHTS_URL, local_path, sha256
-from ..checkpoints.reading import read_checkpoint
+from ..checkpoints.reading import check_fit, read_checkpoint
 from ..config_writer.shipped import shipped_tools
 from ..engine.arguments import run_tool
-from ..engine.config import load_config, require
-from ..engine.runner import check_codebase
+from ..engine.models import build_model, load_model_config
 from ..errors import InputError
 from ..utils.files import atomic_write_bytes, atomic_write_text
+from ..utils.timing import device_name
 from .cards import dump
 from .index import models
 
 FORMATS = ('pth', 'safetensors')
-# What tools/test.py reports, by the names that metafiles of OpenMMLab have for it.
-# In per cent, all of them; COCO's are shares in a log.
+# Metrics of tools/test.py: task and name in OpenMMLab's metafiles, and the factor that makes them per cent.
 METRICS = {
     'accuracy/top1': ('Image Classification', 'Top 1 Accuracy', 1),
     'accuracy/top5': ('Image Classification', 'Top 5 Accuracy', 1),
@@ -52,24 +49,24 @@ def publish(
     suffix: str = 'pth',
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write the weights of a checkpoint as ``{config}_{YYYYMMDD}-{first 8 of SHA-256}.{suffix}``.
+    """Write the weights of a checkpoint to ``{config}_{YYYYMMDD}-{first 8 of SHA-256}.{suffix}``.
 
-    Optimizer, schedules and log are dropped; of the meta data the classes, epoch and iteration are kept. The
-    same checkpoint gives the same file, bit for bit; the date is that of the checkpoint.
+    Optimizer, schedules and log are dropped; of the metadata the classes, epoch and iteration are kept. The
+    same checkpoint always gives the same bytes; the date is that of the checkpoint.
 
     Args:
-        config: that the checkpoint was trained with; every weight of its model has to be there.
-        averaged: of a run with MMEngine's EMAHook: the averaged weights, or those that were trained.
-        half: store floating-point weights in half precision; they are loaded into a model's own.
+        config: that the checkpoint was trained with; the file holds every weight of its model.
+        averaged: if the run had MMEngine's EMAHook: the averaged weights rather than the trained ones.
+        half: store floating-point weights in half precision; loading converts them to a model's own.
         suffix: 'pth' or 'safetensors'.
-        options: that override the config.
+        options: overrides of the config.
 
     Returns:
         the path of the file.
 
     Raises:
-        InputError: a config or checkpoint that cannot be read or do not fit each other, no trained weights
-            beside the averaged ones, or weights that half precision cannot hold.
+        InputError: a config or checkpoint that cannot be read or do not fit each other, no averaged weights,
+            or weights that half precision cannot represent.
     """
     if suffix not in FORMATS:
         raise InputError(f'{suffix!r} is no format of weights: {" or ".join(FORMATS)}')
@@ -78,10 +75,8 @@ def publish(
     meta = content.get('meta')
     meta = meta if isinstance(meta, dict) else {}
     weights = _weights(content, checkpoint, averaged)
-    cfg = load_config(config, options)
-    require(cfg, ['model'], 'publishing')
-    check_codebase(cfg)
-    _check_fit(build_model(cfg, config), weights, config, checkpoint)
+    cfg = load_model_config(config, options)
+    check_fit(build_model(cfg, config), weights, checkpoint, optional=(), resampled='')
     if half:
         weights = {name: _halved(name, value) for name, value in weights.items()}
     kept = {
@@ -108,8 +103,10 @@ def publish(
         ) from None
 
 
-def evaluate(config: str, weights: Path, work_dir: Path, options: list[str]) -> dict[str, float]:
-    """Metrics of published weights on the config's test set, by tools/test.py itself.
+def evaluate(
+    config: str, weights: Path, work_dir: Path, options: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of published weights on the config's test set, by running tools/test.py.
 
     Raises:
         InputError: the tool failed; it has said why.
@@ -122,7 +119,7 @@ def evaluate(config: str, weights: Path, work_dir: Path, options: list[str]) -> 
 
 
 def metafile_of(config: str) -> Path:
-    """The metafile of a config: the one that it has an entry in in the zoo, or else the one beside it."""
+    """The zoo's metafile that has an entry for the config, or else the one beside the config."""
     path = Path(config)
     for model in models().values():
         if model.config.resolve() == path.resolve():
@@ -138,20 +135,20 @@ def record(
     dataset: str = '',
     options: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write the address, the SHA-256 and, where measured, the metrics of weights into their metafile.
+    """Write address, SHA-256 and, where measured, metrics of weights into their metafile.
 
-    The entry is that of the config's name; one is added where there is none, and the metafile where there is
-    none. What was measured of other weights goes.
+    The entry has the config's name; it is added where missing, and so is the metafile. What was measured with
+    other weights is dropped.
 
     Args:
-        dataset: what the metrics were measured on.
-        options: that they were measured with, beside the config.
+        dataset: that the metrics were measured on.
+        options: overrides of the config that they were measured with.
 
     Returns:
         the entry.
 
     Raises:
-        InputError: a metafile that is not one.
+        InputError: not a metafile.
     """
     name = Path(config).stem
     content = read_metafile(metafile)
@@ -175,10 +172,10 @@ def record(
 
 
 def read_metafile(path: Path) -> dict[str, Any]:
-    """The content of a metafile; of one that is not there yet, what it begins with.
+    """The content of a metafile; what a new one begins with where there is none.
 
     Raises:
-        InputError: it is no metafile.
+        InputError: it is not a metafile.
     """
     if not path.exists():
         return {'Collections': [{'Name': 'As-ViT'}], 'Models': []}
@@ -214,7 +211,7 @@ def _results(metrics: Mapping[str, float], dataset: str, command: str) -> list[d
 
 
 def _weights(content: Mapping[str, Any], path: str, averaged: bool) -> dict[str, Tensor]:
-    # MMEngine's EMAHook swaps the two when it saves: state_dict holds the averaged weights then.
+    # MMEngine's EMAHook swaps the two when it saves: state_dict holds the averaged weights.
     given = content.get('state_dict', content)
     if not averaged:
         if 'ema_state_dict' not in content:
@@ -228,24 +225,11 @@ def _weights(content: Mapping[str, Any], path: str, averaged: bool) -> dict[str,
         raise InputError(
             f'{path!r} has no state_dict of tensors: give a checkpoint that tools/train.py wrote'
         )
-    # Contiguous copies: what a tensor shares with others is not stored.
+    # Contiguous copies, or the storage that a tensor shares with others would be written as well.
     return {
         re.sub(r'^module\.', '', key): value.detach().clone().contiguous()
         for key, value in given.items()
     }
-
-
-def _check_fit(
-    model: nn.Module, weights: Mapping[str, Tensor], config: str, checkpoint: str
-) -> None:
-    own = {key: value.shape for key, value in model.state_dict().items()}
-    given = {key: value.shape for key, value in weights.items()}
-    wrong = sorted(key for key in own.keys() | given.keys() if own.get(key) != given.get(key))
-    if wrong:
-        raise InputError(
-            f'{checkpoint!r} does not fit the model of {config}: {len(wrong)} weights are missing, have no '
-            f'place or another shape ({wrong[0]}): give the config that trained it'
-        )
 
 
 def _halved(name: str, value: Tensor) -> Tensor:
@@ -258,7 +242,7 @@ def _halved(name: str, value: Tensor) -> Tensor:
 
 
 def _date(meta: Mapping[str, Any], checkpoint: str) -> str:
-    """Of the checkpoint, YYYYMMDD: when MMEngine wrote it, or when the file was."""
+    """YYYYMMDD, when MMEngine wrote the checkpoint, or the file's own date."""
     match = re.match(r'\d{8}', str(meta.get('time', '')))
     if match:
         return match[0]

@@ -11,8 +11,8 @@ from asvit_mm.analysis.training import (
     with_validation,
 )
 from asvit_mm.arch import SEARCH_SPACE, Architecture
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.data.image_sets import DIGITS, write_image_set
+from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 

@@ -1,38 +1,84 @@
-"""Each format gives back what was written, for any batch; what cannot be written is said in one line."""
+"""Each format gives back what was written, for any batch, and differences from eager torch are found."""
+
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from asvit_mm.errors import InputError
-from asvit_mm.export import FORMATS
-from asvit_mm.export.formats import trace
+from asvit_mm.export.export import checked_shapes, example_images, largest_difference
+from asvit_mm.export.formats import FORMATS, trace
+from asvit_mm.export.network import ExportNetwork, Pixels
 
-from .small import network
+SHAPES = [(2, 2, 6, 4), (1, 2, 6, 4), (3, 2, 6, 4)]
+
+
+class Maps(nn.Module):
+    """Images (N, 2, H, W) to them, less one, and to their 2 x 2 means."""
+
+    in_channels = 2
+
+    def forward(self, images):
+        return images - 1, nn.functional.avg_pool2d(images, 2)
+
+
+class Branches(nn.Module):
+    """What it computes depends on its input's values."""
+
+    def forward(self, images):
+        return images if images.sum() > 0 else -images
+
+
+def network(module=None, size=(6, 4), **settings):
+    return ExportNetwork(module or Maps(), ('stage1', 'stage2'), size, **settings)
 
 
 @pytest.mark.parametrize('name', FORMATS)
 @torch.no_grad()
 def test_a_file_gives_what_the_network_does(name, tmp_path):
     path = tmp_path / f'maps{FORMATS[name].suffix}'
-    small = network()
-    FORMATS[name].write(small, {'config': 'maps.py'}, path)
+    FORMATS[name].write(network(), {'config': 'maps.py'}, path)
     exported = FORMATS[name].read(path)
     for batch in (1, 5):
         images = torch.rand(batch, 2, 6, 4)
-        torch.testing.assert_close(tuple(exported(images)), small.module(images))
+        torch.testing.assert_close(tuple(exported(images)), network()(images))
     with pytest.raises(Exception, match=r'images|Guard'):
         exported(torch.rand(1, 2, 8, 4))
-
-
-class Branches(nn.Module):
-    """What it does hangs on its input's values."""
-
-    def forward(self, images):
-        return images if images.sum() > 0 else -images
 
 
 def test_what_cannot_be_traced():
     with pytest.raises(InputError, match='cannot follow the model of the config') as error:
         trace(network(Branches()))
     assert '\n' not in str(error.value)
+
+
+def test_shapes_and_images_that_are_compared():
+    assert checked_shapes(network()) == SHAPES
+    free = network(size=(64, 32), step=16, smallest=32)
+    assert checked_shapes(free)[3:] == [(2, 2, 80, 64), (1, 2, 48, 32)]
+    normalized = example_images(network(), SHAPES[0])
+    assert torch.equal(normalized, example_images(network(), SHAPES[0]))
+    assert normalized.min() < 0
+    pixels = Pixels('RGB', (1.0, 1.0), (1.0, 1.0))
+    raw = example_images(network(pixels=pixels, raw=True), SHAPES[0])
+    assert raw.min() >= 0
+    assert 200 < raw.max() <= 255
+
+
+@pytest.mark.parametrize('output', [0, 1])
+@pytest.mark.parametrize('batch', [1, 2, 3])
+def test_the_largest_difference_is_found_in_any_output_at_any_shape(output, batch):
+    def difference(change):
+        def exported(images):
+            outputs = list(Maps()(images))
+            if len(images) == batch:
+                outputs[output] = change(outputs[output])
+            return outputs
+
+        return largest_difference(network(), exported, SHAPES)
+
+    assert difference(lambda one: one) == 0
+    assert difference(lambda one: one - 0.5) == pytest.approx(0.5)
+    assert difference(lambda one: one[..., :1]) == math.inf
+    assert math.isnan(difference(lambda one: one * math.nan))

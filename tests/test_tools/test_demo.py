@@ -1,8 +1,10 @@
-"""What tools/misc/demo.py sums up, from the files of a finished run."""
+"""tools/misc/demo.py: a short run, and what it sums up."""
 
 import json
 import runpy
 from pathlib import Path
+
+import pytest
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.config_writer.configs import config_text
@@ -10,7 +12,8 @@ from asvit_mm.config_writer.naming import RunConfigs
 from asvit_mm.cost import count_params
 from asvit_mm.data.source import describe_data
 
-from .runs import TOOLS
+from ..pages import make_workplace
+from .runs import TOOLS, Here
 
 FIRST, SECOND = '4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12', '4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16'
 
@@ -39,3 +42,20 @@ def test_an_earlier_demo_in_the_same_folder_is_not_summed_up(tmp_path):
         assert lines['test accuracy'].startswith('98.61 %')
         assert lines['time to train'] == '7 s'
     assert (train / 'learning_curve.png').is_file()
+
+
+@pytest.mark.slow
+def test_from_the_search_to_the_summary(monkeypatch, capsys, tmp_path):
+    here = Here(monkeypatch, capsys, make_workplace(tmp_path))
+    few = [f'{part}_dataloader.dataset.indices=8' for part in ('train', 'val')]
+    out = here.run(
+        *('misc/demo.py', '--steps', 2, '--repeat', 1, '--min-params', '1M'),
+        *('--cfg-options', 'train_cfg.val_interval=60', *few),
+    )
+    demo = tmp_path / 'work_dirs/demo'
+    rows = dict(line.split('  ', 1) for line in out.split('=== Results\n')[1].splitlines())
+    assert (
+        rows['seed found'].strip() == json.loads((demo / 'search/result.json').read_text())['arch']
+    )
+    for name in ('config', 'checkpoint', 'log', 'learning curve', 'search trace', 'scaling'):
+        assert (tmp_path / rows[name].strip()).is_file()

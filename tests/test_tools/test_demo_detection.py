@@ -1,6 +1,5 @@
 """tools/misc/demo_detection.py on a classifier as the demo leaves it, and the peer's way beside it."""
 
-import argparse
 import json
 import runpy
 from pathlib import Path
@@ -13,7 +12,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from asvit_mm.analysis.benchmark import count_multiply_adds
+from asvit_mm.analysis.flops import count_multiply_adds
 from asvit_mm.arch import as_architecture
 from asvit_mm.config_writer.configs import config_text
 from asvit_mm.data.source import describe_data
@@ -105,8 +104,8 @@ def test_the_peer_takes_all_weights_of_its_classifier(tmp_path):
         for parameter in classifier.parameters():
             parameter.add_(torch.randn_like(parameter) / 10)
     torch.save({'state_dict': classifier.state_dict()}, tmp_path / 'swin.pth')
-    args = argparse.Namespace(work_dir=tmp_path, scenes=Path('data/scenes'))
-    config = DEMO['swin_config']({'width': 40, 'checkpoint': tmp_path / 'swin.pth'}, args)
+    classifier = {'width': 40, 'checkpoint': tmp_path / 'swin.pth'}
+    config = DEMO['swin_config'](classifier, tmp_path, Path('data/scenes'))
     with DefaultScope.overwrite_default_scope('mmdet'):
         detector = MMDET_MODELS.build(Config.fromfile(config).model)
         detector.backbone.init_weights()

@@ -7,7 +7,7 @@ import yaml
 
 from asvit_mm.errors import InputError
 from asvit_mm.zoo import fetch, find, list_models
-from asvit_mm.zoo.index import index_folder, metafiles
+from asvit_mm.zoo.index import index_folder, models
 
 ROOT = Path(__file__).parents[2]
 DETECTOR = 'mask-rcnn_asvit-3.0m-10mf_fpn_12e_scenes'
@@ -53,7 +53,8 @@ def test_names_that_are_not_there_and_models_without_weights():
 def test_the_index_is_that_of_this_tree():
     assert (index_folder() / 'model-index.yml').resolve() == ROOT / 'model-index.yml'
     names = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
-    assert [path.resolve() for path in metafiles()] == [ROOT / name for name in names]
+    files = dict.fromkeys(model.metafile.resolve() for model in models().values())
+    assert [*files] == [ROOT / name for name in names]
     assert sorted(names) == sorted(
         str(path.relative_to(ROOT)) for path in ROOT.glob('configs/*/metafile.yml')
     )

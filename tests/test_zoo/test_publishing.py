@@ -104,7 +104,7 @@ def refused(words, *args, **settings):
 def test_what_cannot_be_published(checkpoint, model, tmp_path):
     out = tmp_path / 'out'
     other = str(ROOT / 'configs/digits/asvit-3.0m-10mf_b64-progressive_digits.py')
-    refused('does not fit the model', other, checkpoint, out)
+    refused('does not fit the ImageClassifier', other, checkpoint, out)
     refused('without averaged weights', str(CONFIG), checkpoint, out, averaged=False)
     refused('no format', str(CONFIG), checkpoint, out, suffix='zip')
     refused('does not exist', str(CONFIG), 'absent.pth', out)
@@ -116,7 +116,7 @@ def test_what_cannot_be_published(checkpoint, model, tmp_path):
     torch.save(
         {'state_dict': {k: v for k, v in weights.items() if k != first}}, tmp_path / 'part.pth'
     )
-    refused(f'1 weights are missing.*{first}', str(CONFIG), str(tmp_path / 'part.pth'), out)
+    refused(f'1 of its own are not there .{first}', str(CONFIG), str(tmp_path / 'part.pth'), out)
     for content in ({'model': weights}, {'state_dict': {'a': 1}}):
         torch.save(content, tmp_path / 'other.pth')
         refused('no state_dict of tensors', str(CONFIG), str(tmp_path / 'other.pth'), out)

@@ -1,40 +1,50 @@
-"""The whole way on real data: search a seed, scale it, train it, test it, on handwritten digits.
+"""The whole method on real data: search a seed, scale it, train and test it, on handwritten digits.
 
-Runs the other tools as a user would, then prints what came out and where it lies. No download: the
+Runs the other tools as a user would, then prints results and where they are. Nothing is downloaded: the
 1,797 digits are the ones that scikit-learn ships.
 """
 
-import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from asvit_mm.engine.arguments import run_tool
 from asvit_mm.errors import InputError, one_line_errors
+from asvit_mm.utils.command_line import option, parse
 
 TOOLS = Path(__file__).resolve().parents[1]
 
 
-def parse_args() -> argparse.Namespace:
+@dataclass(frozen=True)
+class DemoSettings:
+    """How long the demo searches, and how large the network becomes."""
+
+    work_dir: Path = Path('work_dirs/demo')
+    """folder for everything that is written"""
+    steps: int = 60
+    """of the search"""
+    repeat: int = 2
+    """networks to average over"""
+    min_params: str = '2.5M'
+    """of the scaled network"""
+    max_params: str = '4M'
+    """of the scaled network"""
+    seed: int = 0
+    """of all random numbers"""
+    cfg_options: tuple[str, ...] = option(default=(), metavar='KEY=VALUE')
+    """passed on to tools/train.py"""
+
+
+def parse_args() -> DemoSettings:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo'))
-    parser.add_argument(
-        '--steps', type=int, default=60, help='of the search (default: %(default)s)'
-    )
-    parser.add_argument('--repeat', type=int, default=2, help='networks to average over')
-    parser.add_argument('--min-params', default='2.5M', help='of the scaled network')
-    parser.add_argument('--max-params', default='4M', help='of the scaled network')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='passed on to tools/train.py')
-    return parser.parse_args()
+    return parse(DemoSettings, __doc__)
 
 
 def main() -> None:
-    """Run the five steps and print the summary."""
-    args = parse_args()
+    """Run the four tools and print the summary."""
     with one_line_errors():
-        seconds: dict[str, float] = {}
+        args = parse_args()
         search, scale, train = (args.work_dir / step for step in ('search', 'scale', 'train'))
         measuring = [
             '--data',
@@ -45,48 +55,39 @@ def main() -> None:
             args.seed,
             '--overwrite',
         ]
+        seconds: dict[str, float] = {}
         seconds['search'] = run_tool(
             'Search a seed without training',
             TOOLS / 'search.py',
-            *measuring,
-            *('--steps', args.steps, '--work-dir', search),
+            *(*measuring, '--steps', args.steps, '--work-dir', search),
         )
         seconds['scale'] = run_tool(
             'Scale it without training',
             TOOLS / 'scale.py',
-            search / 'result.json',
-            *measuring,
+            *(search / 'result.json', *measuring, '--progressive', '--work-dir', scale),
             *('--min-params', args.min_params, '--max-params', args.max_params),
-            *('--progressive', '--work-dir', scale),
         )
         result = json.loads((scale / 'result.json').read_text())
         if not result['reached']:
             raise InputError(f'no network of at least {args.min_params}: {result["stopped"]}')
         config = scale / result['series'][-1]['config']
+        options = ['--cfg-options', f'randomness.seed={args.seed}', *args.cfg_options]
         seconds['train'] = run_tool(
-            'Train the last network of the series, tokens growing finer',
+            'Train the last network of the series, with finer and finer tokens',
             TOOLS / 'train.py',
-            config,
-            *(
-                '--work-dir',
-                train,
-                '--cfg-options',
-                f'randomness.seed={args.seed}',
-                *args.cfg_options,
-            ),
+            *(config, '--work-dir', train, *options),
         )
         checkpoint = (train / 'last_checkpoint').read_text().strip()
-        metrics = train / 'test.json'
         seconds['test'] = run_tool(
             'Test it on the held-out digits',
             TOOLS / 'test.py',
-            *(config, checkpoint, '--out', metrics, '--work-dir', train / 'test'),
+            *(config, checkpoint, '--out', train / 'test.json', '--work-dir', train / 'test'),
         )
-        print(f'\n=== What came out\n{summary(args.work_dir, config, checkpoint, seconds)}')
+        print(f'\n=== Results\n{summary(args.work_dir, config, checkpoint, seconds)}')
 
 
 def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, float]) -> str:
-    """Names and values, one a line; draws the learning curve on the way."""
+    """Results and paths, one a line; also draws the learning curve."""
     from mmengine.config import Config
 
     from asvit_mm.arch import as_architecture
@@ -95,10 +96,9 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
     from asvit_mm.utils.units import format_count
 
     train = work_dir / 'train'
-    # The Runner's copy, options included; an earlier demo may have left others beside it.
+    # The Runner's copy of the config, options included; an earlier demo may have left others beside it.
     settings = Config.fromfile(train / config.name)
-    backbone = settings.model.backbone
-    arch, size = as_architecture(backbone.arch), backbone.img_size
+    arch, size = as_architecture(settings.model.backbone.arch), settings.model.backbone.img_size
     classes = settings.model.head.num_classes
     hook = next(h for h in settings.custom_hooks if 'ProgressiveTokenization' in h.type)
     phases = [(phase.end, phase.stride) for phase in hook.phases]
@@ -108,18 +108,17 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
     curve = plot_learning_curve(scalars, train / 'learning_curve.png', hook.phases)
     found: dict[str, Any] = json.loads((work_dir / 'search' / 'result.json').read_text())
     accuracy = json.loads((train / 'test.json').read_text())['accuracy/top1']
+    here = Path(checkpoint).is_relative_to(Path.cwd())
     rows = {
         'seed found': found['arch'],
         'architecture': str(arch),
         'parameters': f'{count_params(arch, classes, img_size=size):,}',
-        'multiply-adds': f'{format_count(count_macs(arch, size, classes))} an image of {size}x{size}',
+        'multiply-adds': f'{format_count(count_macs(arch, size, classes))} per image of {size}x{size}',
         'training saved': f'{saved:.1%} of the multiply-adds, phases (end, stride) {phases}',
         **{f'time to {step}': f'{taken:.0f} s' for step, taken in seconds.items()},
         'test accuracy': f'{accuracy:.2f} % top-1 on 360 held-out digits',
         'config': config,
-        'checkpoint': Path(checkpoint).relative_to(Path.cwd())
-        if Path(checkpoint).is_relative_to(Path.cwd())
-        else checkpoint,
+        'checkpoint': Path(checkpoint).relative_to(Path.cwd()) if here else checkpoint,
         'log': log,
         'learning curve': curve,
         'search trace': work_dir / 'search' / 'search.png',

@@ -1,66 +1,74 @@
 """Detection on real data: the demo's classifier becomes the backbone of a Mask R-CNN that finds digits.
 
-Goes on where tools/misc/demo.py ends, and runs it first where it has not been run. Scenes of digits
-on photographs are composed of what scikit-learn ships; a detector is trained from the classifier's weights,
-evaluated with COCO's metrics, and draws what it finds. --peer adds the same run with mmdet's Swin, cut to
-the same multiply-adds and pretrained on the same digits.
+Continues where tools/misc/demo.py ends, and runs it first if it has not been run. Scenes of digits on
+photographs are composed of what scikit-learn ships; a detector is trained from the classifier's weights,
+evaluated with COCO's metrics, and draws its detections. --peer adds the same run with mmdet's Swin, at the
+same multiply-adds and pretrained on the same digits.
 """
 
-import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from asvit_mm.engine.arguments import run_tool
 from asvit_mm.errors import InputError, one_line_errors
+from asvit_mm.utils.command_line import option, parse, switch
 
 TOOLS = Path(__file__).resolve().parents[1]
 CONFIGS = TOOLS.parent / 'configs' / 'scenes'
 PICTURES = 12
+METRICS = [f'coco/{kind}_{metric}' for kind in ('bbox', 'segm') for metric in ('mAP', 'mAP_50')]
 
 
-def parse_args() -> argparse.Namespace:
+@dataclass(frozen=True)
+class DetectionDemoSettings:
+    """What is trained, and on how many scenes."""
+
+    work_dir: Path = Path('work_dirs/demo_detection')
+    """folder for everything that is written"""
+    demo: Path = Path('work_dirs/demo')
+    """the --work-dir of tools/misc/demo.py"""
+    peer: bool = switch()
+    """the same with a Swin"""
+    scenes: int = 600
+    """to train on; a fifth as many are held out"""
+    seed: int = 0
+    """of all random numbers"""
+    cfg_options: tuple[str, ...] = option(default=(), metavar='KEY=VALUE')
+    """of the detectors' training"""
+
+
+def parse_args() -> DetectionDemoSettings:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/demo_detection'))
-    parser.add_argument(
-        '--demo', type=Path, default=Path('work_dirs/demo'), help="tools/misc/demo.py's work dir"
-    )
-    parser.add_argument('--peer', action='store_true', help='the same with a Swin')
-    parser.add_argument(
-        '--scenes',
-        type=int,
-        default=600,
-        help='to train on; a fifth as many are held out (default: %(default)s)',
-    )
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--cfg-options', nargs='+', default=[], help="of the detectors' training")
-    return parser.parse_args()
+    return parse(DetectionDemoSettings, __doc__)
 
 
 def main() -> None:
     """Train and evaluate, then print the table."""
-    args = parse_args()
     with one_line_errors():
+        args = parse_args()
         from asvit_mm.data.scenes import ROOT, SceneSettings, write_scenes
         from asvit_mm.engine.runner import parse_options
         from asvit_mm.utils.files import atomic_write_json
 
         parse_options(args.cfg_options)
-        # First what takes seconds: it may be refused.
+        # First what may be refused within seconds.
         root = ROOT if args.scenes == SceneSettings.train else f'{ROOT}-{args.scenes}'
-        args.scenes = write_scenes(root, train=args.scenes, val=max(1, args.scenes // 5))
-        print(f'Scenes of digits: {args.scenes}')
-        results: list[dict[str, Any]] = []
+        scenes = Path(write_scenes(root, train=args.scenes, val=max(1, args.scenes // 5)))
+        print(f'Scenes of digits: {scenes}')
         figures = args.work_dir / 'results.json'
         classifier = demo_classifier(args.demo, args.seed)
-        results.append(detect('asvit', asvit_config(classifier, args), classifier['top1'], args))
+        config = asvit_config(classifier, args.work_dir, scenes)
+        results = [detect('asvit', config, classifier['top1'], args, scenes)]
         atomic_write_json(figures, results)
         if args.peer:
             peer = swin_classifier(results[0]['backbone_macs'], args)
-            results.append(detect('swin', swin_config(peer, args), peer['top1'], args))
+            config = swin_config(peer, args.work_dir, scenes)
+            results.append(detect('swin', config, peer['top1'], args, scenes))
             atomic_write_json(figures, results)
-        print('\n=== What came out')
+        print('\n=== Results')
         print_table(results)
         print(f'figures  {figures}')
         for result in results:
@@ -73,14 +81,8 @@ def demo_classifier(folder: Path, seed: int) -> dict[str, Any]:
 
     tested, found = folder / 'train' / 'test.json', folder / 'scale' / 'result.json'
     if not (tested.is_file() and found.is_file()):
-        run_tool(
-            'Search, scale and train a classifier',
-            TOOLS / 'misc' / 'demo.py',
-            '--work-dir',
-            folder,
-            '--seed',
-            seed,
-        )
+        arguments = ('--work-dir', folder, '--seed', seed)
+        run_tool('Search, scale and train a classifier', TOOLS / 'misc' / 'demo.py', *arguments)
     config = folder / 'scale' / json.loads(found.read_text())['series'][-1]['config']
     checkpoint = Path((folder / 'train' / 'last_checkpoint').read_text().strip())
     if not checkpoint.is_file():
@@ -99,24 +101,25 @@ def demo_classifier(folder: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def asvit_config(classifier: dict[str, Any], args: argparse.Namespace) -> Path:
+def asvit_config(classifier: dict[str, Any], work_dir: Path, scenes: Path) -> Path:
     """Write the config of the detector with the classifier's architecture and weights."""
     from asvit_mm.arch import as_architecture
 
-    backbone = {
-        'arch': classifier['arch'],
-        'img_size': classifier['img_size'],
-        'init_cfg': {
-            'type': 'Pretrained',
-            'checkpoint': str(classifier['checkpoint']),
-            'prefix': 'backbone.',
-        },
-    }
+    backbone = {key: classifier[key] for key in ('arch', 'img_size')}
+    backbone['init_cfg'] = pretrained(classifier) | {'prefix': 'backbone.'}
     widths = as_architecture(classifier['arch']).widths
-    return write(args, 'mask-rcnn_asvit-seed_fpn_12e_scenes.py', backbone, widths)
+    base = 'mask-rcnn_asvit-seed_fpn_12e_scenes.py'
+    return write_config(
+        work_dir / 'mask-rcnn_asvit_fpn_12e_scenes.py', base, backbone, widths, scenes
+    )
 
 
-def swin_classifier(macs: int, args: argparse.Namespace) -> dict[str, Any]:
+def pretrained(classifier: dict[str, Any]) -> dict[str, str]:
+    """The init_cfg that loads a classifier's weights."""
+    return {'type': 'Pretrained', 'checkpoint': str(classifier['checkpoint'])}
+
+
+def swin_classifier(macs: int, args: DetectionDemoSettings) -> dict[str, Any]:
     """Train the peer's classifier, as wide as its multiply-adds allow."""
     width = swin_width(macs)
     work_dir = args.work_dir / 'swin' / 'classifier'
@@ -145,7 +148,7 @@ def swin_width(macs: int) -> int:
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    from asvit_mm.analysis.benchmark import count_multiply_adds
+    from asvit_mm.analysis.flops import count_multiply_adds
 
     cfg = Config.fromfile(CONFIGS / 'mask-rcnn_swin-c40_fpn_12e_scenes.py')
 
@@ -162,62 +165,58 @@ def swin_width(macs: int) -> int:
     return found
 
 
-def swin_config(classifier: dict[str, Any], args: argparse.Namespace) -> Path:
+def swin_config(classifier: dict[str, Any], work_dir: Path, scenes: Path) -> Path:
     """Write the config of the peer's detector with its classifier's weights."""
     width = classifier['width']
-    backbone = {
-        'embed_dims': width,
-        'init_cfg': {'type': 'Pretrained', 'checkpoint': str(classifier['checkpoint'])},
-    }
+    backbone = {'embed_dims': width, 'init_cfg': pretrained(classifier)}
     widths = [width * 2**i for i in range(4)]
-    return write(args, 'mask-rcnn_swin-c40_fpn_12e_scenes.py', backbone, widths)
+    base = 'mask-rcnn_swin-c40_fpn_12e_scenes.py'
+    return write_config(
+        work_dir / 'mask-rcnn_swin_fpn_12e_scenes.py', base, backbone, widths, scenes
+    )
 
 
-def write(args: argparse.Namespace, base: str, backbone: dict[str, Any], widths: Any) -> Path:
-    """A config over one of configs/scenes, with the scenes' folder, whole or not at all."""
+def write_config(
+    path: Path, base: str, backbone: dict[str, Any], widths: Sequence[int], scenes: Path
+) -> Path:
+    """A config over one of configs/scenes, for the folder of the scenes."""
     from asvit_mm.utils.files import atomic_write_text
 
-    name = 'asvit' if 'asvit' in base else 'swin'
+    annotations = str(scenes / 'annotations' / 'instances_val2017.json')
     lines = [
         f'_base_ = {str(CONFIGS / base)!r}',
         '',
         f'model = dict(backbone={backbone!r}, neck=dict(in_channels={list(widths)}))',
     ]
     for part in ('train', 'val', 'test'):
-        lines.append(f'{part}_dataloader = dict(dataset=dict(data_root={str(args.scenes)!r}))')
-    annotations = str(args.scenes / 'annotations' / 'instances_val2017.json')
+        lines.append(f'{part}_dataloader = dict(dataset=dict(data_root={str(scenes)!r}))')
     lines += [f'{part}_evaluator = dict(ann_file={annotations!r})' for part in ('val', 'test')]
-    path = args.work_dir / f'mask-rcnn_{name}_fpn_12e_scenes.py'
     return atomic_write_text(path, '\n'.join(lines) + '\n')
 
 
-def detect(name: str, config: Path, top1: float, args: argparse.Namespace) -> dict[str, Any]:
+def detect(
+    name: str, config: Path, top1: float, args: DetectionDemoSettings, scenes: Path
+) -> dict[str, Any]:
     """Train, evaluate and draw with one config; its figures, the classifier's accuracy among them."""
     folder = args.work_dir / name / 'detector'
     metrics, counts, pictures = folder / 'test.json', folder / 'flops.json', folder / 'pictures'
-    options = [f'randomness.seed={args.seed}', *args.cfg_options]
+    options = ['--cfg-options', f'randomness.seed={args.seed}', *args.cfg_options]
     run_tool(
         'Count its cost',
         TOOLS / 'analysis_tools' / 'get_flops.py',
-        *(config, '--shape', 128, '--json', counts, '--cfg-options', *options),
+        *(config, '--shape', 128, '--json', counts, *options),
     )
     seconds = run_tool(
-        'Train the detector',
-        TOOLS / 'train.py',
-        config,
-        '--work-dir',
-        folder,
-        '--cfg-options',
-        *options,
+        'Train the detector', TOOLS / 'train.py', *(config, '--work-dir', folder, *options)
     )
     checkpoint = (folder / 'last_checkpoint').read_text().strip()
     run_tool(
         'Evaluate it on the held-out scenes',
         TOOLS / 'test.py',
         *(config, checkpoint, '--out', metrics, '--show-dir', pictures),
-        *('--work-dir', folder / 'test', '--cfg-options', *options),
+        *('--work-dir', folder / 'test', *options),
     )
-    counted, found = json.loads(counts.read_text()), json.loads(metrics.read_text())
+    counted = json.loads(counts.read_text())
     (backbone,) = (row for row in counted['modules'] if row['name'] == 'backbone')
     return {
         'name': name,
@@ -229,56 +228,50 @@ def detect(name: str, config: Path, top1: float, args: argparse.Namespace) -> di
         'backbone_params': backbone['params'],
         'backbone_macs': backbone['macs'],
         'train_seconds': round(seconds),
-        'metrics': found,
-        'picture': str(draw(config, checkpoint, folder / 'detections.png', args)),
+        'metrics': json.loads(metrics.read_text()),
+        'picture': str(draw(config, checkpoint, folder / 'detections.png', args, scenes)),
         'pictures': str(pictures),
     }
 
 
-def draw(config: Path, checkpoint: str, path: Path, args: argparse.Namespace) -> Path:
-    """The first held-out scenes, with what is found in them."""
+def draw(
+    config: Path, checkpoint: str, path: Path, args: DetectionDemoSettings, scenes: Path
+) -> Path:
+    """The first held-out scenes, with what is detected in them."""
     import mmcv
     from mmdet.apis import inference_detector, init_detector
 
-    from asvit_mm.analysis.detection_plots import plot_detections
+    from asvit_mm.analysis.plots import plot_detections
     from asvit_mm.data.scenes import CLASSES, FOLDERS
     from asvit_mm.engine.runner import parse_options
 
     options = parse_options(args.cfg_options)
     model = init_detector(str(config), checkpoint, device='cpu', cfg_options=options)
-    files = sorted(map(str, (args.scenes / FOLDERS['val']).glob('*.png')))[:PICTURES]
+    files = sorted(map(str, (scenes / FOLDERS['val']).glob('*.png')))[:PICTURES]
     images = [mmcv.imread(file, channel_order='rgb') for file in files]
-    return plot_detections(images, inference_detector(model, files), CLASSES, path)
+    plot_detections(images, inference_detector(model, files), CLASSES, path)
+    return path
 
 
 def print_table(results: list[dict[str, Any]]) -> None:
-    """One row a detector."""
+    """One row per detector."""
     from rich.console import Console
     from rich.table import Table
 
     from asvit_mm.utils.units import format_count
 
-    table = Table()
-    table.add_column('backbone')
-    for column in (
-        *('params', 'MACs', 'backbone MACs', 'digits top-1'),
-        *('box AP', 'box AP50', 'mask AP', 'mask AP50', 'training'),
-    ):
+    columns = (
+        'params, MACs, backbone MACs, digits top-1, box AP, box AP50, mask AP, mask AP50, training'
+    )
+    table = Table('backbone')
+    for column in columns.split(', '):
         table.add_column(column, justify='right')
     for result in results:
-        metrics = result['metrics']
-        found = [
-            metrics[f'coco/{kind}_{metric}']
-            for kind in ('bbox', 'segm')
-            for metric in ('mAP', 'mAP_50')
-        ]
         table.add_row(
             result['name'],
-            format_count(result['params']),
-            format_count(result['macs']),
-            format_count(result['backbone_macs']),
+            *(format_count(result[key]) for key in ('params', 'macs', 'backbone_macs')),
             f'{result["classifier_top1"]:.2f}',
-            *(f'{value:.3f}' for value in found),
+            *(f'{result["metrics"][metric]:.3f}' for metric in METRICS),
             f'{result["train_seconds"]} s',
         )
     Console(width=max(120, Console().width)).print(table)

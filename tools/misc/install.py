@@ -1,8 +1,8 @@
 """Build the project's environment ``.venv``: ``python3 tools/misc/install.py``, or ``make install``.
 
-Needs nothing but Python's standard library and, where no prebuilt mmcv is to be had, a C++
-compiler. Every step looks at what is there before it works, so that a second run does nothing and
-an interrupted one goes on where it stopped. pip's output goes to ``.venv/install.log``.
+Needs only Python's standard library and, if no prebuilt mmcv can be downloaded, a C++ compiler. Every step
+checks what is there first, so a second run does nothing and an interrupted one resumes. pip's output goes to
+``.venv/install.log``.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import argparse
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,29 +32,19 @@ MODULES = ('torch', 'torchvision', 'mmengine', 'mmcv._ext', 'mmdet', 'mmpretrain
 
 
 class InstallError(Exception):
-    """The environment cannot be built; the message is one line: what is wrong and what to do.
-
-    Args:
-        message: that line.
-        output: the last lines that the failed command wrote.
-    """
-
-    def __init__(self, message: str, output: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.output = output
+    """The environment cannot be built: what is wrong and what to do, then a failed command's last lines."""
 
 
 def main() -> int:
     """Build the environment; return 0, 1 after a clear line, or 130 after Ctrl-C."""
-    argparse.ArgumentParser(
-        description='Build .venv with the pinned requirements, for the interpreter that runs this.'
-    ).parse_args()
+    argparse.ArgumentParser(description=__doc__).parse_args()
     try:
         install()
     except InstallError as error:
-        for line in error.output:
+        message, *output = error.args
+        for line in output:
             print(f'    | {line}', file=sys.stderr)
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {message}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('interrupted; the same command goes on from here', file=sys.stderr)
@@ -62,7 +53,7 @@ def main() -> int:
 
 
 def install() -> None:
-    """Run every step, unless the stamp says that this very environment is finished."""
+    """Run every step, unless the stamp says that this environment is complete."""
     check_venv_version()
     if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == environment_key():
         return
@@ -71,24 +62,28 @@ def install() -> None:
     step('virtual environment', make_venv)
     STAMP.unlink(missing_ok=True)
     step('pip, setuptools, ninja', lambda: pip('install', 'pip', 'setuptools', 'wheel', 'ninja'))
-    step('torch and torchvision', install_torch)
+    step(
+        'torch and torchvision',
+        lambda: pip('install', pinned('torch'), pinned('torchvision')),
+    )
     step('pinned requirements', install_requirements)
     step('OpenCV without a screen', install_headless_opencv)
     step('mmcv with its operators', install_mmcv)
-    step('asvit_mm, editable', install_package)
-    step('imports', check_imports)
+    package = ('--no-deps', '--no-build-isolation', '--editable', '.')
+    step('asvit_mm, editable', lambda: pip('install', *package))
+    step('imports', lambda: run([PYTHON, '-c', f'import {", ".join(MODULES)}']))
     STAMP.write_text(environment_key())
     print(f'{VENV.name} is ready after {time.monotonic() - begun:.0f} s')
 
 
 def step(name: str, work: Callable[[], None]) -> None:
-    """Run one step of the installation with its name and its seconds on a line."""
+    """Run one step; print its name and its seconds on a line."""
     print(f'  {name} ...', end='', flush=True)
     begun = time.monotonic()
     try:
         work()
     except BaseException:
-        print(flush=True)  # what follows begins a line of its own
+        print(flush=True)  # end the line
         raise
     print(f' {time.monotonic() - begun:.0f} s')
 
@@ -109,10 +104,7 @@ def check_interpreter() -> None:
 
 
 def check_venv_version() -> None:
-    """Refuse an interpreter chosen by PYTHON that is not the one of the ``.venv`` that is there.
-
-    A ``python3`` that merely comes first on the path today is no reason to delete gigabytes.
-    """
+    """Refuse an interpreter chosen by PYTHON other than that of an existing ``.venv``."""
     asked, present = dotted(sys.version_info[:2]), venv_version()
     if 'PYTHON' in os.environ and present and not present.startswith(f'{asked}.'):
         raise InstallError(
@@ -127,17 +119,14 @@ def dotted(version: tuple[int, ...]) -> str:
 
 
 def venv_version() -> str:
-    """Return the Python version that ``.venv`` was made with, '' where it does not say."""
-    try:
-        lines = (VENV / 'pyvenv.cfg').read_text().splitlines()
-    except FileNotFoundError:
-        return ''
-    fields = dict(line.split(' = ', 1) for line in lines if ' = ' in line)
-    return fields.get('version', '')
+    """Return the Python version that ``.venv`` was made with, '' if unknown."""
+    config = VENV / 'pyvenv.cfg'
+    found = re.search(r'^version = (.+)', config.read_text(), re.M) if config.is_file() else None
+    return found[1] if found else ''
 
 
 def environment_key() -> str:
-    """Return the hash of all that decides what is in the environment, and where it is."""
+    """Return a hash of everything that determines the environment's content and place."""
     digest = hashlib.sha256(f'{ROOT}\n{venv_version()}\n'.encode())
     files = [Path(__file__), ROOT / 'setup.py', ROOT / 'pyproject.toml']
     for path in files + sorted((ROOT / 'requirements').glob('*.txt')):
@@ -157,48 +146,35 @@ def make_venv() -> None:
             f'{free / 1024**3:.1f} GB are free in {ROOT}, about {DISK_BYTES / 1024**3:.0f} GB are '
             'needed: free some'
         )
-    result = subprocess.run(
-        [sys.executable, '-m', 'venv', '--clear', VENV],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, '-m', 'venv', '--clear', VENV]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        lines = result.stdout.strip().splitlines() or ['no output']
+        lines = (result.stdout + result.stderr).strip().splitlines() or ['no output']
         raise InstallError(f'python -m venv failed: {lines[-1]}')
 
 
 def remove_half_installed() -> None:
-    """Remove the metadata of what pip was unpacking when killed, so that it is installed anew.
+    """Remove the metadata of packages that pip was unpacking when killed, so that they are installed again.
 
-    pip writes a package's RECORD last, but takes the package for installed without one.
+    pip writes a package's RECORD last, but takes a package without one for installed.
     """
     for metadata in VENV.glob('[Ll]ib/**/site-packages/*.dist-info'):
         if not (metadata / 'RECORD').exists():
             shutil.rmtree(metadata)
 
 
-def install_torch() -> None:
-    """Install torch and torchvision, of the two versions that fit each other."""
-    pip('install', pinned('torch'), pinned('torchvision'))
-
-
 def install_requirements() -> None:
-    """Install what the project and its tests need, all but mmcv, which has a step of its own."""
-    arguments = []
-    for line in (ROOT / 'requirements/mminstall.txt').read_text().splitlines():
-        if line and not line.startswith(('#', 'onedl-mmcv')):
-            arguments.append(line)
-    pip('install', '-r', 'requirements/runtime.txt', '-r', 'requirements/tests.txt', *arguments)
+    """Install what the project and its tests need, except mmcv, which has a step of its own."""
+    lines = (ROOT / 'requirements/mminstall.txt').read_text().splitlines()
+    openmmlab = [line for line in lines if line and not line.startswith(('#', 'onedl-mmcv'))]
+    pip('install', '-r', 'requirements/runtime.txt', '-r', 'requirements/tests.txt', *openmmlab)
 
 
 def install_mmcv() -> None:
-    """Install onedl-mmcv such that ``mmcv._ext`` imports: prebuilt, else built here, once.
+    """Install onedl-mmcv with its operators: prebuilt, or else built here, once.
 
-    A plain pip would build it in isolation from torch, which leaves the operators out without a
-    word. Its dependencies are those of MMEngine and the others, installed before; it goes in
-    without them, or opencv-python would come back.
+    Plain pip would build it in isolation from torch, which silently leaves the operators out. Its
+    dependencies are installed already; with them, opencv-python would come back.
     """
     requirement = pinned('onedl-mmcv')
     if runs('import mmcv.ops', version_of=requirement):
@@ -234,36 +210,24 @@ def install_mmcv() -> None:
 
 
 def build_environment() -> dict[str, str]:
-    """Return the variables for building mmcv: all cores, no debug symbols, CUDA only with nvcc."""
+    """Return variables for building mmcv: all cores, no debug symbols, CUDA only with nvcc."""
     variables = {'CFLAGS': '-g0', 'CXXFLAGS': '-g0', 'MAX_JOBS': str(os.cpu_count() or 1)}
     if not shutil.which('nvcc'):
-        # mmcv's build asks torch for a GPU, and with one in sight it insists on nvcc.
+        # With a GPU in sight mmcv's build insists on nvcc.
         variables['CUDA_VISIBLE_DEVICES'] = ''
     return variables
 
 
 def install_headless_opencv() -> None:
-    """Leave opencv-python-headless alone in place.
+    """Replace opencv-python, which mmcv and imaug require, by opencv-python-headless.
 
-    mmcv asks for opencv-python and imaug for both. They share the folder ``cv2``, and the one with
-    windows needs libGL, which a server lacks. ``pip check`` then misses opencv-python; nothing here
-    opens a window.
+    Both install the folder ``cv2``, but opencv-python needs libGL, which servers lack.
     """
     windowed = runs('from importlib.metadata import version; version("opencv-python")')
     if not windowed and runs('import cv2', version_of=pinned('opencv-python-headless')):
         return
     pip('uninstall', '--yes', 'opencv-python')
     pip('install', '--force-reinstall', '--no-deps', 'opencv-python-headless')
-
-
-def install_package() -> None:
-    """Install this repository itself, in place."""
-    pip('install', '--no-deps', '--no-build-isolation', '--editable', '.')
-
-
-def check_imports() -> None:
-    """Import every package that the tools import."""
-    run([PYTHON, '-c', f'import {", ".join(MODULES)}'])
 
 
 def pinned(name: str) -> str:
@@ -275,17 +239,13 @@ def pinned(name: str) -> str:
 
 
 def pip(command: str, *arguments: str, environment: dict[str, str] | None = None) -> None:
-    """Run pip in ``.venv`` under the constraints.
-
-    Raises:
-        InstallError: pip failed.
-    """
+    """Run pip in ``.venv`` under the constraints; InstallError if it fails."""
     limits = ['--constraint', str(CONSTRAINTS)] if command == 'install' else []
     run([PYTHON, '-m', 'pip', command, *arguments, *limits], environment=environment)
 
 
 def runs(code: str, version_of: str = '') -> bool:
-    """Say whether ``code`` runs in ``.venv`` and ``version_of``, name==version, is installed."""
+    """Whether ``code`` runs in ``.venv`` and ``version_of``, name==version, is installed."""
     if version_of:
         name, _, version = version_of.partition('==')
         code += (
@@ -298,12 +258,10 @@ def runs(code: str, version_of: str = '') -> bool:
 def run(
     command: list[str | Path], check: bool = True, environment: dict[str, str] | None = None
 ) -> bool:
-    """Run a command with its output in the log.
-
-    Returns whether it succeeded.
+    """Run a command with its output in the log; return whether it succeeded.
 
     Raises:
-        InstallError: it failed, and ``check`` asks that it should not.
+        InstallError: it failed, and ``check`` is set.
     """
     text = ' '.join(map(str, command))
     with LOG.open('a+', encoding='utf-8', errors='replace') as log:
@@ -321,11 +279,10 @@ def run(
         ).returncode
         if code and check:
             log.seek(begin)
-            output = [line.rstrip() for line in log.readlines() if line.strip()]
+            output = [line.rstrip() for line in log if line.strip()]
             raise InstallError(
-                f'"{text}" failed; its last lines are above, all of it is in '
-                f'{LOG.relative_to(ROOT)}',
-                output[-15:],
+                f'"{text}" failed; its last lines are above, all of it is in {LOG.relative_to(ROOT)}',
+                *output[-15:],
             )
     return code == 0
 

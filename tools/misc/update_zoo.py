@@ -1,39 +1,41 @@
-"""Write the zoo's metafiles and tables of models anew: costs, addresses and architectures as they are."""
+"""Rewrite the metafiles and tables of models of the zoo: costs, addresses, architectures."""
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 from asvit_mm.errors import InputError, one_line_errors
+from asvit_mm.utils.command_line import parse, switch
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def parse_args() -> argparse.Namespace:
+@dataclass(frozen=True)
+class UpdateSettings:
+    """What is counted, and whether files are written."""
+
+    detectors: bool = switch()
+    """count detectors again, too (half a minute)"""
+    check: bool = switch()
+    """write nothing; fail where something is stale"""
+
+
+def parse_args() -> UpdateSettings:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        '--detectors',
-        action='store_true',
-        help='count detectors again, too (a prediction each: minutes)',
-    )
-    parser.add_argument(
-        '--check', action='store_true', help='write nothing; fail where something is stale'
-    )
-    return parser.parse_args()
+    return parse(UpdateSettings, __doc__)
 
 
 def main() -> None:
     """Refresh, or compare."""
-    args = parse_args()
     with one_line_errors():
+        settings = parse_args()
         from asvit_mm.analysis.flops import count_detector
         from asvit_mm.utils.files import atomic_write_text
-        from asvit_mm.zoo.cards import refreshed
+        from asvit_mm.zoo.cards import refresh
 
-        texts = refreshed(ROOT, count_detector, recount=args.detectors)
+        texts = refresh(ROOT, count_detector, recount=settings.detectors)
         stale = [path for path, text in texts.items() if path.read_text(encoding='utf-8') != text]
         names = ', '.join(str(path.relative_to(ROOT)) for path in stale)
-        if args.check and stale:
+        if settings.check and stale:
             raise InputError(f'stale: {names}; run python tools/misc/update_zoo.py')
         for path in stale:
             atomic_write_text(path, texts[path])

@@ -1,74 +1,71 @@
 """Publish a checkpoint: its weights alone, named by their SHA-256, and their entry in a metafile."""
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from asvit_mm.engine.arguments import CFG_OPTIONS_HELP
 from asvit_mm.errors import one_line_errors
+from asvit_mm.utils.command_line import option, parse, positional, switch
 
 
-def parse_args() -> argparse.Namespace:
+@dataclass(frozen=True)
+class PublishSettings:
+    """What is published, and where it is recorded."""
+
+    config: str = positional()
+    """that trained the checkpoint"""
+    checkpoint: str = positional()
+    """that tools/train.py wrote (.pth)"""
+    out_dir: Path = Path('weights')
+    """folder of the published file"""
+    trained: bool = switch()
+    """after a run with EMAHook: the trained weights instead of their average"""
+    half: bool = switch()
+    """store in half precision"""
+    format: Literal['pth', 'safetensors'] = 'pth'
+    """of the published file"""
+    metafile: Path | None = None
+    """to record them in (default: the zoo's that has the config, else metafile.yml beside it)"""
+    no_metafile: bool = switch()
+    """record nothing"""
+    evaluate: str | None = option(default=None, metavar='DATASET')
+    """test the published file on the config's test set and record the result under this name"""
+    cfg_options: tuple[str, ...] = option(default=(), metavar='KEY=VALUE')
+    """override settings of the config: dotted keys, as train_cfg.max_epochs=10 or key=a,b"""
+
+
+def parse_args() -> PublishSettings:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='that trained it')
-    parser.add_argument('checkpoint', help='that tools/train.py wrote (.pth)')
-    parser.add_argument(
-        '--out-dir', type=Path, default=Path('weights'), help='default: %(default)s'
-    )
-    parser.add_argument(
-        '--trained',
-        action='store_true',
-        help='of a run with EMAHook: the weights that were trained, not their average',
-    )
-    parser.add_argument('--half', action='store_true', help='store in half precision')
-    parser.add_argument(
-        '--format', choices=['pth', 'safetensors'], default='pth', help='default: %(default)s'
-    )
-    parser.add_argument(
-        '--metafile',
-        type=Path,
-        help="to record them in (default: the zoo's that has the config, else metafile.yml beside it)",
-    )
-    parser.add_argument('--no-metafile', action='store_true', help='record nothing')
-    parser.add_argument(
-        '--evaluate',
-        metavar='DATASET',
-        help="test what was written on the config's test set and record it under this name",
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action='extend', metavar='KEY=VALUE', help=CFG_OPTIONS_HELP
-    )
-    return parser.parse_args()
+    return parse(PublishSettings, __doc__)
 
 
 def main() -> None:
     """Publish, evaluate, record."""
-    args = parse_args()
     with one_line_errors():
+        given = parse_args()
         from asvit_mm.engine.runner import parse_options
         from asvit_mm.zoo.publishing import evaluate, metafile_of, publish, read_metafile, record
 
-        options = parse_options(args.cfg_options)
-        metafile = args.metafile or metafile_of(args.config)
-        read_metafile(metafile)  # it may be refused, which is better before than after the work
+        options = given.cfg_options
+        metafile = given.metafile or metafile_of(given.config)
+        read_metafile(metafile)  # refused before the work rather than after it
         weights = publish(
-            args.config,
-            args.checkpoint,
-            args.out_dir,
-            averaged=not args.trained,
-            half=args.half,
-            suffix=args.format,
-            options=options,
+            given.config,
+            given.checkpoint,
+            given.out_dir,
+            averaged=not given.trained,
+            half=given.half,
+            suffix=given.format,
+            options=parse_options(options),
         )
         print(f'written: {weights}')
-        if args.no_metafile:
+        if given.no_metafile:
             return
         metrics = None
-        if args.evaluate:
-            folder = Path('work_dirs') / f'{Path(args.config).stem}_published'
-            metrics = evaluate(args.config, weights, folder, args.cfg_options or [])
-        given = args.cfg_options or []
-        record(metafile, args.config, weights, metrics, args.evaluate or '', given)
+        if given.evaluate:
+            folder = Path('work_dirs') / f'{Path(given.config).stem}_published'
+            metrics = evaluate(given.config, weights, folder, options)
+        record(metafile, given.config, weights, metrics, given.evaluate or '', options)
         print(f'recorded: {metafile}; python tools/misc/update_zoo.py counts and writes the tables')
 
 
