@@ -8,9 +8,8 @@ import pydoc
 import re
 import subprocess
 import sys
-from argparse import Namespace
 from contextlib import redirect_stdout
-from dataclasses import MISSING, FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from .test_tools.runs import TINY, TOOLS, Here
 
 QUICK = dict(data='digits', repeat=1, img_size=32, batch_size=4, device='cpu')
 NAMES = {'search': SearchSettings, 'scale': ScaleSettings}
-BUDGET = dict(min_params='4M', max_params='9M')
+BUDGET = dict(min_params='3M', max_params='9M')
 
 
 @pytest.fixture
@@ -64,24 +63,14 @@ def parsed(name, *arguments):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_function_settings_and_tool_have_the_same_arguments_and_defaults(name):
+def test_function_and_tool_have_the_same_arguments_and_defaults(name):
     required = ['seed'] if name == 'scale' else []
-    tool = parsed(name, *required)
-    assert isinstance(tool, Namespace)
-    settings = {field.name: field for field in fields(NAMES[name])}
     parameters = inspect.signature(getattr(asvit_mm, name)).parameters
-    assert set(parameters) == set(settings) == set(vars(tool))
-    for key, parameter in parameters.items():
-        assert parameter.annotation == settings[key].type
-        if key == 'arch':
-            assert parameter.default is inspect.Parameter.empty
-            assert settings[key].default is MISSING
-            assert parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        else:
-            assert parameter.default == settings[key].default == getattr(tool, key), key
-            assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    # What the tool hands over is what the function makes of no arguments.
-    assert NAMES[name](**vars(tool)) == NAMES[name](*required)
+    assert list(parameters) == list(inspect.signature(NAMES[name]).parameters)
+    assert parsed(name, *required) == NAMES[name](*required)
+    if name == 'scale':
+        assert parameters['arch'].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert parameters['work_dir'].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -110,17 +99,8 @@ def test_importing_the_package_is_cheap_and_its_names_come_when_used():
         'assert not {"torch", "mmengine", "numpy"} & set(sys.modules)\n'
         'assert asvit_mm.search is asvit_mm.api.search\n'
         'assert "torch" in sys.modules\n'
-        'import asvit_mm.nas, asvit_mm.config_writer\n'
-        'assert callable(asvit_mm.search) and callable(asvit_mm.scale)\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True)
-
-
-def test_no_module_hides_the_functions():
-    package = Path(asvit_mm.__file__).parent
-    for name in NAMES:
-        assert not (package / f'{name}.py').exists()
-        assert not (package / name / '__init__.py').exists()
 
 
 def test_type_checkers_see_the_arguments(tmp_path):
@@ -180,7 +160,7 @@ def test_what_a_scaling_run_returns(scaled):
     configs = [m.config for m in result.series] + [m.detection_config for m in result.series]
     assert sorted(configs) == sorted((folder / 'configs').iterdir())
     assert result.architecture == result.series[-1].architecture
-    assert 4_000_000 <= result.params <= 9_000_000
+    assert 3_000_000 <= result.params <= 9_000_000
     assert (result.stopped, result.targets) == (written['stopped'], {})
     assert sum('candidate' not in record for record in result.records) == len(result.series)
     assert str(result.architecture) in printed
@@ -222,13 +202,6 @@ def test_mistakes_are_raised_and_not_printed(found, tmp_path, capsys, monkeypatc
         asvit_mm.search(stesp=3)
     assert capsys.readouterr() == ('', '')
     assert not (tmp_path / 'work_dirs').exists()
-
-
-@pytest.mark.parametrize('targets', ['29M', 29_000_000, 29e6])
-def test_one_target_is_a_list_too(tmp_path, targets):
-    with pytest.raises(InputError, match='is no list'):
-        asvit_mm.scale('seed', **QUICK, targets=targets, work_dir=str(tmp_path / 'r'))
-    assert not (tmp_path / 'r').exists()
 
 
 def test_targets_are_a_mapping_and_may_be_numbers(tmp_path, capsys):

@@ -8,17 +8,17 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..arch import Architecture
 from ..engine.distributed import Share, wait_for_all
-from ..nas import ComplexityMeasure
+from ..nas import METHODS, ComplexityMeasure
 from ..runs.progress import print_summary
 from ..runs.search import run_search
-from ..runs.settings import Method, SearchSettings
+from ..runs.settings import SearchSettings
 from ..runs.setup import prepare
 from ..utils.files import relative
 from .plots import plot_methods
@@ -35,7 +35,6 @@ from .records import (
 from .settings import MethodsSettings
 from .statistics import MEASURED, Pair, draw_seeds, mean_of, percentiles
 
-METHODS: tuple[Method, ...] = get_args(Method)
 # A stream of the seed that no search draws from: theirs have one more number, this one two.
 REFERENCE_STREAM = (0, 1)
 # Which draw of an architecture's weights its score is measured with; searches take the first, 0.
@@ -123,9 +122,9 @@ def run_comparison(settings: MethodsSettings, tools: Path = Path('tools')) -> di
 
 
 def search_settings(
-    settings: MethodsSettings, method: Method, seed: int, device: torch.device
+    settings: MethodsSettings, method: str, seed: int, device: torch.device
 ) -> SearchSettings:
-    """Settings of one of the searches, which are resumed where they stand, in the folder of the study."""
+    """Settings of one of the searches, which are resumed, in the folder of the study."""
     return SearchSettings(
         work_dir=str(Path(settings.work_dir) / 'searches' / f'{method}-{seed}'),
         data=settings.data,

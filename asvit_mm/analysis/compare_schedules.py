@@ -181,12 +181,12 @@ def report_text(settings: SchedulesSettings, epochs: int, schedules: Sequence[Re
         rows.append(
             [
                 row['schedule'],
-                f'{mean_and_std(*row["top1"], ".2f")} %',
-                '' if full else mean_and_std(*row['difference'], '+.2f'),
+                f'{_both(row["top1"], ".2f")} %',
+                '' if full else _both(row['difference'], '+.2f'),
                 f'{row["saved"]:.1f} %',
                 '' if published is None else f'{published:g} %',
-                mean_and_std(*row['seconds'], '.0f'),
-                '' if full else f'{mean_and_std(*row["time_saved"], ".1f")} %',
+                _both(row['seconds'], '.0f'),
+                '' if full else f'{_both(row["time_saved"], ".1f")} %',
             ]
         )
     arch = str(as_architecture(settings.arch))
@@ -196,6 +196,11 @@ def report_text(settings: SchedulesSettings, epochs: int, schedules: Sequence[Re
         command=study_command(settings),
         table=markdown_table(header, rows),
     )
+
+
+def _both(figure: tuple[float, float | None], spec: str) -> str:
+    mean, std = figure
+    return mean_and_std(mean, std, spec)
 
 
 def _describe(record: Record) -> str:

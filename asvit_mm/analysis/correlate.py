@@ -21,7 +21,8 @@ from ..cost import count_macs, count_params
 from ..data.images import load_images
 from ..data.source import describe_data
 from ..errors import InputError
-from ..measures import MEASURES, measure
+from ..measures import MEASURES
+from ..measures import measure as measure_architecture
 from ..nas.evaluator import usable
 from ..runs.progress import print_summary
 from ..utils.units import format_count
@@ -300,7 +301,7 @@ def _measure(
 
     As in the search, images and curves are those of the study and the weights are the architecture's.
     """
-    found = measure(
+    found = measure_architecture(
         arch,
         images,
         names=names,

@@ -13,8 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from ..report.plots import BLUE, GREEN, GREY, KAPPA_LABEL, LENGTH_LABEL, ORANGE, RED
-from ..report.plots import _figure as figure
+from ..report.figure import BLUE, GREEN, GREY, KAPPA_LABEL, LENGTH_LABEL, ORANGE, RED, figure
 from ..token_schedule import phases_of_run, read_schedule
 from .statistics import Pair
 

@@ -76,14 +76,11 @@ def correlate(
     x, y, groups = (np.asarray(v, dtype=float) for v in (values, target, strata))
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return Correlation(len(x))
-    within = pairs_of(groups)
-    return Correlation(
-        len(x),
-        *map(float, stats.kendalltau(x, y)),
-        *bootstrap_interval(x, y, seed, resamples),
-        float(kendall_tau(x, y, within)),
-        permutation_p(x, y, groups, seed, resamples),
-    )
+    tau, p = map(float, stats.kendalltau(x, y))
+    low, high = bootstrap_interval(x, y, seed, resamples)
+    tau_within = float(kendall_tau(x, y, pairs_of(groups)))
+    p_within = permutation_p(x, y, groups, seed, resamples)
+    return Correlation(len(x), tau, p, low, high, tau_within, p_within)
 
 
 def pairs_of(strata: np.ndarray) -> Pairs:
@@ -236,7 +233,7 @@ def variance_shares(seeds: Sequence[Architecture], values: Sequence[Value]) -> d
     if np.unique(logs).size < 2:
         return dict.fromkeys(SEARCH_SPACE.choices)
     groups = np.array([SEARCH_SPACE.encode(seed) for seed, _ in known]).T
-    shares = {}
+    shares: dict[str, Value] = {}
     for name, group in zip(SEARCH_SPACE.choices, groups, strict=True):
         _, inverse = np.unique(group, return_inverse=True)
         means = np.bincount(inverse, logs) / np.bincount(inverse)

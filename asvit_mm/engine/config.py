@@ -1,6 +1,6 @@
-"""Reading a config and checking what it needs before anything heavy is built.
+"""Reading a config and checking it before anything expensive is built.
 
-Everything here turns a user's mistake into one :class:`~asvit_mm.errors.InputError`, early.
+Every mistake of the user's becomes one :class:`~asvit_mm.errors.InputError`, early.
 """
 
 import os
@@ -25,9 +25,9 @@ DATA_COMMANDS = {
 
 
 def find_config(name: str) -> str:
-    """The path of a config given by a path or, as MMEngine has it, by ``mmdet::FOLDER/NAME.py``.
+    """The path of a config that is given as a path or as ``mmdet::FOLDER/NAME.py``.
 
-    MMEngine's own ``get_config`` is not used: it installs a package that is missing.
+    MMEngine's own ``get_config`` is not used because it installs missing packages.
 
     Raises:
         InputError: mmdet is not installed, or ships no such config.
@@ -71,14 +71,14 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     path = Path(path)
     if not path.is_file():
         raise InputError(f'config {str(path)!r} does not exist: give the path of a config file')
-    # A config is a program of the user's: whatever it raises is about the config, not about us.
+    # A config is a program: whatever it raises is the config's mistake.
     try:
         cfg = Config.fromfile(path)
     except Exception as error:
         raise InputError(f'config {str(path)!r} cannot be read: {one_line(error)}') from error
     merge_options(cfg, options or {}, repr(str(path)))
     if any(key.split('.')[0] == 'custom_imports' for key in options or {}):
-        # MMEngine imports what the file names, while it reads it; that is the user's program, too.
+        # MMEngine does so only for the custom_imports in the file.
         try:
             import_modules_from_strings(**cfg.custom_imports)
         except Exception as error:
@@ -99,7 +99,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
 
 
 def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
-    """Refuse a config without one of ``fields``.
+    """Check that a config has all of ``fields``, which ``purpose`` needs.
 
     Raises:
         InputError: names the first field that is missing or None.
@@ -111,15 +111,15 @@ def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
 
 
 def is_detector(cfg: Config) -> bool:
-    """Whether it is a config of a detector, rather than of a classifier: of mmdet, that is."""
+    """Whether it is a config of mmdet, hence of a detector."""
     return cfg.get('default_scope') == 'mmdet'
 
 
 def check_classifier(cfg: Config, path: str | os.PathLike[str]) -> None:
-    """Refuse a config of another code base than mmpretrain, whose images and labels are of another kind.
+    """Check that a config is one of mmpretrain; images and labels of other codebases differ.
 
     Raises:
-        InputError: names the code base.
+        InputError: names the codebase.
     """
     scope = cfg.get('default_scope', 'mmpretrain')
     if scope != 'mmpretrain':
@@ -127,16 +127,16 @@ def check_classifier(cfg: Config, path: str | os.PathLike[str]) -> None:
 
 
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:
-    """Refuse a config whose local data folders or annotation files are missing or empty.
+    """Check that the local data folders and annotation files of a config exist and are not empty.
 
-    Data behind a storage address (``s3://`` and the like) is left to MMEngine.
+    Storage addresses (``s3://`` and the like) are not checked.
 
     Args:
         cfg: the config.
-        loaders: which of its dataloaders will be used, e.g. ``['train_dataloader']``.
+        loaders: the data loaders that will be used, e.g. ``['train_dataloader']``.
 
     Raises:
-        InputError: names the path, the field that holds it and how to give another.
+        InputError: names the path, the field that holds it and what to do.
     """
     for loader in loaders:
         if cfg.get(loader) is None or cfg[loader].get('dataset') is None:
@@ -146,7 +146,7 @@ def check_data(cfg: Config, loaders: Sequence[str]) -> None:
 
 
 def _datasets(field: str, dataset: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A dataset's config and those that it wraps, each with the dotted field that holds it."""
+    """A dataset's config and those of the datasets that it wraps, each with its dotted field."""
     if not isinstance(dataset, Mapping):
         return
     yield field, dataset
@@ -164,13 +164,10 @@ def _check_dataset(field: str, dataset: Mapping[str, Any]) -> None:
     prefixes = dataset.get('data_prefix') or ''
     if isinstance(prefixes, str):
         prefixes = {'': prefixes}
-    for key, prefix in prefixes.items():
-        if isinstance(prefix, str) and prefix and '://' not in prefix:
-            name = f'{field}.data_prefix' + (f'.{key}' if key else '')
-            _check_path(name, Path(root) / prefix, root)
-    annotations = dataset.get('ann_file') or ''
-    if isinstance(annotations, str) and annotations and '://' not in annotations:
-        _check_path(f'{field}.ann_file', Path(root) / annotations, root)
+    paths = {'data_prefix' + (f'.{key}' if key else ''): value for key, value in prefixes.items()}
+    for name, path in {**paths, 'ann_file': dataset.get('ann_file')}.items():
+        if isinstance(path, str) and path and '://' not in path:
+            _check_path(f'{field}.{name}', Path(root) / path, root)
 
 
 def _check_path(field: str, path: Path, root: str) -> None:
@@ -187,5 +184,5 @@ def _check_path(field: str, path: Path, root: str) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """Kind and message of an error in one line."""
+    """Type and message of an error in one line."""
     return f'{type(error).__name__}: {" ".join(str(error).split())}'

@@ -1,8 +1,6 @@
 """Measuring a list of architectures: settings in, a table on the screen and a JSON file out."""
 
 import math
-import sys
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from ..data.source import describe_data
 from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Score, find_measures, measure
 from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
-from .progress import Screen
+from .progress import Screen, printed_warnings
 from .settings import MeasureSettings, check_at_least, find_device
 from .setup import versions
 
@@ -53,13 +51,10 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
     archs = {spec: as_architecture(spec) for spec in settings.archs}
     images = _images(settings)
     table: dict[str, dict[str, Score]] = {}
-    with warnings.catch_warnings(record=True) as caught, Screen('measure', len(archs)).shown() as s:
-        warnings.simplefilter('always', UserWarning)
+    with printed_warnings(), Screen('measure', len(archs)).shown() as s:
         for spec, arch in archs.items():
             table[spec] = _measure(arch, images, settings)
             s.update(len(table), spec)
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        print(f'warning: {message}', file=sys.stderr)
     result = {
         'task': 'measure',
         'measures': {

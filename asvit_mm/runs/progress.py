@@ -1,5 +1,7 @@
 """What a run shows: a progress bar on a terminal and in a notebook, a line now and then in a log."""
 
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -79,6 +81,16 @@ def _can_redraw(console: Console) -> bool:
     if console.is_jupyter:
         return find_spec('ipywidgets') is not None
     return console.is_terminal and not console.is_dumb_terminal
+
+
+@contextmanager
+def printed_warnings() -> Iterator[None]:
+    """Print each warning of the block to stderr once, in one line, at its end."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always', UserWarning)
+        yield
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f'warning: {message}', file=sys.stderr)
 
 
 def print_summary(rows: dict[str, str]) -> None:

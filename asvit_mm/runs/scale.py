@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..arch import PRESETS, Architecture, as_architecture
+from ..arch import Architecture, as_architecture
 from ..config_writer.configs import train_command
 from ..config_writer.naming import RunConfigs
 from ..data.source import DataSource
@@ -95,8 +95,6 @@ def _run(settings: ScaleSettings, tools: Path) -> None:
     data, measure = prepare(settings)
     shared = ProxyMeasure(SharedMeasure(measure))
     scalings = _scalings(settings, topology, data, Memo(shared))
-    # A config that cannot be written is refused before anything is measured.
-    RunConfigs(data, progressive=settings.progressive).add(PRESETS['seed'])
     first = _affordable(scalings[0].auto)
     check_latency(settings, data, first[:4], 'the smallest candidates')
     largest = scalings[-1].auto

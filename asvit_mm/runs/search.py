@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..arch import PRESETS, Architecture
+from ..arch import Architecture
 from ..config_writer.configs import train_command
 from ..config_writer.naming import RunConfigs
 from ..data.source import DataSource
@@ -74,8 +74,6 @@ def _run(settings: SearchSettings, tools: Path) -> None:
     data, measure = prepare(settings)
     budget = read_budget(settings, data, settings.max_params)
     budget.choices()  # refuses a budget that no seed is within
-    # A config that cannot be written is refused before anything is measured.
-    RunConfigs(data, progressive=settings.progressive).add(PRESETS['seed'])
     check_latency(settings, data, budget.smallest_seeds(), 'the smallest seeds')
     folder = open_folder(settings, 'search')
     command = resume_command(settings, tools / 'search.py')

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from mmengine.dist import is_main_process
 
-from ..arch import Architecture
+from ..arch import PRESETS, Architecture
+from ..config_writer.naming import RunConfigs
 from ..data.images import load_images
 from ..data.source import DataSource, describe_data
 from ..engine.distributed import start_processes
@@ -33,6 +34,7 @@ from ..utils.command_line import as_arguments
 from ..utils.files import relative
 from ..version import __version__
 from .folder import RunFolder
+from .progress import printed_warnings
 from .settings import MeasuringSettings, RunSettings, as_count, find_device
 
 Known = Mapping[Request, Measurement]
@@ -42,17 +44,21 @@ def prepare(settings: MeasuringSettings) -> tuple[DataSource, ComplexityMeasure]
     """The data that configs train on, and the measure on images of it.
 
     Raises:
-        InputError: missing or too few images.
+        InputError: missing or too few images, or data that no config can be written for.
     """
     data = describe_data(settings.data, settings.pixels)
+    if isinstance(settings, RunSettings):
+        # Data for which no config can be written is refused before anything is measured.
+        RunConfigs(data, progressive=settings.progressive).add(PRESETS['seed'])
     count = settings.repeat * settings.batch_size
     images = load_images(data.images, settings.pixels, count, settings.seed)
-    measure = ComplexityMeasure(
-        images.reshape(settings.repeat, settings.batch_size, *images.shape[1:]),
-        img_size=settings.pixels,
-        seed=settings.seed,
-        device=find_device(settings.device),
-    )
+    with printed_warnings():
+        measure = ComplexityMeasure(
+            images.reshape(settings.repeat, settings.batch_size, *images.shape[1:]),
+            img_size=settings.pixels,
+            seed=settings.seed,
+            device=find_device(settings.device),
+        )
     return data, measure
 
 

@@ -1,13 +1,24 @@
 """Measurements that depend on the architecture alone, and those that are recalled."""
 
+import json
+import math
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, as_architecture
 from asvit_mm.errors import InputError
 from asvit_mm.measures import Score, measure
-from asvit_mm.nas import ComplexityMeasure, Measurement, Memo, too_slow
+from asvit_mm.nas import ComplexityMeasure, Measurement, Memo
 
+SCORES = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True).map(Score),
+    st.text(max_size=20).map(Score.bad),
+    st.sampled_from(['', 'ntk_condition_number: y', 'a; b']).map(Score.bad),
+)
+LATENCIES = st.none() | st.floats(0.001, 1e6)
 SEED = PRESETS['seed']
 OTHER = as_architecture('4,2,2|2,1,2|2,1,2|2,1,2|16')
 
@@ -29,6 +40,43 @@ def counting(asked):
 
 def lengths(found):
     return [measurement.length_distortion.value for measurement, _ in found]
+
+
+@given(SCORES, SCORES, LATENCIES, st.none() | st.text(max_size=9))
+def test_a_record_gives_the_measurement_back(length, kappa, latency, refused):
+    measurement = Measurement(length, kappa, latency)
+    if refused is not None:
+        measurement = Measurement.refusal(refused, latency)
+    record = json.loads(json.dumps(measurement.to_record(), allow_nan=False))
+    again = Measurement.from_record(record)
+    assert again.to_record() == record == measurement.to_record()
+    assert (again.values, again.invalid) == (measurement.values, measurement.invalid)
+    assert (again.latency_ms, again.refused) == (latency, refused)
+
+
+def test_the_reason_of_each_measure_is_a_field():
+    measurement = Measurement(Score(1.0), Score.bad('singular; ntk_condition_number: x'))
+    assert measurement.to_record() == {
+        'length_distortion': 1.0,
+        'ntk_condition_number': None,
+        'invalid': {'ntk_condition_number': 'singular; ntk_condition_number: x'},
+    }
+    refused = Measurement.refusal('latency 9 ms exceeds 5 ms', 9.0)
+    assert refused.to_record() == {
+        'length_distortion': None,
+        'ntk_condition_number': None,
+        'latency_ms': 9.0,
+        'refused': 'latency 9 ms exceeds 5 ms',
+    }
+    assert list(Measurement(Score(1.0), Score(2.0)).to_record()) == list(refused.to_record())[:2]
+
+
+@pytest.mark.parametrize('value', ['3', 3, True, [3.0], math.nan, math.inf])
+def test_what_is_not_a_number_gives_another_record(value):
+    record = {'length_distortion': value, 'ntk_condition_number': 2.0}
+    assert Measurement.from_record(record).to_record() != record
+    record = {'length_distortion': 1.0, 'ntk_condition_number': 2.0, 'latency_ms': value}
+    assert Measurement.from_record(record).to_record() != record
 
 
 def test_a_measurement_is_that_of_the_package():
@@ -78,7 +126,7 @@ def test_or_measured_anew():
 
 
 def test_a_refused_one_was_not_measured():
-    memo = Memo(lambda requests: (too_slow('latency 9 ms exceeds 5 ms') for _ in requests))
+    memo = Memo(lambda requests: (Measurement.refusal('too slow') for _ in requests))
     assert [recalled for _, recalled in memo([SEED, SEED])] == [False, True]
     assert memo.measured == 0
 

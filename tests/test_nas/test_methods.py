@@ -8,19 +8,24 @@ import torch
 
 from asvit_mm.arch import SEARCH_SPACE, as_architecture
 from asvit_mm.measures import Score
-from asvit_mm.nas import METHODS, Measurement, Memo, search_seeds
+from asvit_mm.nas import METHODS, Measurement
 from asvit_mm.nas.baselines import best_of
+from asvit_mm.runs.settings import METHOD_NAMES
 
-from .toy import WANTED, choices, distance_measure, measuring
+from .toy import WANTED, choices, distance_measure, measuring, records_of
 
 
 def run(name, steps, seed=0, measure=distance_measure):
     method = METHODS[name](seed=seed)
-    return list(search_seeds(method, Memo(measure), steps)), method
+    return records_of(method, measure, steps), method
 
 
 def agreeing(arch):
     return sum(a == b for a, b in zip(choices(arch), choices(WANTED), strict=True))
+
+
+def test_the_command_line_names_all_methods():
+    assert tuple(METHODS) == METHOD_NAMES
 
 
 @pytest.mark.parametrize('name', METHODS)

@@ -1,6 +1,5 @@
 """Measurements shared out: who does what, and two real processes against one."""
 
-import multiprocessing
 from collections import Counter
 
 import pytest
@@ -14,6 +13,8 @@ from asvit_mm.errors import InputError
 from asvit_mm.measures import SEARCH_MEASURES
 from asvit_mm.nas import ComplexityMeasure, SharedMeasure, help_measuring, with_helpers
 from asvit_mm.nas.parallel import COSTS, share_out
+
+from ..test_tools.runs import PROCESSES
 
 REQUESTS = [
     (PRESETS['seed'], 0),
@@ -50,80 +51,59 @@ def test_one_process_alone():
     assert list(SharedMeasure(measure)(REQUESTS)) == list(measure(REQUESTS))
 
 
-def work(rank, num, repeat, rendezvous, results):
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        'gloo', init_method=f'file://{rendezvous}', rank=rank, world_size=num
-    )
-    if rank == 0:
-        shared = SharedMeasure(real_measure(repeat))
-        with with_helpers():
-            results.put([*shared(REQUESTS), *shared(REQUESTS[:1])])
-    else:
-        help_measuring()
-        results.put(torch.get_num_threads())
-    distributed.destroy_process_group()
-
-
 class Failing(ComplexityMeasure):
-    """Fails in one process, as where a GPU has no memory left."""
+    """Fails on one rank, as where a GPU has no memory left."""
 
     def network(self, request, number, names=SEARCH_MEASURES):
-        if distributed.get_rank() == int(self.img_size == 17):
+        if distributed.get_rank() == self.img_size - 16:
             raise InputError('no memory for one image')
         return super().network(request, number, names)
 
 
-def fail(rank, bad, rendezvous, results):
+def failing_on(rank):
+    measure = Failing(real_measure(1).images, img_size=16, seed=3)
+    # What is sent is pickled: the size says which rank shall fail.
+    object.__setattr__(measure, 'img_size', 16 + rank)
+    return measure
+
+
+def on_rank(rank, rendezvous, results):
+    """Several runs one after the other: what each measures, or the error that it ends with."""
+    torch.set_num_threads(1)
     distributed.init_process_group(
         'gloo', init_method=f'file://{rendezvous}', rank=rank, world_size=2
     )
-    measure = real_measure(1)
-    measure = Failing(measure.images, img_size=16, seed=3)
-    # What is sent is pickled: the size says which process shall fail.
-    object.__setattr__(measure, 'img_size', 16 + bad)
-    try:
-        if rank == 0:
-            with with_helpers():
-                list(SharedMeasure(measure)(REQUESTS[:1]))
-        else:
-            help_measuring()
-    except InputError as error:
-        results.put((rank, str(error)))
+    found = []
+    for measure in (real_measure(3), real_measure(1), failing_on(0), failing_on(1)):
+        try:
+            if rank == 0:
+                shared = SharedMeasure(measure)
+                with with_helpers():
+                    found.append([*shared(REQUESTS), *shared(REQUESTS[:1])])
+            else:
+                help_measuring()
+        except InputError as error:
+            found.append(str(error))
+    results.put((rank, found))
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize('bad', [0, 1])
-def test_an_error_in_measuring_is_everybodys(tmp_path, bad):
-    context = multiprocessing.get_context('spawn')
-    results = context.Queue()
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds_and_both_end_with_an_error_of_either(tmp_path):
+    """With more networks than processes, and with fewer."""
+    results = PROCESSES.Queue()
     processes = [
-        context.Process(target=fail, args=(rank, bad, tmp_path / 'meet', results))
+        PROCESSES.Process(target=on_rank, args=(rank, tmp_path / 'meet', results))
         for rank in (0, 1)
     ]
     for process in processes:
         process.start()
-    received = [results.get(timeout=120) for _ in processes]
+    found = dict(results.get(timeout=240) for _ in processes)
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
-    assert sorted(received) == [(rank, 'no memory for one image') for rank in (0, 1)]
-
-
-@pytest.mark.parametrize(('num', 'repeat'), [(2, 3), (3, 1)])
-def test_several_processes_find_what_one_finds(tmp_path, num, repeat):
-    context = multiprocessing.get_context('spawn')
-    results = context.Queue()
-    processes = [
-        context.Process(target=work, args=(rank, num, repeat, tmp_path / 'meet', results))
-        for rank in range(num)
+    expected = [
+        [*measure(REQUESTS), *measure(REQUESTS[:1])] for measure in map(real_measure, (3, 1))
     ]
-    for process in processes:
-        process.start()
-    received = [results.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
-    measure = real_measure(repeat)
-    expected = [*measure(REQUESTS), *measure(REQUESTS[:1])]
-    assert [r for r in received if isinstance(r, list)] == [expected]
+    errors = ['no memory for one image'] * 2
+    assert found == {0: [*expected, *errors], 1: errors}

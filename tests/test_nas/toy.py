@@ -1,9 +1,9 @@
-"""A cheap real measure: how far an architecture is from a wanted one."""
+"""Cheap real measures, such as how far an architecture is from a wanted one."""
 
 from asvit_mm.arch import SEARCH_SPACE, Architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.measures import Score
-from asvit_mm.nas import Measurement
+from asvit_mm.nas import Measurement, Memo, iterate_search
 
 WANTED = Architecture.parse('7,4,2|3,2,6|2,2,4|4,1,2|64')
 
@@ -39,6 +39,12 @@ def distance_measure(requests):
 
 def cost_measure(requests):
     return (cost(*request) for request in requests)
+
+
+def records_of(method, measure, steps):
+    """The records of a search with a measure, or with a memo."""
+    memo = measure if isinstance(measure, Memo) else Memo(measure)
+    return [step.to_record() for step in iterate_search(method, memo, steps)]
 
 
 def measuring(function):

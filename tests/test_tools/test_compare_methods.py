@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from asvit_mm.analysis.compare_methods import METHODS, run_comparison
+from asvit_mm.analysis.compare_methods import run_comparison
 from asvit_mm.analysis.settings import MethodsSettings
+from asvit_mm.nas import METHODS
 
 from .runs import TOOLS, Here, ended, torchrun
 

@@ -12,14 +12,14 @@ from mmengine.registry import DefaultScope
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.nas import next_sizes
+from asvit_mm.runs.results import network_record
 from asvit_mm.runs.scale import run_scaling
-from asvit_mm.runs.search import costs
 from asvit_mm.runs.settings import ScaleSettings
 
 from .kills import cut, files, stopped
 from .runs import TINY, Here, tool
 
-BUDGET = ['--min-params', '5M', '--max-params', '9M']
+BUDGET = ['--min-params', '3.5M', '--max-params', '9M']
 SEED = '8,2,3|4,1,2|4,1,4|4,1,6|32'
 RUN = (SEED, '--work-dir', 'run', '--data', 'digits', '--progressive', *BUDGET, *TINY)
 
@@ -49,7 +49,7 @@ def test_result(finished):
     assert len(members[0]['candidates']) == 12
     assert result['reached']
     assert result['arch'] == series[-1]['arch']
-    assert 5_000_000 <= series[-1]['params'] <= 9_000_000
+    assert 3_500_000 <= series[-1]['params'] <= 9_000_000
     for member in series:
         arch = as_architecture(member['arch'])
         assert arch.seed == PRESETS['seed']
@@ -80,18 +80,13 @@ def here(monkeypatch, capsys, tmp_path):
     return Here(monkeypatch, capsys, tmp_path)
 
 
-def test_from_the_result_of_a_search(here):
+def test_from_the_result_of_a_search_to_a_budget_that_no_step_hits(here):
     (here.folder / 'result.json').write_text(json.dumps({'arch': SEED}))
-    here.run('scale.py', 'result.json', '--data', 'digits', '--min-params', '1', *TINY)
-    result = json.loads((here.folder / 'work_dirs' / 'scale' / 'result.json').read_text())
-    assert result['topology'] == SEED
-    assert len(result['series']) == 1
-
-
-def test_a_budget_that_no_step_hits_is_said(here):
-    out = here.run('scale.py', 'seed', '--data', 'digits', '--min-params', '2.3M',
+    out = here.run('scale.py', 'result.json', '--data', 'digits', '--min-params', '2.3M',
                    '--max-params', '2.3M', *TINY)  # fmt: skip
     assert 'every larger network exceeds 2,300,000 parameters' in out
+    result = json.loads((here.folder / 'work_dirs' / 'scale' / 'result.json').read_text())
+    assert result['topology'] == SEED
 
 
 @pytest.mark.parametrize(
@@ -156,23 +151,13 @@ def test_targets(targets):
     assert result['series'][-1]['arch'] == result['arch'] == result['targets'][-1]['arch']
 
 
-@pytest.mark.parametrize('share', [0.2, 0.7])
-def test_a_run_to_targets_cut_anywhere(targets, here, share):
+def test_a_run_to_targets_cut_anywhere(targets, here):
     copy = here.folder / 'run'
     shutil.copytree(targets / 'run', copy)
-    cut(copy, int(share * (copy / 'trace.jsonl').stat().st_size))
+    cut(copy, int(0.6 * (copy / 'trace.jsonl').stat().st_size))
     run = (*RUN[:6], '--targets', '2.3M', '2600000', '3.3M', *TINY, '--resume')
     here.run('scale.py', *run)
     assert files(copy) == files(targets / 'run')
-
-
-def test_a_target_alone_is_the_scaling_to_that_maximum(targets, here):
-    here.run('scale.py', *RUN[:6], '--min-params', '2.3M', '--max-params', '2.3M', *TINY)
-    alone = json.loads((here.folder / 'run' / 'result.json').read_text())
-    best = json.loads((targets / 'run' / 'result.json').read_text())['targets'][0]
-    assert alone['arch'] == best['arch']
-    for name in ('params', 'length_distortion', 'ntk_condition_number'):
-        assert alone['series'][-1][name] == best[name]
 
 
 def test_limits_of_multiply_adds_and_latency(here):
@@ -229,17 +214,17 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
 def test_interrupted_before_a_member_has_its_configs(here, monkeypatch):
     settings = ScaleSettings(
         'seed', work_dir='run', data='digits', img_size=16, batch_size=4, repeat=1, device='cpu',
-        min_params='7M', max_params='9M',
+        min_params='4M', max_params='9M',
     )  # fmt: skip
     called = []
 
-    def interrupt(arch, data):
+    def interrupt(arch, configs):
         called.append(arch)
         if len(called) == 2:
             raise KeyboardInterrupt
-        return costs(arch, data)
+        return network_record(arch, configs)
 
-    monkeypatch.setattr('asvit_mm.runs.scale.costs', interrupt)
+    monkeypatch.setattr('asvit_mm.runs.scale.network_record', interrupt)
     with pytest.raises(
         KeyboardInterrupt, match=r'after 1 steps .* series so far in run/so_far\.json'
     ):
@@ -256,24 +241,14 @@ def copied(finished, here):
     return here.folder / 'run'
 
 
-@pytest.mark.parametrize('share', [0.1, 0.95])
-def test_a_trace_cut_anywhere(finished, copied, here, share):
+def test_a_trace_cut_anywhere(finished, copied, here):
     whole = (copied / 'trace.jsonl').read_bytes()
-    cut(copied, int(share * len(whole)))
+    cut(copied, int(0.6 * len(whole)))
     here.run('scale.py', *RUN, '--resume')
     assert files(copied) == files(finished[0] / 'run')
 
 
-def test_a_finished_run_is_not_done_again(finished, copied, here):
-    out = here.run('scale.py', *RUN, '--resume')
-    assert 'the scaling run in run is complete' in out
-    assert json.loads((copied / 'result.json').read_text())['arch'] in out
-    assert files(copied) == files(finished[0] / 'run')
-
-
 def test_what_is_not_resumed(finished, copied, here):
-    line = here.refusal('scale.py', *RUN, '--resume', '--max-params', '8M')
-    assert 'settings.max_params is 9000000 there and 8000000 here' in line
     run = ('--work-dir', 'run', '--data', 'digits', *BUDGET, *TINY)
     line = here.refusal('scale.py', '4' + SEED[1:], *run, '--progressive', '--resume')
     assert f"settings.arch is '{SEED}' there" in line
@@ -281,14 +256,6 @@ def test_what_is_not_resumed(finished, copied, here):
     assert "task is 'scale' there and 'search' here" in line
     assert 'run/run.json exists already: give --resume' in here.refusal('scale.py', *RUN)
     assert files(copied) == files(finished[0] / 'run')
-
-
-def test_an_altered_candidate(copied, here):
-    trace = copied / 'trace.jsonl'
-    cut(copied, trace.stat().st_size)
-    trace.write_text(trace.read_text().replace('"candidate": 3', '"candidate": 4', 1))
-    line = here.refusal('scale.py', *RUN, '--resume')
-    assert 'line 4 of run/trace.jsonl is not what this run gives (candidate is 4 there' in line
 
 
 def test_the_seed_may_be_named_otherwise(finished, copied, here):

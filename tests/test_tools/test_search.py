@@ -1,12 +1,12 @@
 """tools/search.py as a process: what it writes, determinism, and the lines of its refusals."""
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -16,7 +16,7 @@ from PIL import Image
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.nas import METHODS
+from asvit_mm.ops import attention
 from asvit_mm.runs.scale import read_topology
 from asvit_mm.runs.search import run_search
 from asvit_mm.runs.settings import SearchSettings
@@ -77,32 +77,28 @@ def here(monkeypatch, capsys, tmp_path):
     return Here(monkeypatch, capsys, tmp_path)
 
 
-def test_the_same_seed_gives_the_same_trace(finished, here):
-    folder, _ = finished
-    for seed in (0, 1):
-        args = ('--work-dir', f'run{seed}', '--data', 'digits', '--seed', seed, '--steps', 2)
-        here.run('search.py', *args, *TINY)
-    assert records(here.folder / 'run0') == records(folder / 'run')[:2]
-    assert records(here.folder / 'run1') != records(here.folder / 'run0')
+@pytest.fixture
+def copied(finished, here):
+    """The finished search in run/ of this test's own folder."""
+    shutil.copytree(finished[0] / 'run', here.folder / 'run')
+    return here.folder / 'run'
 
 
-def test_results_are_not_overwritten_unasked(finished):
-    folder, _ = finished
-    before = (folder / 'run' / 'trace.jsonl').read_text()
-    args = ('--work-dir', 'run', '--data', 'noise', '--steps', 1, *TINY)
-    done = tool('search.py', *args, cwd=folder)
-    assert done.returncode == 2
-    assert done.stderr.startswith('error: run/run.json exists already: give --resume')
-    assert done.stderr.count('\n') == 1
-    assert (folder / 'run' / 'trace.jsonl').read_text() == before
+def test_resuming_nothing_starts_from_scratch_and_gives_the_same_files(finished, here):
+    out = here.run('search.py', *RUN, '--resume')
+    assert 'run holds no run yet: this one starts from scratch' in out
+    assert files(here.folder / 'run') == files(finished[0] / 'run')
 
 
-def test_overwrite(here):
-    args = ('--work-dir', 'run', '--steps', 1, *TINY)
-    here.run('search.py', '--data', 'noise', *args)
-    here.run('search.py', '--data', 'digits', *args, '--overwrite')
-    configs = here.folder / 'run' / 'configs'
-    names = sorted(path.name for path in configs.iterdir())
+def test_overwrite_and_another_seed(finished, copied, here):
+    args = ('--work-dir', 'run', '--steps', 1, '--data', 'digits', *TINY)
+    before = files(copied)
+    line = here.refusal('search.py', *args, '--seed', 1)
+    assert line.startswith('error: run/run.json exists already: give --resume')
+    assert files(copied) == before
+    here.run('search.py', *args, '--seed', 1, '--overwrite')
+    assert records(copied) != records(finished[0] / 'run')[:1]
+    names = sorted(path.name for path in (copied / 'configs').iterdir())
     assert len(names) == 2
     assert re.fullmatch(r'asvit-[\d.]+m-[\d.]+mf_b64_digits\.py', names[0])
     assert re.fullmatch(r'mask-rcnn_asvit-[\d.]+m-[\d.]+mf_fpn_1x_coco\.py', names[1])
@@ -156,19 +152,16 @@ def test_digits_that_cannot_be_written(here):
     assert "digits cannot be written to 'data/digits'" in line
 
 
-@pytest.mark.parametrize('name', ['search.py', 'scale.py'])
+@pytest.mark.parametrize('name', ['search.py', 'scale.py', 'analysis_tools/measure.py'])
 def test_help_is_cheap(name):
-    begin = time.perf_counter()
     code = (
-        'import runpy, sys; sys.argv[1:] = ["-h"]\n'
+        f'import runpy, sys; sys.argv[:] = [{str(TOOLS / name)!r}, "-h"]\n'
         'try: runpy.run_path(sys.argv[0], run_name="__main__")\n'
         'except SystemExit: pass\n'
-        'assert "torch" not in sys.modules and "numpy" not in sys.modules'
+        'assert not {"torch", "numpy", "mmengine"} & set(sys.modules)'
     )
-    code = f'import sys; sys.argv[0] = {str(TOOLS / name)!r}\n{code}'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert '--img-size' in done.stdout
-    assert time.perf_counter() - begin < 10
 
 
 @pytest.mark.slow
@@ -207,6 +200,38 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
     assert files(tmp_path / 'run') == files(folder / 'run')
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('first', ['0', '1'])
+def test_a_run_goes_on_with_another_attention_kernel(tmp_path, first):
+    """What the trace has is taken from it, although it would not be measured to the last digit again."""
+    args = ('--work-dir', 'run', '--data', 'digits', '--img-size', '16', *TINY[:2], *TINY[4:])
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    words = [sys.executable, TOOLS / 'search.py', *args, '--steps', '3']
+    begun = subprocess.run(
+        words, cwd=tmp_path, env={**environment, 'ASVIT_MM_NATIVE': first}, check=True
+    )
+    assert begun.returncode == 0
+    trace = (tmp_path / 'run' / 'trace.jsonl').read_bytes()
+    kernel = json.loads((tmp_path / 'run' / 'run.json').read_text())['attention_kernel']
+    cut(tmp_path / 'run', trace.index(b'"step": 2') - 1)
+    other = {**environment, 'ASVIT_MM_NATIVE': str(1 - int(first))}
+    done = subprocess.run(
+        [*words, '--resume'], cwd=tmp_path, env=other, capture_output=True, text=True, check=True
+    )
+    assert 'resumed: 2 of 3 steps are done' in done.stdout
+    again = (tmp_path / 'run' / 'trace.jsonl').read_bytes()
+    kept = trace[: trace.index(b'{"step": 2')]
+    assert again.startswith(kept)
+    assert again.count(b'\n') == 3
+    result = json.loads((tmp_path / 'run' / 'result.json').read_text())
+    assert result['attention_kernel'] == kernel
+    if first == '0' and attention.has_kernel():
+        assert (
+            'began with the attention kernel of torch and goes on with that of asvit_mm'
+            in done.stdout
+        )
+
+
 def test_interrupted_at_the_end(here, monkeypatch):
     """After the last step, where the best is measured and pictures are drawn."""
     settings = SearchSettings(
@@ -224,22 +249,15 @@ def test_interrupted_at_the_end(here, monkeypatch):
         ):
             run_search(settings, TOOLS)
     so_far = json.loads((here.folder / 'run' / 'so_far.json').read_text())
-    assert (so_far['arch'], so_far['steps']) == (whole['arch'], 3)
-    assert run_search(replace(settings, resume=True), TOOLS)['arch'] == whole['arch']
+    assert (so_far['arch'], so_far['steps']) == (str(whole.architecture), 3)
+    assert run_search(replace(settings, resume=True), TOOLS).architecture == whole.architecture
     one, two = files(here.folder / 'run'), files(here.folder / 'whole')
     assert sorted(one) == sorted(two)
     for name in ('trace.jsonl', 'result.json', 'search.png'):
         assert one[name] == two[name]
 
 
-@pytest.fixture
-def copied(finished, here):
-    """The finished search in run/ of this test's own folder."""
-    shutil.copytree(finished[0] / 'run', here.folder / 'run')
-    return here.folder / 'run'
-
-
-@pytest.mark.parametrize('share', [0, 0.3, 0.999, 1])
+@pytest.mark.parametrize('share', [0.3, 1])
 def test_a_trace_cut_anywhere(finished, copied, here, share):
     whole = (copied / 'trace.jsonl').read_bytes()
     cut(copied, int(share * len(whole)))
@@ -255,39 +273,23 @@ def test_a_finished_search_is_not_done_again(finished, copied, here):
     assert files(copied) == files(finished[0] / 'run')
 
 
-def test_resuming_nothing_starts_from_scratch(finished, here):
-    out = here.run('search.py', *RUN, '--resume')
-    assert 'run holds no run yet: this one starts from scratch' in out
-    assert files(here.folder / 'run') == files(finished[0] / 'run')
-
-
-@pytest.mark.parametrize(
-    ('args', 'words'),
-    [
-        (['--steps', '9'], f'settings.steps is {STEPS} there and 9 here'),
-        (['--seed', '3'], 'settings.seed is 0 there and 3 here'),
-        (['--progressive'], 'settings.progressive is False there and True here'),
-        (['--overwrite'], 'give one'),
-    ],
-)
-def test_what_is_not_resumed(finished, copied, here, args, words):
-    assert words in here.refusal('search.py', *RUN, '--resume', *args)
+def test_what_is_not_resumed(finished, copied, here):
+    line = here.refusal('search.py', *RUN, '--resume', '--steps', 9)
+    assert f'settings.steps is {STEPS} there and 9 here' in line
+    assert 'give one' in here.refusal('search.py', *RUN, '--resume', '--overwrite')
     assert files(copied) == files(finished[0] / 'run')
 
 
 @pytest.mark.parametrize(
     ('name', 'old', 'new', 'words'),
     [
-        ('trace.jsonl', '"step": 1', '"step": 4', 'line 2 of run/trace.jsonl is not what this run'),
         ('trace.jsonl', '"reward": 0.0', '"reward": 0.5', 'reward is 0.5 there and 0.0 here'),
-        ('run.json', '"format": 2', '"format": 3', 'format is 3 there and 2 here'),
+        ('run.json', '"format": 3', '"format": 2', 'format is 2 there and 3 here'),
         ('run.json', '"torch": "', '"torch": "1', 'versions.torch is '),
-        ('run.json', '}', '', 'run/run.json cannot be read'),
     ],
 )
 def test_altered_state(copied, here, name, old, new, words):
-    whole = (copied / 'trace.jsonl').stat().st_size
-    cut(copied, whole)
+    cut(copied, (copied / 'trace.jsonl').stat().st_size)
     text = (copied / name).read_text()
     assert old in text
     (copied / name).write_text(text.replace(old, new, 1))
@@ -298,7 +300,7 @@ def test_altered_state(copied, here, name, old, new, words):
 LIMITS = ('--max-params', '2.2M', '--max-flops', '6M', '--max-latency', 10_000)
 
 
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('method', ['reinforce', 'evolution'])
 def test_limits_are_kept(here, method):
     run = ('--work-dir', 'run', '--data', 'digits', '--steps', 4, '--method', method)
     out = here.run('search.py', *run, *LIMITS, *TINY)
@@ -306,7 +308,7 @@ def test_limits_are_kept(here, method):
     assert result['params'] <= 2_200_000
     assert result['macs'] <= 6_000_000
     assert 0 < result['latency_ms'] <= 10_000
-    assert f'{result["latency_ms"]:g} ms an image' in out
+    assert f'{result["latency_ms"]:g} ms per image' in out
     assert result['settings']['max_params'] == 2_200_000
     assert result['settings']['max_flops'] == 6_000_000
     for record in records(here.folder / 'run'):
@@ -322,8 +324,6 @@ def test_limits_are_kept(here, method):
     kept = trace[: trace[:-1].rfind(b'\n') + 1]
     assert again.startswith(kept)
     assert again.count(b'\n') == 4
-    line = here.refusal('search.py', *run, *LIMITS, *TINY, '--resume', '--max-params', '2.3M')
-    assert 'settings.max_params is 2200000 there and 2300000 here' in line
 
 
 def test_the_least_that_a_refusal_names_is_accepted(here):

@@ -85,7 +85,7 @@ def test_what_cannot_be_seeded_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='persistent_workers=False'):
         _runner(tmp_path / 'a', HOOK, train_dataloader=loader).train()
     settings = dict(train_cfg=dict(by_epoch=False, max_iters=2), default_hooks={})
-    with pytest.raises(InputError, match='this run has iterations'):
+    with pytest.raises(InputError, match='this run counts iterations'):
         _runner(tmp_path / 'b', HOOK, **settings).train()
     with pytest.raises(InputError, match='needs a seed'):
         _runner(tmp_path / 'c', HOOK, randomness=dict(seed=None)).train()
