@@ -94,6 +94,8 @@ def check_command(command, monkeypatch):
 def _parse(script, arguments, monkeypatch):
     spec = importlib.util.spec_from_file_location('tool', ROOT / script)
     tool = importlib.util.module_from_spec(spec)
+    # Where the settings of a tool are a class of its own, its source is looked up there.
+    monkeypatch.setitem(sys.modules, 'tool', tool)
     spec.loader.exec_module(tool)
     monkeypatch.setattr(sys, 'argv', [script, *arguments])
     tool.parse_args()

@@ -49,7 +49,7 @@ def test_from_the_search_to_the_summary(monkeypatch, capsys, tmp_path):
     here = Here(monkeypatch, capsys, make_workplace(tmp_path))
     few = [f'{part}_dataloader.dataset.indices=8' for part in ('train', 'val')]
     out = here.run(
-        *('misc/demo.py', '--steps', 2, '--repeat', 1, '--min-params', '1M'),
+        *('misc/demo.py', '--steps', 2, '--repeat', 1),
         *('--cfg-options', 'train_cfg.val_interval=60', *few),
     )
     demo = tmp_path / 'work_dirs/demo'

@@ -104,8 +104,8 @@ def test_the_peer_takes_all_weights_of_its_classifier(tmp_path):
         for parameter in classifier.parameters():
             parameter.add_(torch.randn_like(parameter) / 10)
     torch.save({'state_dict': classifier.state_dict()}, tmp_path / 'swin.pth')
-    classifier = {'width': 40, 'checkpoint': tmp_path / 'swin.pth'}
-    config = DEMO['swin_config'](classifier, tmp_path, Path('data/scenes'))
+    trained = {'width': 40, 'checkpoint': tmp_path / 'swin.pth'}
+    config = DEMO['swin_config'](trained, tmp_path, Path('data/scenes'))
     with DefaultScope.overwrite_default_scope('mmdet'):
         detector = MMDET_MODELS.build(Config.fromfile(config).model)
         detector.backbone.init_weights()

@@ -7,6 +7,7 @@ same multiply-adds and pretrained on the same digits.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,17 +153,17 @@ def swin_width(macs: int) -> int:
 
     cfg = Config.fromfile(CONFIGS / 'mask-rcnn_swin-c40_fpn_12e_scenes.py')
 
-    def distance(width: int) -> int:
+    def cost(width: int) -> int:
         with DefaultScope.overwrite_default_scope('mmdet'):
-            model = MODELS.build({**cfg.model.backbone, 'embed_dims': width})
+            model = MODELS.build({**cfg.model.backbone, 'embed_dims': width}).to('meta')
         model.eval()
-        return abs(count_multiply_adds(model, torch.zeros(1, 3, *cfg.image_size)) - macs)
+        return count_multiply_adds(model, torch.zeros(1, 3, *cfg.image_size, device='meta'))
 
     widths = range(16, 129, 4)
-    found = min(widths, key=distance)
-    if found == widths[-1]:
-        raise InputError(f'no Swin up to a width of {found} costs as much: leave --peer out')
-    return found
+    above = bisect_left(widths, macs, key=cost)
+    if above == len(widths):
+        raise InputError(f'no Swin up to a width of {widths[-1]} costs as much: leave --peer out')
+    return min(widths[max(0, above - 1) : above + 1], key=lambda width: abs(cost(width) - macs))
 
 
 def swin_config(classifier: dict[str, Any], work_dir: Path, scenes: Path) -> Path:
