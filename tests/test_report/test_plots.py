@@ -7,11 +7,11 @@ from PIL import Image
 
 from asvit_mm.errors import InputError
 from asvit_mm.measures import Score
-from asvit_mm.nas import AutoScaling, Budget, Measurement, Memo, Reinforce, search_seeds
+from asvit_mm.nas import AutoScaling, Budget, Measurement, Memo, Reinforce
 from asvit_mm.report.plots import plot_learning_curve, plot_scaling, plot_search, read_scalars
 
 from ..test_nas.test_scaling import SEED
-from ..test_nas.toy import cost_measure, distance, measuring
+from ..test_nas.toy import cost_measure, distance, measuring, records_of
 
 
 def is_picture(path):
@@ -34,8 +34,8 @@ def test_search(tmp_path, steps):
             return Measurement(good.length_distortion, Score.bad('x'))
         return good
 
-    records = search_seeds(Reinforce(), Memo(measuring(measure), remeasure=True), steps)
-    path = plot_search(list(records), tmp_path / 'a.png')
+    records = records_of(Reinforce(), Memo(measuring(measure), remeasure=True), steps)
+    path = plot_search(records, tmp_path / 'a.png')
     assert is_picture(path)
     assert only(tmp_path) == ['a.png']
 
@@ -43,7 +43,7 @@ def test_search(tmp_path, steps):
 @pytest.mark.parametrize('steps', [1, 4])
 def test_scaling(tmp_path, steps):
     search = AutoScaling(SEED, Memo(cost_measure), Budget(10, 32, 10**8), min_params=5 * 10**7)
-    series = [search.step() for _ in range(steps)]
+    series = [search.step().to_record(candidates=True) for _ in range(steps)]
     assert is_picture(plot_scaling(series, tmp_path / 'a.png', 10**7, 10**8))
     assert is_picture(plot_scaling(series, tmp_path / 'b.png'))
 

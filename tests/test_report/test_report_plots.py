@@ -16,7 +16,7 @@ from asvit_mm.nas import (
     Memo,
     RandomSearch,
     Reinforce,
-    search_seeds,
+    iterate_search,
 )
 from asvit_mm.report.plots import plot_search
 from asvit_mm.report.report_plots import (
@@ -30,7 +30,7 @@ from asvit_mm.report.report_plots import (
     plot_policy,
 )
 
-from ..test_nas.toy import cost_measure, distance_measure, measuring
+from ..test_nas.toy import cost_measure, distance_measure, measuring, records_of
 
 
 def is_picture(path):
@@ -49,7 +49,7 @@ def has_color(path, color):
 def test_policy(tmp_path):
     method = Reinforce()
     policies = [method.probabilities]
-    for _ in search_seeds(method, Memo(distance_measure), 5):
+    for _ in iterate_search(method, Memo(distance_measure), 5):
         policies.append(method.probabilities)
     first = plot_policy(policies, tmp_path / 'a.png').read_bytes()
     assert plot_policy(policies, tmp_path / 'b.png').read_bytes() == first
@@ -59,7 +59,7 @@ def test_policy(tmp_path):
 
 @pytest.mark.parametrize('value', [3.0, None])
 def test_measured(tmp_path, value):
-    records = list(search_seeds(RandomSearch(), Memo(distance_measure), 9))
+    records = records_of(RandomSearch(), distance_measure, 9)
     result = {**records[0], 'ntk_condition_number': value}
     path = plot_measured(records, result, tmp_path / 'a.png')
     assert is_picture(path)
@@ -71,7 +71,7 @@ def test_measured(tmp_path, value):
 
 def test_networks_without_kappa(tmp_path):
     bad = measuring(lambda _: Measurement(Score(1.0), Score.bad('x')))
-    records = list(search_seeds(RandomSearch(), Memo(bad), 2))
+    records = records_of(RandomSearch(), bad, 2)
     assert is_picture(plot_measured(records, records[0], tmp_path / 'a.png'))
     assert is_picture(plot_search(records, tmp_path / 'b.png'))
 
@@ -80,7 +80,10 @@ def test_networks_without_kappa(tmp_path):
 def test_scaling(tmp_path, steps):
     scaling = AutoScaling(PRESETS['seed'], Memo(cost_measure), Budget(10, 32, 10**8))
     candidates = []
-    series = [scaling.step(candidates.append) for _ in range(steps)]
+    series = [
+        scaling.step(lambda _, candidate: candidates.append(candidate.to_record())).to_record()
+        for _ in range(steps)
+    ]
     assert is_picture(plot_candidates(candidates, series, tmp_path / 'a.png'))
     assert len(candidates) > 3 * steps
     plain = plot_family(series, tmp_path / 'b.png', num_classes=10, img_size=32)

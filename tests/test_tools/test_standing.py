@@ -9,7 +9,7 @@ import torch
 from asvit_mm.analysis.standing import mean_of
 from asvit_mm.arch import Architecture
 from asvit_mm.data.images import load_images
-from asvit_mm.nas import ComplexityMeasure, measured_fields
+from asvit_mm.nas import ComplexityMeasure
 
 from .runs import Here
 
@@ -60,7 +60,7 @@ def test_records_hold_what_a_search_of_another_seed_measures(finished):
     found = list(records(finished / 'run').values())
     assert len(found) == 6
     for record in found[::2]:
-        fields = measured_fields(next(measure([(Architecture.parse(record['arch']), 0)])))
+        fields = next(measure([(Architecture.parse(record['arch']), 0)])).to_record()
         assert fields == {name: mean_of(record[name]) for name in fields}
         assert all(len(record[name]) == 2 for name in fields)
     assert torch.get_num_threads() == 1
