@@ -1,7 +1,7 @@
-"""The package's own registries, children of MMEngine's root.
+"""The package's own registries, children of MMEngine's root registries.
 
-MMEngine imports ``<scope>.registry`` for a type that carries a scope, so every OpenMMLab codebase
-builds ``type='asvit_mm.AsViT'`` without a custom import.
+MMEngine imports ``<scope>.registry`` for a type with a scope, so every OpenMMLab codebase builds
+``type='asvit_mm.AsViT'`` without ``custom_imports``.
 """
 
 from importlib import import_module

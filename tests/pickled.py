@@ -1,7 +1,11 @@
-"""Pickles that run something."""
+"""A checkpoint that runs something when it is read as a program."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import torch
 
 
 class Calls:
@@ -12,3 +16,11 @@ class Calls:
 
     def __reduce__(self) -> Any:
         return self.call
+
+
+def write_canary(path: Path) -> Path:
+    """Write a checkpoint that makes the folder ``ran`` beside it when it is run; the path of that folder."""
+    ran = path.with_name('ran')
+    content = {'state_dict': {'a': torch.zeros(2)}, 'meta': {'epoch': 1, 'iter': 1}}
+    torch.save({**content, 'extra': Calls(os.mkdir, str(ran))}, path)
+    return ran

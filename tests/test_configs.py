@@ -63,7 +63,7 @@ def test_models_build_without_weights_and_have_the_counted_parameters(
     _, cfg = leaf
     assert cfg.load_from is None
     assert 'Pretrained' not in cfg.pretty_text
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
+    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.device('meta'):
         model = MODELS.build(cfg.model)
     params, _ = _figures(cfg)
     assert sum(p.numel() for p in model.parameters()) == params

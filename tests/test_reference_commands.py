@@ -14,12 +14,12 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from asvit_mm.analysis.flops import build_model
 from asvit_mm.arch import PRESETS
 from asvit_mm.config_writer.configs import write_config
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.data.scenes import write_scenes
 from asvit_mm.data.source import describe_data
+from asvit_mm.engine.models import build_model
 
 from . import small_detector, test_coco_configs
 from .pages import ROOT, commands, inline_commands, make_workplace, run_script
@@ -33,7 +33,6 @@ SMALL = {
     'analysis_tools/benchmark.py': '--rounds 1 --batch-size 1 [--size 64]',
     'analysis_tools/benchmark_measures.py': '--rounds 1 --batch-size 4 --img-size 32 --angles 3',
     'analysis_tools/benchmark_detectors.py': '--rounds 1 --shape 64',
-    'analysis_tools/benchmark_leads.py': '--rounds 1 --batch-size 1 --img-size 64',
     'analysis_tools/benchmark_processes.py': '--rounds 1 --steps 2 --repeat 1 --img-size 16',
     'analysis_tools/benchmark_tokenization.py': 'small --rounds 1 --batch-size 1 --size 64',
     'analysis_tools/compare_methods.py': '--seeds 2 --steps 3 --reference 3 --img-size 16 --batch-size 3',

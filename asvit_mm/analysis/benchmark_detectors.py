@@ -1,8 +1,6 @@
 """Detectors side by side: parameters, multiply-adds and time of a prediction, measured in one run."""
 
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,97 +11,72 @@ from rich.table import Table
 from torch import nn
 
 from ..engine.config import is_detector
+from ..engine.models import build_model, load_model_config
 from ..errors import InputError
-from ..runs.settings import check_at_least, find_device
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json, check_writable, relative
-from .benchmark import device_name, median_and_spread, time_in_turn
-from .flops import black_image, build_model, count_prediction, detect, load_model_config
+from ..utils.timing import device_name, median_and_spread, now, time_in_turn
+from .benchmark import print_progress
+from .flops import black_image, count_parameters, count_prediction, detect, keep_all_scores
+from .settings import DetectorSettings
 
 # mmdet's names are long, and a name on two lines cannot be copied.
 TABLE_WIDTH = 160
-# A GPU's kernels are chosen and loaded during the first calls; on a CPU the counted call was one, too.
+# A GPU's kernels are chosen and loaded during the first calls.
 WARMUP = {'cpu': 1, 'cuda': 3}
 
 
-def print_progress(text: str) -> None:
-    """Say on stderr what is being done."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def run_detectors(
-    configs: Sequence[str],
-    shape: Sequence[int] = (800, 1344),
-    *,
-    rounds: int = 3,
-    device: str = 'cpu',
-    threads: int | None = None,
-    json: str | None = None,
-    report: Callable[[str], None] = print_progress,
-) -> dict[str, Any]:
+def run_detectors(settings: DetectorSettings) -> dict[str, Any]:
     """Count, time, print and write what a prediction of one image costs each detector.
 
-    Timed is the whole prediction of an image that lies on the device already: preprocessing, backbone, neck,
-    heads, suppression of overlapping boxes, and masks pasted into images of the same size. All in float32
-    (on a GPU torch computes convolutions in TF32, its default), one call of each detector a round, in turn.
-    Weights are random and always the same, and for the heads of two stages no score is too low, so that
-    proposals and detections are as many as the config allows: the multiply-adds are those of
-    :func:`~asvit_mm.analysis.flops.run_flops`.
+    Timed is the whole prediction of an image that lies on the device already: preprocessing, backbone,
+    neck, heads, suppression of overlapping boxes, and masks pasted into images of the same size. All in
+    float32 (on a GPU torch computes convolutions in TF32, its default), one call of each detector a round,
+    in turn. Weights are random and always the same, and for the heads of two-stage detectors no score is
+    too low, so that proposals and detections are as many as the config allows.
 
     What reads boxes takes time, but counts no multiply-adds, and random weights find other boxes in each
     model: the backbone's time inside the same predictions is given, too.
 
-    Args:
-        configs: paths, or ``mmdet::FOLDER/NAME.py`` for configs that mmdet ships.
-        shape: (height, width) of the image, in pixels.
-        rounds: timed predictions of each detector.
-        device: ``'cpu'`` or ``'cuda'``.
-        threads: of the CPU, for the rest of the process; None: torch's default.
-        json: file to write the figures to.
-        report: told what is being done.
-
     Returns:
         Plain data: ``device``, ``torch``, ``shape``, ``rounds``; for each of ``detectors`` its ``config``,
-        ``params``, ``macs``, ``backbone_macs``, ``rois`` (regions that each kind of head saw), ``seconds``
+        ``params``, ``macs``, ``backbone_macs``, ``rois`` (regions that each kind of head sees), ``seconds``
         (median), ``spread`` (third minus first quartile as a share of it), ``backbone_seconds`` (median)
         and ``ms_per_gmac``, milliseconds of the whole prediction per billion multiply-adds.
 
     Raises:
-        InputError: a config that is none of a detector, an image that a detector cannot take, a device
-            that is not there, or an option out of range.
+        InputError: a config that is none of a detector, or an image that a detector cannot take.
     """
-    check_at_least('--rounds', rounds, 1)
-    if threads is not None:
-        check_at_least('--threads', threads, 1)
-        torch.set_num_threads(threads)
-    find_device(device)
-    height, width = as_pair(shape, '--shape')
-    if json is not None:
-        check_writable(Path(json))  # not when everything is measured
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    size = settings.shape
+    height, width = as_pair(size[0] if len(size) == 1 else size, '--shape')
+    if settings.json is not None:
+        check_writable(Path(settings.json))  # not when everything is measured
     # All of them before the first is counted: a wrong name must not cost minutes.
-    detectors = [Detector(config) for config in configs]
+    detectors = [Detector(config) for config in settings.configs]
     for detector in detectors:
         detector.count(height, width)
-        report(f'counted {detector.config}: {detector.macs / 1e9:.4g} G multiply-adds')
+        print_progress(f'counted {detector.config}: {detector.macs / 1e9:.4g} G multiply-adds')
     for detector in detectors:
-        report(f'warm-up of {detector.config}')
-        detector.prepare(height, width, device)
-        for _ in range(WARMUP[device]):
+        print_progress(f'warm-up of {detector.config}')
+        detector.prepare(height, width, settings.device)
+        for _ in range(WARMUP[settings.device]):
             detector.predict()
     calls = [detector.predict for detector in detectors]
-    seconds = time_in_turn(calls, device, rounds, report)
+    seconds = time_in_turn(calls, settings.device, settings.rounds, print_progress)
     result = {
-        'device': device_name(device),
+        'device': device_name(settings.device),
         'torch': str(torch.__version__),
         'shape': [height, width],
-        'rounds': rounds,
+        'rounds': settings.rounds,
         'detectors': [
             detector.figures(taken) for detector, taken in zip(detectors, seconds, strict=True)
         ],
     }
     _print(result)
-    if json is not None:
-        print(f'written: {relative(atomic_write_json(json, result))}')
+    if settings.json is not None:
+        print(f'written: {relative(atomic_write_json(settings.json, result))}')
     return result
 
 
@@ -111,7 +84,7 @@ class Detector:
     """A detector with random weights that predicts one image again and again.
 
     Args:
-        config: see :func:`run_detectors`.
+        config: a path, or ``mmdet::FOLDER/NAME.py`` for a config that mmdet ships.
 
     Raises:
         InputError: no such config, or none of a detector of images that can be built.
@@ -119,32 +92,32 @@ class Detector:
 
     def __init__(self, config: str) -> None:
         self.config = relative(Path(config))
-        self.model: Any = build_model(load_detector(config), config)
+        self.cfg = load_detector(config)
+        self.model: Any = build_model(self.cfg, config)
         if not isinstance(getattr(self.model, 'backbone', None), nn.Module):
             raise InputError(f'{config}: {type(self.model).__name__} has no backbone of its own')
-        self.params = sum(p.numel() for p in self.model.parameters())
+        self.params = count_parameters(self.model)
         self.device = 'cpu'
         self.backbone_seconds: list[float] = []
 
     def count(self, height: int, width: int) -> None:
-        """Count the multiply-adds of a prediction and the regions that its heads see; on the CPU.
+        """Count the multiply-adds of a prediction and the regions that its heads see.
 
         Raises:
             InputError: it cannot take such an image.
         """
-        image = black_image(height, width)
-        counts, self.rois = count_prediction(
-            self.model, lambda: detect(self.model, image), (height, width)
-        )
+        counts, self.rois = count_prediction(self.model, self.cfg, (height, width))
         self.macs, self.backbone_macs = counts[''], counts['backbone']
 
     def prepare(self, height: int, width: int, device: str) -> None:
         """Move model and image to the device; from now on the backbone's time is noted."""
         self.device = device
+        keep_all_scores(self.model)
         self.model.to(device)
         self.image = black_image(height, width, device)
-        self.model.backbone.register_forward_pre_hook(lambda *_: self._note(-self._now()))
-        self.model.backbone.register_forward_hook(lambda *_: self._note(self._now()))
+        # A backbone that is called several times in a prediction adds up.
+        self.model.backbone.register_forward_pre_hook(lambda *_: self._add(-now(self.device)))
+        self.model.backbone.register_forward_hook(lambda *_: self._add(now(self.device)))
 
     def predict(self) -> None:
         """One prediction of the image."""
@@ -165,24 +138,15 @@ class Detector:
             'seconds': median,
             'spread': spread,
             'backbone_seconds': inside,
-            'ms_per_gmac': median * 1e3 / (self.macs / 1e9),
+            'ms_per_gmac': median * 1e12 / self.macs,
         }
 
-    def _note(self, seconds: float) -> None:
-        # A backbone that is called several times in a prediction adds up.
+    def _add(self, seconds: float) -> None:
         self.backbone_seconds[-1] += seconds
-
-    def _now(self) -> float:
-        if self.device == 'cuda':
-            torch.cuda.synchronize()
-        return time.perf_counter()
 
 
 def load_detector(name: str) -> Config:
-    """The config of a detector.
-
-    Args:
-        name: a path, or ``mmdet::FOLDER/NAME.py`` for a config that mmdet ships.
+    """The config of a detector; see :class:`Detector`.
 
     Raises:
         InputError: no such config, or none of a detector.
@@ -195,21 +159,17 @@ def load_detector(name: str) -> Config:
 
 def _print(result: dict[str, Any]) -> None:
     height, width = result['shape']
-    console = Console(highlight=False)
-    console.width = max(TABLE_WIDTH, console.width)
     shown = Table(
         title=f'A prediction of one image of {height}x{width}, {result["rounds"]} rounds in turn; '
         f'{result["device"]}; torch {result["torch"]}',
         title_justify='left',
     )
     shown.add_column('detector')
-    for column in ('params', 'GMACs', 'backbone', 'regions'):
+    columns = ('params', 'GMACs', 'backbone', 'regions', 's', 'spread', 'backbone s', 'ms/GMAC')
+    for column in columns:
         shown.add_column(column, justify='right')
-    for column in ('s', 'spread', 'backbone s', 'ms/GMAC'):
-        shown.add_column(column, justify='right')
-    detectors = result['detectors']
-    stems = [Path(found['config']).stem for found in detectors]
-    for found, stem in zip(detectors, stems, strict=True):
+    stems = [Path(found['config']).stem for found in result['detectors']]
+    for found, stem in zip(result['detectors'], stems, strict=True):
         shown.add_row(
             stem if stems.count(stem) == 1 else found['config'],
             f'{found["params"] / 1e6:.1f} M',
@@ -221,4 +181,6 @@ def _print(result: dict[str, Any]) -> None:
             f'{found["backbone_seconds"]:.3g}',
             f'{found["ms_per_gmac"]:.3g}',
         )
+    console = Console(highlight=False)
+    console.width = max(TABLE_WIDTH, console.width)
     console.print(shown)

@@ -1,10 +1,14 @@
-"""Schedules of progressive tokenization compared: one architecture trained with each, from several seeds."""
+"""Schedules of progressive tokenization compared: one architecture trained with each, from several seeds.
+
+Accuracy, multiply-adds and time of training; the published figures are those of As-ViT (arXiv 2202.11921),
+section 3.5.
+"""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 
 from ..arch import as_architecture
@@ -12,89 +16,48 @@ from ..config_writer.configs import TOKEN_HOOK
 from ..config_writer.recipes import recipe
 from ..data.source import describe_data
 from ..engine.config import check_data, merge_options
-from ..engine.distributed import wait_for_all
 from ..engine.runner import parse_options
 from ..errors import InputError
 from ..runs.progress import print_summary
-from ..runs.settings import check_at_least, find_device
-from ..runs.setup import resumable
-from ..token_schedule import PUBLISHED, mean_cost, phases_of_run, read_schedule
-from ..utils.files import atomic_write_json, atomic_write_text, relative
-from . import StudyFolder, train_and_test, training_config, with_validation
+from ..token_schedule import PUBLISHED_SAVINGS, mean_cost, phases_of_run, read_schedule
+from .plots import plot_schedules
+from .records import (
+    Record,
+    StudyFolder,
+    markdown_table,
+    mean_and_std,
+    study_command,
+    take_share,
+)
 from .schedule_cost import build_tokenized
-from .schedules import FULL, schedules_report, summarise_schedules
-from .schedules_plots import plot_schedules
-from .settings import StudySettings, complete_records, open_study, study_command, take_share
+from .settings import SchedulesSettings
+from .training import train_and_test, training_config, with_validation
 
-CURVES = 'curves.png'
-# What options may change: the rest is the study's own.
-OPTIONS = ('model', 'data_preprocessor', 'train_dataloader', 'optim_wrapper', 'param_scheduler')
+FULL = 'full'
 
+REPORT = """# Schedules of progressive tokenization compared
 
-@dataclass(frozen=True, kw_only=True)
-class SchedulesSettings(StudySettings):
-    """Settings of the comparison.
+`{arch}` trained on {data} at {img_size} pixels for {epochs} epochs with each schedule, seeds {seed} to \
+{last}, {device}, {threads} thread(s) a process.
 
-    Args:
-        arch: the architecture that is trained: a preset, or a string.
-        schedules: names of published ones, or 'stride@end,...' with or without '/dilation' behind a stride;
-            training without one comes beside them.
-        seeds: trainings with each schedule, from ``seed`` on.
-        epochs: of each; None: those of the data's recipe.
-        workers: processes that load the images of one training.
-        cfg_options: KEY=VALUE, merged into the config of every training; fields of ``OPTIONS``.
+    {command}
 
-    Raises:
-        InputError: a value out of range, or no such schedule.
-    """
+{table}
 
-    data: str = 'digits'
-    arch: str = 'seed'
-    schedules: tuple[str, ...] = tuple(PUBLISHED)
-    seeds: int = 3
-    epochs: int | None = None
-    workers: int = 0
-    cfg_options: tuple[str, ...] = ()
+- Mean ± standard deviation over the seeds.
+- top-1: of the validation set at the full token grid, with the last weights. Against full: points, to the \
+training of the same seed without a schedule.
+- Multiply-adds are counted, of the backbone; seconds are of the training iterations, images loaded within \
+them, while another process may have been at work.
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--seeds', self.seeds, 1)
-        check_at_least('--workers', self.workers, 0)
-        if self.epochs is not None:
-            check_at_least('--epochs', self.epochs, 1)
-        if not self.schedules:
-            raise InputError('no schedule to compare: name at least one')
-        for name in self.schedules:
-            read_schedule(str(name))
-        for key in parse_options(self.cfg_options):
-            if key.split('.')[0] not in OPTIONS:
-                raise InputError(
-                    f'--cfg-options {key}: a study decides all but {", ".join(OPTIONS)}; see --epochs, '
-                    '--seed and --schedules'
-                )
-
-    def decisive(self, epochs: int) -> dict[str, Any]:
-        """What decides the records, as plain data; a resumed study must have the same."""
-        return {
-            'arch': str(as_architecture(self.arch)),
-            'schedules': list(self.schedules),
-            'seeds': self.seeds,
-            'epochs': epochs,
-            'data': self.data,
-            'img_size': self.pixels,
-            'seed': self.seed,
-            'threads': self.threads,
-            'device': find_device(self.device).type,
-            'workers': self.workers,
-            **({'cfg_options': list(self.cfg_options)} if self.cfg_options else {}),
-        }
+![Accuracy against the epoch](curves.png)
+"""
 
 
 def run_schedules(settings: SchedulesSettings) -> dict[str, Any] | None:
-    """Run the comparison, or go on with it, and write records, report and table.
+    """Run the comparison, or continue it, and write records, report, table and picture.
 
-    Trainings are independent: with a launcher each process takes its share of them, and the first writes
-    the report when all are done.
+    With a launcher each process takes its share of the trainings, and the main rank writes the report.
 
     Returns:
         the content of report.json; None in the other processes.
@@ -109,7 +72,6 @@ def run_schedules(settings: SchedulesSettings) -> dict[str, Any] | None:
     arch = as_architecture(settings.arch)
     epochs = recipe(data).run_length if settings.epochs is None else settings.epochs
     names = (FULL, *dict.fromkeys(settings.schedules))
-
     options = parse_options(settings.cfg_options)
 
     def config(schedule: str, seed: int) -> Config:
@@ -120,48 +82,32 @@ def run_schedules(settings: SchedulesSettings) -> dict[str, Any] | None:
 
     plain = config(FULL, settings.seed)
     check_data(plain, ['train_dataloader', 'test_dataloader'])
-    saved = {name: saved_percent(plain, name, epochs) for name in names}
-    study = {
-        'settings': settings.decisive(epochs),
-        'versions': settings.versions(),
-        'architectures': [
-            {'arch': str(arch), 'schedule': name, 'seed': seed}
-            for seed in range(settings.seed, settings.seed + settings.seeds)
-            for name in names
-        ],
-    }
-    folder = StudyFolder(settings.work_dir, study)
-    open_study(folder, settings, share)
+    trainings = [
+        {
+            'arch': str(arch),
+            'schedule': name,
+            'seed': seed,
+            'saved': saved_percent(plain, name, epochs),
+        }
+        for seed in range(settings.seed, settings.seed + settings.seeds)
+        for name in names
+    ]
+    folder = StudyFolder(settings, share, trainings, epochs=epochs)
+    folder.open()
 
-    def complete(index: int) -> dict[str, Any]:
-        one = folder.study['architectures'][index]
-        trained = train_and_test(
-            config(one['schedule'], one['seed']),
-            folder.training(index),
-            folder.log(index),
-            device,
-            f'schedule-{index:03d}',
-        )
+    def train(index: int) -> Record:
+        one = folder.architectures[index]
+        cfg = config(one['schedule'], one['seed'])
+        trained = train_and_test(cfg, folder.path, index, device)
         return {
-            'index': index,
-            **one,
-            'saved': saved[one['schedule']],
             'trained': trained.figures,
             'curve': trained.curve,
             'seconds': round(trained.seconds, 3),
         }
 
-    decisive = settings.decisive(epochs)
-    command = study_command(
-        'compare_schedules.py', settings.work_dir, decisive.pop('arch'), **decisive
-    )
-    with resumable(
-        lambda: f'{len(folder.done())} of {len(folder.study["architectures"])} trainings',
-        f'{command} --resume',
-    ):
-        complete_records(folder, share, complete, _describe)
-        wait_for_all(share, 'records')
-    return _report(folder, command) if share.rank == 0 else None
+    with folder.resumable():
+        records = folder.complete(train, _describe)
+    return _report(settings, folder, records) if share.rank == 0 else None
 
 
 def with_schedule(cfg: Config, schedule: str) -> Config:
@@ -194,23 +140,88 @@ def saved_percent(cfg: Config, schedule: str, epochs: int) -> float:
     return 100 - 100 * mean_cost(phases, macs, epochs) / macs[base]
 
 
-def _describe(record: Mapping[str, Any]) -> str:
+def summarise(records: Sequence[Record]) -> list[Record]:
+    """What every schedule saves, and what it does to the accuracy; plain data.
+
+    Args:
+        records: of all trainings: ``schedule`` ('full' is without), ``seed``, ``saved`` (per cent of the
+            multiply-adds of training), ``trained`` (top1) and ``seconds``.
+
+    Returns:
+        For each its ``schedule``, ``saved``, and [mean, standard deviation] over the seeds (n - 1 in the
+        denominator; None for one seed) of ``top1``, of ``difference`` to the full training of the same seed
+        (points), of ``seconds`` and of ``time_saved`` (per cent of the full training of the same seed).
+    """
+    full = {record['seed']: record for record in records if record['schedule'] == FULL}
+    rows = []
+    for name in dict.fromkeys(record['schedule'] for record in records):
+        mine = [record for record in records if record['schedule'] == name]
+        pairs = [(record, full[record['seed']]) for record in mine]
+        figures = {
+            'top1': [one['trained']['top1'] for one in mine],
+            'difference': [one['trained']['top1'] - f['trained']['top1'] for one, f in pairs],
+            'seconds': [one['seconds'] for one in mine],
+            'time_saved': [100 - 100 * one['seconds'] / f['seconds'] for one, f in pairs],
+        }
+        over_seeds = {
+            key: [float(np.mean(v)), float(np.std(v, ddof=1)) if len(v) > 1 else None]
+            for key, v in figures.items()
+        }
+        rows.append({'schedule': name, 'saved': mine[0]['saved'], **over_seeds})
+    return rows
+
+
+def report_text(settings: SchedulesSettings, epochs: int, schedules: Sequence[Record]) -> str:
+    """The comparison as a Markdown page: what was done, the table, how to read it, the picture."""
+    header = ['schedule', 'top-1', 'against full', 'multiply-adds saved']
+    header += ['published (ImageNet, 224)', 'seconds', 'time saved']
+    rows = []
+    for row in schedules:
+        full, published = row['schedule'] == FULL, PUBLISHED_SAVINGS.get(row['schedule'])
+        rows.append(
+            [
+                row['schedule'],
+                f'{_both(row["top1"], ".2f")} %',
+                '' if full else _both(row['difference'], '+.2f'),
+                f'{row["saved"]:.1f} %',
+                '' if published is None else f'{published:g} %',
+                _both(row['seconds'], '.0f'),
+                '' if full else f'{_both(row["time_saved"], ".1f")} %',
+            ]
+        )
+    arch = str(as_architecture(settings.arch))
+    return REPORT.format(
+        **{**settings.fingerprint(), 'epochs': epochs, 'arch': arch},
+        last=settings.seed + settings.seeds - 1,
+        command=study_command(settings),
+        table=markdown_table(header, rows),
+    )
+
+
+def _both(figure: tuple[float, float | None], spec: str) -> str:
+    mean, std = figure
+    return mean_and_std(mean, std, spec)
+
+
+def _describe(record: Record) -> str:
     return (
         f'{record["schedule"]}, seed {record["seed"]}: top-1 {record["trained"]["top1"]:.2f} %  '
         f'{record["seconds"]:.0f} s'
     )
 
 
-def _report(folder: StudyFolder, command: str) -> dict[str, Any]:
-    summary = summarise_schedules(folder.study, folder.read_all())
-    text = atomic_write_text(folder.path / 'report.md', schedules_report(summary, command, CURVES))
-    picture = plot_schedules(summary, folder.path / CURVES)
-    # Last: that it is there says that the study is complete.
-    result = atomic_write_json(folder.path / 'report.json', summary)
+def _report(
+    settings: SchedulesSettings, folder: StudyFolder, records: list[Record]
+) -> dict[str, Any]:
+    schedules = summarise(records)
+    plot_schedules(schedules, records, folder.path / 'curves.png')
+    text = report_text(settings, folder.study['epochs'], schedules)
+    summary = {'study': folder.study, 'schedules': schedules, 'records': records}
+    written = folder.write_report(text, summary)
     rows = {
-        row['schedule']: f'top-1 {row["top1"]["mean"]:.2f} % ({row["difference"]["mean"]:+.2f}), '
-        f'{row["saved"]:.1f} % of the multiply-adds and {row["time_saved"]["mean"]:.1f} % of the time saved'
-        for row in summary['schedules']
+        row['schedule']: f'top-1 {row["top1"][0]:.2f} % ({row["difference"][0]:+.2f}), '
+        f'{row["saved"]:.1f} % of the multiply-adds and {row["time_saved"][0]:.1f} % of the time saved'
+        for row in schedules
     }
-    print_summary({**rows, 'written': ', '.join(map(relative, (result, text, picture)))})
+    print_summary({**rows, 'written': written})
     return summary

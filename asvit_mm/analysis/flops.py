@@ -1,79 +1,86 @@
-"""Parameters and multiply-adds of a whole model, module by module: classifiers and detectors."""
+"""Parameters and multiply-adds of a whole model, module by module: classifiers and detectors.
 
+Nothing is computed where it need not be: on torch's meta device operations have shapes and no numbers,
+which is all that counting takes.
+"""
+
+import copy
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
 
-from ..engine.config import find_config, is_detector, load_config, one_line, require
-from ..engine.runner import check_codebase
+from ..engine.config import is_detector, one_line
+from ..engine.models import build_model, load_model_config
+from ..engine.runner import parse_options
 from ..errors import InputError
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
-from .benchmark import count_by_module
+from .settings import FlopsSettings
 
 TABLE_WIDTH = 90
+# The parts of a detector whose outputs follow from the shapes of their inputs, and where they are.
+PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'mask_head')
+HEADS = ('bbox_head', 'mask_head')
+EXTRACTORS = ('bbox_roi_extractor', 'mask_roi_extractor')
+# Of 80 classes with random scores every twelfth is above it: enough detections, and few to compare.
+RANDOM_SCORE = 0.03
+# What models raise for images that do not fit them.
+_FAILURES = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
-def run_flops(
-    config: str,
-    shape: tuple[int, ...] | None = None,
-    options: Mapping[str, Any] | None = None,
-    json: str | None = None,
-) -> dict[str, Any]:
+def run_flops(settings: FlopsSettings) -> dict[str, Any]:
     """Count, print and write what a prediction of one image costs, module by module.
-
-    A detector is run as in a test, with untrained weights and no threshold on scores, so that it keeps as
-    many proposals and detections as its config allows: these decide what its heads cost.
-
-    Args:
-        config: path of a config for mmpretrain or mmdet; ``mmdet::FOLDER/NAME.py``: one that mmdet ships.
-        shape: (height, width) of the image, in pixels; None: the backbone's ``img_size``.
-        options: that override the config.
-        json: file to write the figures to.
 
     Returns:
         Plain data: ``shape``, ``params`` and ``macs`` of the model, ``modules``: of each its name, depth in
-        the table, ``params`` and ``macs``; ``rois``: regions that each kind of head of a detector saw.
+        the table, ``params`` and ``macs``; ``rois``: regions that each kind of head of a detector sees.
 
     Raises:
         InputError: no such config, a model that cannot be built, an image that it cannot take, or a file
             that cannot be written.
     """
-    if json is not None:
-        check_writable(Path(json))
-    cfg = load_model_config(config, options)
-    detects = is_detector(cfg)
+    config = settings.config
+    if settings.json is not None:
+        check_writable(Path(settings.json))
+    cfg = load_model_config(config, parse_options(settings.cfg_options))
     model = build_model(cfg, config)
     # A detector's images have another size than those that its backbone was made for.
-    size = shape or (
-        None if detects else getattr(getattr(model, 'backbone', None), 'img_size', None)
-    )
+    own = None if is_detector(cfg) else getattr(getattr(model, 'backbone', None), 'img_size', None)
+    size = settings.shape or own
     if size is None:
         raise InputError(f'{config} does not say how large images are: give --shape HEIGHT WIDTH')
-    height, width = as_pair(size, '--shape')
-    predict = _detect_black if detects else _classify
-    counts, rois = count_prediction(model, lambda: predict(model, height, width), (height, width))
+    height, width = as_pair(size[0] if len(size) == 1 else size, '--shape')
+    counts, rois = count_prediction(model, cfg, (height, width))
     result = {
         'config': config,
         'shape': [height, width],
-        'params': sum(p.numel() for p in model.parameters()),
+        'params': count_parameters(model),
         'macs': counts[''],
         'modules': _rows(model, counts),
         'rois': rois,
     }
     _print(result)
-    if json is not None:
-        print(f'written: {relative(atomic_write_json(json, result))}')
+    if settings.json is not None:
+        print(f'written: {relative(atomic_write_json(settings.json, result))}')
     return result
 
 
@@ -83,107 +90,95 @@ def count_detector(config: str | Path, shape: tuple[int, int]) -> tuple[int, int
     Raises:
         InputError: as :func:`run_flops`.
     """
-    model = build_model(load_model_config(str(config)), str(config))
-    counts, _ = count_prediction(model, lambda: _detect_black(model, *shape), shape)
-    return sum(p.numel() for p in model.parameters()), counts['']
+    cfg = load_model_config(str(config))
+    model = build_model(cfg, str(config))
+    counts, _ = count_prediction(model, cfg, shape)
+    return count_parameters(model), counts['']
 
 
-def load_model_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
-    """The config of a model of images, without anything that would make it fetch weights.
+def count_parameters(module: nn.Module) -> int:
+    """How many parameters a module has."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
-    Args:
-        name: a path, or ``mmdet::FOLDER/NAME.py`` for a config that mmdet ships.
-        options: that override it.
 
-    Raises:
-        InputError: no such config, or none of a model of images alone.
+def count_multiply_adds(model: nn.Module, images: Tensor) -> int:
+    """Multiply-adds of one forward pass, computed where ``images`` are; see :func:`count_by_module`."""
+    return count_by_module(model, lambda: model(images))['']
+
+
+def count_by_module(model: nn.Module, call: Callable[[], Any]) -> dict[str, int]:
+    """Multiply-adds of what ``call`` runs, by the name of every module called in it; '' is all.
+
+    Matrix products, convolutions and attention, fused or not: counted by torch on the explicit form of
+    attention, since its counter does not know the CPU's fused kernel.
     """
-    cfg = load_config(find_config(name), options)
-    require(cfg, ['model'], 'a prediction')
-    check_codebase(cfg)
-    if isinstance(cfg.model, dict) and 'language_model' in cfg.model:
-        raise InputError(f'{name} needs a text with its image: give a model of images alone')
-    _forget_weights(cfg.model)
-    return cfg
-
-
-def build_model(cfg: Config, name: str) -> nn.Module:
-    """The model of the config called ``name``, to predict with: on the CPU, weights random, always the same.
-
-    Checkpoints that ``init_cfg`` names are not loaded. A detector of two stages has no threshold on scores,
-    since untrained ones seldom reach it.
-
-    Raises:
-        InputError: it cannot be built.
-    """
-    if isinstance(cfg.model, ConfigDict) and 'rcnn' in (cfg.model.get('test_cfg') or {}):
-        cfg.model.test_cfg.rcnn.score_thr = -1.0
-    scope = cfg.get('default_scope') or 'mmengine'
-    # The weights decide how many proposals survive: always the same ones.
-    with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        try:
-            model: nn.Module = MODELS.build(cfg.model)
-        except InputError:
-            raise
-        except (
-            AssertionError,
-            AttributeError,
-            ImportError,
-            KeyError,
-            OSError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
-            raise InputError(f'the model of {name} cannot be built: {one_line(error)}') from error
-    return model.eval()
-
-
-def _forget_weights(settings: Any) -> None:
-    """Remove ``init_cfg`` and ``pretrained`` at any depth: checkpoints, or a constructor's download."""
-    if isinstance(settings, dict):
-        for key in ('init_cfg', 'pretrained'):
-            settings.pop(key, None)
-        settings = settings.values()
-    elif not isinstance(settings, (list, tuple)):
-        return
-    for value in settings:
-        _forget_weights(value)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        call()
+    root = type(model).__name__
+    counts = {'': counter.get_total_flops() // 2}
+    for name, operations in counter.get_flop_counts().items():
+        if name.startswith(f'{root}.'):
+            counts[name.removeprefix(f'{root}.')] = sum(operations.values()) // 2
+    return counts
 
 
 def count_prediction(
-    model: nn.Module, predict: Callable[[], Any], shape: tuple[int, int]
+    model: nn.Module, cfg: Config, shape: tuple[int, int]
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """What ``predict``, a prediction of one image of ``shape`` by ``model``, computes.
+    """What a prediction of one image of ``shape``, (height, width), costs the model of ``cfg``.
+
+    The model is copied and the copy's modules run on the meta device. What a detector does between them,
+    from anchors to the suppression of overlapping boxes, is run on the CPU with random outputs of its
+    heads, so its later heads see as many regions as the config allows. A model that does not run on the
+    meta device (deformable operators of mmcv, for example) is computed on the CPU.
 
     Returns:
         Multiply-adds by the name of every module called, '' for all of them; and the number of regions
-        that each kind of head of a detector saw.
+        that each kind of head of a detector sees.
 
     Raises:
         InputError: the model cannot take such an image.
     """
-    rois, handles = _watch_heads(model)
+    detects = is_detector(cfg)
+    twin = copy.deepcopy(model)
     try:
-        return count_by_module(model, predict), rois
+        if detects:
+            _run_parts_on_meta(twin)
+        else:
+            twin.to('meta')
+        return _count(twin, detects, shape, 'cpu' if detects else 'meta')
+    except _FAILURES:
+        # Computing on the CPU tells whether it is the model that cannot do it, or the meta device.
+        twin = copy.deepcopy(model)
+    try:
+        keep_all_scores(twin)
+        return _count(twin, detects, shape, 'cpu')
     except InputError:
         raise
-    except (AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except _FAILURES as error:
         raise InputError(
             f'{type(model).__name__} cannot take an image of {shape[0]}x{shape[1]} pixels: '
             f'{one_line(error)}'
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def keep_all_scores(model: Any, threshold: float = -1.0) -> None:
+    """Let a two-stage detector keep detections of low scores, since those of random weights are low."""
+    settings = getattr(getattr(model, 'roi_head', None), 'test_cfg', None)
+    if settings is not None:
+        settings.score_thr = threshold
+
+
+def black_image(height: int, width: int, device: str = 'cpu') -> Tensor:
+    """What detectors are counted and timed on: uint8 (3, height, width), all zero."""
+    return torch.zeros(3, height, width, dtype=torch.uint8, device=device)
 
 
 def detect(model: Any, image: Tensor) -> Any:
-    """A detector's prediction of one image, (3, height, width) in bytes, as mmdet's test loop makes it.
+    """A detector's prediction of one image, uint8 (3, height, width), as mmdet's test loop makes it.
 
-    From the preprocessing of the image (normalised, padded) to the boxes after the suppression of
-    overlapping ones and the masks, pasted into images of the same size.
+    From the preprocessing of the image (normalised, padded) to the suppression of overlapping boxes and the
+    masks, pasted into images of the same size.
     """
     from mmdet.structures import DetDataSample
 
@@ -193,39 +188,78 @@ def detect(model: Any, image: Tensor) -> Any:
     return model(**model.data_preprocessor(data), mode='predict')
 
 
-def black_image(height: int, width: int, device: str = 'cpu') -> Tensor:
-    """What detectors are counted and timed on: (3, height, width) bytes, all zero."""
-    return torch.zeros(3, height, width, dtype=torch.uint8, device=device)
-
-
-def _detect_black(model: Any, height: int, width: int) -> None:
-    detect(model, black_image(height, width))
-
-
-def _classify(model: Any, height: int, width: int) -> None:
-    channels = getattr(getattr(model, 'backbone', None), 'in_channels', 3)
-    model(torch.zeros(1, channels, height, width))
-
-
-def _watch_heads(model: nn.Module) -> tuple[dict[str, int], list[RemovableHandle]]:
-    """The number of regions that each kind of head sees, filled in while the model runs; its hooks."""
-    seen: dict[str, int] = {}
+def _count(
+    model: Any, detects: bool, shape: tuple[int, int], device: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    if not detects:
+        channels = getattr(getattr(model, 'backbone', None), 'in_channels', 3)
+        images = torch.zeros(1, channels, *shape, device=device)
+        return count_by_module(model, lambda: model(images)), {}
+    regions: dict[str, int] = {}
     handles = []
-    for kind in ('bbox_head', 'mask_head'):
-        heads = getattr(getattr(model, 'roi_head', None), kind, None)
-        if heads is None:
-            continue
+    for kind in HEADS:
 
         def note(module: nn.Module, inputs: tuple[Tensor, ...], kind: str = kind) -> None:
-            seen[kind] = max(seen.get(kind, 0), len(inputs[0]))
+            regions[kind] = max(regions.get(kind, 0), len(inputs[0]))
 
-        for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
+        for head in _listed(getattr(getattr(model, 'roi_head', None), kind, None)):
             handles.append(head.register_forward_pre_hook(note))
-    return seen, handles
+    image = black_image(*shape)
+    try:
+        return count_by_module(model, lambda: detect(model, image)), regions
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run_parts_on_meta(model: Any) -> None:
+    """Move a detector's backbone, neck and heads to the meta device; what comes out of them is random."""
+    generator = torch.Generator().manual_seed(0)
+
+    def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            args, kwargs = tree_map_only(Tensor, lambda t: t.to('meta'), (args, kwargs))
+            return tree_map_only(
+                Tensor,
+                lambda t: torch.randn(t.shape, generator=generator),
+                forward(*args, **kwargs),
+            )
+
+        return run
+
+    roi_head = getattr(model, 'roi_head', None)
+    for owner in (model, roi_head):
+        for name in PARTS:
+            for module in _listed(getattr(owner, name, None)):
+                module.to('meta')
+                module.forward = wrap(module.forward)
+    if roi_head is not None:
+        keep_all_scores(model, RANDOM_SCORE)
+        for name in EXTRACTORS:
+            for module in _listed(getattr(roi_head, name, None)):
+                if type(module).__name__ == 'SingleRoIExtractor':
+                    module.forward = _empty_regions(module)
+
+
+def _empty_regions(extractor: Any) -> Callable[..., Tensor]:
+    """In place of an extractor's forward pass, which reads regions and has no multiply-adds to count."""
+    size = extractor.roi_layers[0].output_size
+
+    def forward(feats: Any, rois: Tensor, **_: Any) -> Tensor:
+        return rois.new_zeros(len(rois), extractor.out_channels, *size)
+
+    return forward
+
+
+def _listed(module: nn.Module | None) -> list[Any]:
+    """The module, or those of a ``ModuleList``; None: no module."""
+    if module is None:
+        return []
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
 
 
 def _rows(model: nn.Module, counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """The outermost modules that were called, alike ones joined; those of the backbone below it."""
+    """The outermost modules that were called, those of a list joined; those of the backbone below it."""
     called = [name for name in counts if name]
     outermost = [n for n in called if not any(n.startswith(f'{other}.') for other in called)]
     rows: list[dict[str, Any]] = []
@@ -239,17 +273,15 @@ def _rows(model: nn.Module, counts: Mapping[str, int]) -> list[dict[str, Any]]:
 
 
 def _row(model: nn.Module, name: str, depth: int, macs: int) -> dict[str, Any]:
-    params = sum(p.numel() for p in model.get_submodule(name).parameters())
+    params = count_parameters(model.get_submodule(name))
     return {'name': name, 'depth': depth, 'params': params, 'macs': macs}
 
 
 def _print(result: Mapping[str, Any]) -> None:
     height, width = result['shape']
-    console = Console(highlight=False)
-    console.width = max(TABLE_WIDTH, console.width)
     shown = Table(
         title=f'{result["config"]}: {result["params"]:,} parameters, {format_count(result["macs"])} '
-        f'multiply-adds an image of {height}x{width}',
+        f'multiply-adds per image of {height}x{width}',
         title_justify='left',
     )
     shown.add_column('module')
@@ -262,6 +294,8 @@ def _print(result: Mapping[str, Any]) -> None:
             format_count(row['macs']),
             f'{100 * row["macs"] / result["macs"]:.1f} %',
         )
+    console = Console(highlight=False)
+    console.width = max(TABLE_WIDTH, console.width)
     console.print(shown)
     for kind, regions in result['rois'].items():
         print(f'{kind}: {regions} regions')

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..config_writer.configs import TOKEN_HOOK
 from ..engine.config import load_config, require
-from ..engine.runner import check_codebase
+from ..engine.runner import check_codebase, parse_options
 from ..errors import InputError
 from ..token_schedule import (
     PUBLISHED,
@@ -24,20 +24,14 @@ from ..token_schedule import (
 )
 from ..utils.files import atomic_write_json, relative
 from ..utils.units import format_count
+from .settings import CostSettings
 
 OWN = "the config's"
 TABLE_WIDTH = 100
 
 
-def run_costs(
-    config: str, options: Mapping[str, Any] | None = None, json: str | None = None
-) -> dict[str, Any]:
+def run_costs(settings: CostSettings) -> dict[str, Any]:
     """Count, print and write what the phases of a config and of the published schedules cost.
-
-    Args:
-        config: path of a training config whose backbone's tokens can be changed.
-        options: that override it.
-        json: file to write the figures to.
 
     Returns:
         Plain data. ``schedules``: for each its phases (``end``, ``stride``, ``dilation``, ``grids`` of the
@@ -47,15 +41,20 @@ def run_costs(
     Raises:
         InputError: no such config, or one whose backbone has no tokens that can be changed.
     """
-    cfg = load_config(config, options)
+    cfg = load_config(settings.config, parse_options(settings.cfg_options))
     require(cfg, ['model', 'train_cfg'], 'the cost of its phases')
     check_codebase(cfg)
-    backbone = build_tokenized(cfg, config)
-    unit, length = _length(cfg)
-    own = [hook['phases'] for hook in cfg.get('custom_hooks') or () if _is_ours(hook)]
-    schedules = {**({OWN: own[0]} if own else {}), **{name: name for name in PUBLISHED}}
+    backbone = build_tokenized(cfg, settings.config)
+    # The phases count in the unit of the config's run.
+    iterations = cfg.train_cfg.get('max_iters')
+    unit = 'iteration' if iterations else 'epoch'
+    length = iterations or cfg.train_cfg.max_epochs
+    schedules: dict[str, Any] = {name: name for name in PUBLISHED}
+    for hook in cfg.get('custom_hooks') or ():
+        if TOKEN_HOOK.endswith(str(hook.get('type') or ' ')):
+            schedules = {OWN: hook['phases'], **schedules}
     result = {
-        'config': config,
+        'config': settings.config,
         'img_size': list(backbone.img_size),
         'macs': backbone.count_macs(backbone.token_stride),
         'unit': unit,
@@ -65,8 +64,8 @@ def run_costs(
         },
     }
     _print(result)
-    if json is not None:
-        print(f'written: {relative(atomic_write_json(json, result))}')
+    if settings.json is not None:
+        print(f'written: {relative(atomic_write_json(settings.json, result))}')
     return result
 
 
@@ -90,16 +89,6 @@ def build_tokenized(cfg: Config, name: str) -> Any:
             'asvit_mm.AsViT or asvit_mm.TokenizedVisionTransformer'
         )
     return backbone
-
-
-def _length(cfg: Config) -> tuple[str, int]:
-    """The unit that the config's phases count in, and how many of them its run has."""
-    iterations = cfg.train_cfg.get('max_iters')
-    return ('iteration', iterations) if iterations else ('epoch', cfg.train_cfg.max_epochs)
-
-
-def _is_ours(hook: Mapping[str, Any]) -> bool:
-    return TOKEN_HOOK.endswith(str(hook.get('type') or ' '))
 
 
 def _cost(backbone: Any, schedule: Any, length: int, unit: str) -> dict[str, Any]:
@@ -145,7 +134,7 @@ def _print(result: Mapping[str, Any]) -> None:
     console.width = max(TABLE_WIDTH, console.width)
     print(
         f'{result["config"]}: {result["length"]} {result["unit"]}s at {height}x{width} pixels, backbone '
-        f'{format_count(result["macs"])} multiply-adds an image at the full grid'
+        f'{format_count(result["macs"])} multiply-adds per image at the full grid'
     )
     for name, schedule in result['schedules'].items():
         if 'refused' in schedule:

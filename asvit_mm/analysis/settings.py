@@ -1,146 +1,350 @@
-"""What the studies have in common: settings, records that are shared out, the command in the report."""
+"""Settings of the studies and benchmarks: a field is a flag of the tool, the string below it its help.
 
-import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+Imports nothing heavy: a tool's ``-h`` must not wait for torch.
+"""
 
-import torch
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from ..engine.distributed import Share, find_share, wait_for_all
-from ..errors import InputError, ShareError
-from ..runs.progress import Screen
-from ..runs.settings import JobSettings, Launcher, MeasuringSettings, check_at_least, find_device
-from ..runs.setup import versions
-from . import StudyFolder
+from ..errors import InputError
+from ..runs.settings import JobSettings, MeasuringSettings, check_at_least, find_device
+from ..token_schedule import PUBLISHED, read_schedule
+from ..utils.command_line import option, positional
+
+Device = Literal['cpu', 'cuda']
+Mode = Literal['inference', 'training']
+Dtype = Literal['float32', 'bfloat16', 'float16']
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+# Fields of a config that a comparison of schedules lets the user change: the rest is the study's own.
+OPTIONS = ('model', 'data_preprocessor', 'train_dataloader', 'optim_wrapper', 'param_scheduler')
+CLASSIFIERS = (
+    *('small', 'base', 'large'),
+    *(f'mmpretrain:swin-{size}_16xb64_in1k' for size in ('tiny', 'small', 'base')),
+    *(f'mmpretrain:convnext-{size}_32xb128_in1k' for size in ('tiny', 'small', 'base')),
+)
+_CASCADE = '4conv1fc-giou_amp-ms-crop-3x_coco.py'
+DETECTORS = (
+    *(str(CONFIGS / f'coco/mask-rcnn_asvit-{size}_fpn_1x_coco.py') for size in 'sb'),
+    'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
+    'mmdet::swin/mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco.py',
+    'mmdet::convnext/mask-rcnn_convnext-t-p4-w7_fpn_amp-ms-crop-3x_coco.py',
+    *(str(CONFIGS / f'coco/cascade-mask-rcnn_asvit-{size}_fpn_{_CASCADE}') for size in 'sbl'),
+    *(f'mmdet::convnext/cascade-mask-rcnn_convnext-{size}-p4-w7_fpn_{_CASCADE}' for size in 'ts'),
+    str(CONFIGS / 'asvit_coco.py'),
+)
+
+
+# ---- Studies
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings(JobSettings):
-    """Settings of a study.
-
-    Args:
-        threads: of torch in each process; part of the study, as sums depend on it in the last digits.
-        launcher: 'none', or 'pytorch' where torchrun started the processes.
-        resume: whether a study in ``work_dir`` goes on.
+    """Settings that all studies share.
 
     Raises:
         InputError: a value out of range.
     """
 
+    TOOL: ClassVar[str]  # the name of its file in tools/analysis_tools/
+
     threads: int = 1
-    launcher: Launcher = 'none'
-    resume: bool = False
+    """of torch on the CPU, in each process; part of the study, since sums depend on it in the last digits"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least('--threads', self.threads, 1)
 
-    def versions(self) -> dict[str, str]:
-        """What decides the last digits, the machine apart: another of its kind may go on."""
-        found = versions(find_device(self.device))
-        del found['device']
-        return found
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that determine the records, as plain data; a resumed study must have the same."""
+        values = asdict(self)
+        for name in ('work_dir', 'launcher', 'resume', 'overwrite'):
+            del values[name]
+        return {**values, 'img_size': self.pixels, 'device': find_device(self.device).type}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuringStudySettings(StudySettings, MeasuringSettings):
-    """Settings of a study that measures networks."""
-
-    def measuring(self) -> dict[str, Any]:
-        """How a network is measured, as plain data; a resumed study must have the same."""
-        return {
-            'data': self.data,
-            'img_size': self.pixels,
-            'batch_size': self.batch_size,
-            'repeat': self.repeat,
-            'seed': self.seed,
-            'threads': self.threads,
-            'device': find_device(self.device).type,
-        }
-
-
-def take_share(settings: StudySettings) -> tuple[Share, torch.device]:
-    """This process's share and its device; the number of threads holds from here on.
+class CorrelateSettings(StudySettings, MeasuringSettings):
+    """Settings of the study of what the measures predict.
 
     Raises:
-        InputError: not started by the launcher.
+        InputError: a value out of range, or no such measure.
     """
-    share = find_share(settings.launcher)
-    device = share.device(find_device(settings.device))
-    if device.type == 'cuda':
-        torch.cuda.set_device(device)
-    torch.set_num_threads(settings.threads)
-    return share, device
+
+    TOOL = 'correlate'
+
+    work_dir: str = 'work_dirs/correlate'
+    """folder of the results"""
+    data: str = 'digits'
+    """to measure and to train on: digits (of scikit-learn), an image folder (train/ and val/ with class
+    folders) or an mmpretrain config"""
+    # torchrun takes --num for an abbreviation of its own options.
+    num_archs: int = option(default=40, aliases=('--num',))
+    """architectures; under torchrun it must be written --num-archs"""
+    strata: int = 4
+    """parts by parameter count, equally many architectures of each"""
+    epochs: int = 8
+    """that each architecture is trained for"""
+    measures: Sequence[str] = ('all',)
+    """names of measures, or all"""
+    workers: int = 0
+    """processes that load the images of a training; 0: the one that trains"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least('--num', self.num_archs, 3)
+        check_at_least('--epochs', self.epochs, 1)
+        check_at_least('--workers', self.workers, 0)
 
 
-def open_study(folder: StudyFolder, settings: StudySettings, share: Share) -> None:
-    """Open the folder in the first process, and let the others join; says what is done already.
+@dataclass(frozen=True, kw_only=True)
+class SeedPercentileSettings(StudySettings, MeasuringSettings):
+    """Settings of the study of how named seeds rank among random ones.
 
     Raises:
-        InputError: see :meth:`~asvit_mm.analysis.StudyFolder.open`.
+        InputError: a value out of range.
     """
-    if share.rank == 0:
-        folder.open(resume=settings.resume, overwrite=settings.overwrite)
-        if done := folder.done():
-            print(
-                f'resumed: {len(done)} of {len(folder.study["architectures"])} architectures are done'
-            )
-    wait_for_all(share, 'folder')
-    folder.join()
+
+    TOOL = 'seed_percentiles'
+
+    archs: Sequence[str] = positional(default=('seed',), nargs='*', metavar='[NAME=]ARCH')
+    """seeds to rank: preset, architecture string or result.json of a search, with a name for the report or
+    without (default: seed, the published one)"""
+    work_dir: str = 'work_dirs/seed_percentiles'
+    """folder of the results"""
+    data: str = 'noise'
+    """images for the NTK condition number: digits (of scikit-learn), noise, an image folder or an mmpretrain
+    config"""
+    num_archs: int = option(default=200, aliases=('--num',))
+    """random seeds; under torchrun it must be written --num-archs"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least('--num', self.num_archs, 2)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """As of every study; architectures can be added to this one."""
+        values = super().fingerprint()
+        del values['archs']
+        return values
 
 
-@contextmanager
-def own_share() -> Iterator[None]:
-    """Mark what goes wrong within the block as this process's own, so that it is printed.
+@dataclass(frozen=True, kw_only=True)
+class MethodsSettings(StudySettings, MeasuringSettings):
+    """Settings of the comparison of search methods.
 
     Raises:
-        ShareError: for an :class:`~asvit_mm.errors.InputError`.
+        InputError: a value out of range.
     """
-    try:
-        yield
-    except InputError as error:
-        raise ShareError(str(error)) from None
+
+    TOOL = 'compare_methods'
+
+    work_dir: str = 'work_dirs/compare'
+    """folder of the results"""
+    data: str = 'digits'
+    """images for the NTK condition number: digits (of scikit-learn), noise, an image folder or an mmpretrain
+    config"""
+    repeat: int = 1
+    """networks to average over"""
+    seeds: int = 5
+    """searches of each method, from --seed on; each result is measured with the images and curves of the
+    others"""
+    steps: int = 500
+    """of each search"""
+    reference: int = 200
+    """random seeds that scores are percentiles among"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least('--seeds', self.seeds, 2)
+        check_at_least('--steps', self.steps, 1)
+        check_at_least('--reference', self.reference, 2)
 
 
-def complete_records(
-    folder: StudyFolder,
-    share: Share,
-    complete: Callable[[int], dict[str, Any]],
-    describe: Callable[[Mapping[str, Any]], str],
-) -> None:
-    """Write the records that this process's architectures lack; the first shows all processes'.
+@dataclass(frozen=True, kw_only=True)
+class SchedulesSettings(StudySettings):
+    """Settings of the comparison of schedules.
 
-    Args:
-        complete: gives the record of an architecture by its index.
-        describe: a record in a few words, for the screen.
+    Raises:
+        InputError: a value out of range, or no such schedule.
     """
-    total, done = len(folder.study['architectures']), set(folder.done())
-    todo = [index for index in share.of(total) if index not in done]
-    if share.rank != 0:
-        with own_share():
-            for index in todo:
-                folder.write(complete(index))
-        return
-    with Screen('study', total).shown() as screen:
-        for index in todo:
-            record = complete(index)
-            folder.write(record)
-            screen.update(len(folder.done()), describe(record))
+
+    TOOL = 'compare_schedules'
+
+    arch: str = positional(default='seed')
+    """preset or architecture"""
+    work_dir: str = 'work_dirs/schedules'
+    """folder of the results"""
+    data: str = 'digits'
+    """to train on: digits (of scikit-learn), an image folder (train/ and val/ with class folders) or an
+    mmpretrain config"""
+    schedules: Sequence[str] = tuple(PUBLISHED)
+    """published ones by name, or stride@end,... (epochs or shares of the run), such as
+    16@0.25,8@0.5,4@1.0, or with a dilation, 16/1@0.25,8@0.5,4@1.0; beside training without one"""
+    seeds: int = 3
+    """trainings with each, from --seed on"""
+    epochs: int | None = None
+    """of each (default: those of the data's recipe)"""
+    workers: int = 0
+    """processes that load the images of a training; 0: the one that trains"""
+    cfg_options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
+    """override settings of the config of every training: pairs with dotted keys, e.g.
+    optim_wrapper.optimizer.lr=1e-3"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least('--seeds', self.seeds, 1)
+        check_at_least('--workers', self.workers, 0)
+        if self.epochs is not None:
+            check_at_least('--epochs', self.epochs, 1)
+        if not self.schedules:
+            raise InputError('no schedule to compare: name at least one')
+        for name in self.schedules:
+            read_schedule(str(name))
+        for given in self.cfg_options:
+            key, equals, _ = given.partition('=')
+            if equals and key.split('.')[0] not in OPTIONS:
+                raise InputError(
+                    f'--cfg-options {key}: a study decides all but {", ".join(OPTIONS)}; see --epochs, '
+                    '--seed and --schedules'
+                )
 
 
-def study_command(script: str, work_dir: str, *named: str, **flags: object) -> str:
-    """The command that makes a study in one process.
+# ---- Counting
 
-    Args:
-        script: file name of the tool.
-        named: its positional arguments.
-        flags: name and value of every other argument.
+
+@dataclass(frozen=True, kw_only=True)
+class FlopsSettings:
+    """Settings of counting a model."""
+
+    config: str = positional()
+    """path of a config, classification or detection; mmdet::FOLDER/NAME.py: one that mmdet ships"""
+    shape: Sequence[int] | None = None
+    """pixels of the image: a side, or height and width (default: the backbone's img_size)"""
+    json: str | None = option(default=None, metavar='FILE')
+    """file to write the figures to"""
+    cfg_options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
+    """override settings of the config: pairs with dotted keys, e.g. model.backbone.arch=base"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostSettings:
+    """Settings of counting what schedules of progressive tokenization save."""
+
+    config: str = positional()
+    """path of a training config"""
+    json: str | None = option(default=None, metavar='FILE')
+    """file to write the figures to"""
+    cfg_options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
+    """override settings of the config: pairs with dotted keys, e.g. train_cfg.max_epochs=10"""
+
+
+# ---- Benchmarks
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingSettings:
+    """Settings that the benchmarks share.
+
+    Raises:
+        InputError: a value out of range, or a device that is not there.
     """
-    words = ['python', f'tools/analysis_tools/{script}', *named, '--work-dir', work_dir]
-    for name, value in flags.items():
-        # torchrun takes --num for an abbreviation of its own options.
-        words.append('--num-archs' if name == 'num' else f'--{name.replace("_", "-")}')
-        words += map(str, value if isinstance(value, (list, tuple)) else [value])
-    return shlex.join(words)
+
+    device: Device = 'cpu'
+    """where models run"""
+    rounds: int = 9
+    """timed calls of each model, in turn"""
+    threads: int | None = None
+    """CPU threads (default: torch's)"""
+    json: str | None = option(default=None, metavar='FILE')
+    """file to write the figures to"""
+
+    def __post_init__(self) -> None:
+        check_at_least('--rounds', self.rounds, 1)
+        if self.threads is not None:
+            check_at_least('--threads', self.threads, 1)
+        find_device(self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSettings(TimingSettings):
+    """Settings of timing models; every combination of mode, type and size makes a table.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    models: Sequence[str] = positional(default=CLASSIFIERS, nargs='*')
+    """presets of ours or architectures, mmpretrain:CONFIG_NAME, mmdet:CONFIG_NAME (its backbone) or
+    timm:MODEL_NAME (default: our family, Swin and ConvNeXt of its sizes)"""
+    mode: Sequence[Mode] = ('inference',)
+    """forward pass, or forward, backward and AdamW step"""
+    dtype: Sequence[Dtype] = ('float32',)
+    """float32, or autocast"""
+    compile: Sequence[Literal['no', 'yes']] = ('no',)
+    """yes: through torch.compile; both: every model as it is and compiled, in turn in the same rounds"""
+    batch_size: int = 8
+    """images per call"""
+    size: Sequence[str] = ('224',)
+    """pixels: 384, or 224x320 (height x width)"""
+    memory: bool = False
+    """peak memory too"""
+    options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
+    """settings of our backbones: with_cp=True window_size=[32,32,16,8]"""
+    plot: str | None = option(default=None, metavar='FILE')
+    """draw ms per billion multiply-adds into this file (PNG)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least('--batch-size', self.batch_size, 1)
+        for text in self.size:
+            parse_size(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorSettings(TimingSettings):
+    """Settings of timing detectors."""
+
+    configs: Sequence[str] = positional(default=DETECTORS, nargs='*', metavar='CONFIG')
+    """path of a detector's config, or mmdet::FOLDER/NAME.py (default: Mask and Cascade Mask R-CNN with our
+    backbones, mmdet's Swin and ConvNeXt)"""
+    shape: Sequence[int] = (800, 1344)
+    """pixels of the image: a side, or height and width (default: 800 1344, COCO's padded)"""
+    rounds: int = 3
+    """timed predictions of each detector, in turn"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizationSettings(TimingSettings):
+    """Settings of timing training steps at each token stride.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    models: Sequence[str] = positional(default=('small', 'base', 'large'), nargs='*')
+    """presets or architectures"""
+    dtype: Dtype = 'float32'
+    """float32, or autocast"""
+    batch_size: int = 8
+    """images per step"""
+    size: int = 224
+    """pixels a side"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least('--batch-size', self.batch_size, 1)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """'384' or '224x320' as (height, width).
+
+    Raises:
+        InputError: it is neither.
+    """
+    parts = text.lower().split('x')
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f'--size {text!r} is not pixels: write 224 or 224x320')
+    return int(parts[0]), int(parts[-1])

@@ -137,21 +137,22 @@ class Trained(NamedTuple):
     seconds: float
 
 
-def train_and_test(
-    cfg: Config, folder: Path, log: Path, device: torch.device, name: str
-) -> Trained:
+def train_and_test(cfg: Config, study: Path, index: int, device: torch.device) -> Trained:
     """Train ``cfg``, then test the last weights.
 
     Args:
-        cfg: of :func:`training_config`, or of :func:`with_validation`.
-        folder: for what the Runner writes; emptied before, removed after.
-        log: file of the Runner's log, which is not printed; replaced.
-        name: of the run, to tell its log and its counts from another's in this process.
+        cfg: of :func:`training_config`, or of :func:`with_validation`. study: folder of the study;
+        logs/INDEX.log there is the Runner's log, which is not printed, and what else
+            the Runner writes is removed.
+        index: of the training in the study, from 0 on.
     """
+    name = f'{index:03d}'
+    folder, log = study / 'training' / name, study / 'logs' / f'{name}.log'
     shutil.rmtree(folder, ignore_errors=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
-    cfg.work_dir, cfg.experiment_name, cfg.log_file = str(folder), name, str(log)
+    # The name tells the logger and counts of this run from those of another in this process.
+    cfg.work_dir, cfg.experiment_name, cfg.log_file = str(folder), f'{study.name}-{name}', str(log)
     runner = _QuietRunner.from_cfg(cfg)
     try:
         runner.model.to(device)
@@ -164,7 +165,9 @@ def train_and_test(
         runner.test_evaluator.metrics.append(CrossEntropy())
         metrics = runner.test()
     finally:
-        _close(runner.logger)
+        for handler in runner.logger.handlers:
+            handler.close()
+        runner.logger.handlers.clear()
         shutil.rmtree(folder, ignore_errors=True)
     found = {
         'top1': float(metrics['accuracy/top1']),
@@ -208,9 +211,3 @@ class _QuietRunner(Runner):
             handler for handler in logger.handlers if hasattr(handler, 'baseFilename')
         ]
         return logger
-
-
-def _close(logger: MMLogger) -> None:
-    for handler in logger.handlers:
-        handler.close()
-    logger.handlers.clear()

@@ -1,43 +1,57 @@
-"""Where published weights lie, and whether a copy of them is whole.
+"""Where weights lie: in a file, in the package, or behind an address, from which they are downloaded.
 
-A published file is named by OpenMMLab's convention, ``{config}_{YYYYMMDD}-{first 8 of its SHA-256}.pth`` (or
-``.safetensors``), so that its name tells a whole copy from another.
+A file that this project publishes is named by OpenMMLab's convention, ``{config}_{YYYYMMDD}-{first 8 of its
+SHA-256}.pth`` (or ``.safetensors``), so that its name tells an intact copy from a damaged one.
 """
 
 import hashlib
 import os
 import re
+import shutil
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from urllib.request import Request, urlopen
 
 import torch
 from filelock import FileLock
-from mmengine.runner import CheckpointLoader
-from safetensors.torch import load_file
+from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from ..errors import InputError
+from ..utils.files import atomic_file
 
 # The base address of every published file, and the only place that names it: `tools/misc/update_zoo.py`
 # writes it into the metafiles. No public host has been chosen; whoever serves the folder SHIPPED there
 # publishes them.
 WEIGHTS_URL = 'http://127.0.0.1:8000'
-# The published files that the package brings along; they are never fetched.
+# The published files that the package brings along; they are never downloaded.
 SHIPPED = Path(__file__).parents[1] / 'weights'
-DATE_AND_HASH = r'_(\d{8})-([0-9a-f]{8})\.(pth|safetensors)'
-PUBLISHED = re.compile(f'(.+){DATE_AND_HASH}')
+# Other projects name files in this way, too, but not all by the SHA-256 of what they serve.
+PUBLISHED = re.compile(r'(.*asvit.*)_(\d{8})-([0-9a-f]{8})\.(pth|safetensors)')
+# Seconds without a byte from a server, and those to wait while another process downloads the same file.
+TIMEOUT, LOCK_TIMEOUT = 30.0, 1800.0
+
+# MMEngine's names of other projects' weights: what knows their addresses.
+_TABLES: dict[str, Callable[[], dict[str, str]]] = {
+    'torchvision': mmengine_checkpoint.get_torchvision_models,
+    'modelzoo': mmengine_checkpoint.get_torchvision_models,
+    'open-mmlab': mmengine_checkpoint.get_external_models,
+    'openmmlab': mmengine_checkpoint.get_external_models,
+    'mmcls': mmengine_checkpoint.get_mmcls_models,
+}
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def check_whole(path: str | os.PathLike[str]) -> None:
-    """Refuse a published file whose content is not what its name says; other names say nothing.
+    """Refuse a file that this project published whose content has another SHA-256 than its name says.
 
     Raises:
-        InputError: the content has another SHA-256 than the name.
+        InputError: it has.
     """
     match = PUBLISHED.fullmatch(Path(path).name)
     if match and (found := sha256(path)[:8]) != match[3]:
@@ -47,78 +61,80 @@ def check_whole(path: str | os.PathLike[str]) -> None:
         )
 
 
-def local_path(address: str | os.PathLike[str]) -> str:
-    """The path at which the weights of an address lie on this machine, fetched and checked where need be.
-
-    Published weights that come with the package are taken from there, others behind ``http://`` and
-    ``https://`` from torch's cache. Everything else is returned as it is.
+def resolve(name: str) -> str:
+    """The address or path behind one of MMEngine's names, ``torchvision://resnet50`` for instance.
 
     Raises:
-        InputError: it cannot be fetched, or what came is not what the name says.
+        InputError: MMEngine does not know the name.
+    """
+    scheme, _, key = name.partition('://')
+    if scheme not in _TABLES:
+        return name
+    key = mmengine_checkpoint.get_deprecated_model_names().get(key, key)
+    found = _TABLES[scheme]().get(key)
+    if found is None:
+        raise InputError(f'checkpoint {name!r} cannot be fetched: {scheme} has no weights {key!r}')
+    if is_remote(found):
+        return found
+    return os.path.join(mmengine_checkpoint._get_mmengine_home(), found)
+
+
+def is_remote(address: str) -> bool:
+    """Whether it is an address that :func:`local_path` downloads."""
+    return address.lower().startswith(('http://', 'https://'))
+
+
+def local_path(address: str | os.PathLike[str]) -> str:
+    """The path at which the weights of an address lie on this machine, downloaded if necessary.
+
+    Published weights that come with the package are taken from there, others behind ``http://`` and
+    ``https://`` from torch's cache, which may be read-only if it has the file. Everything else is returned
+    as it is.
+
+    Raises:
+        InputError: it cannot be downloaded, or is not what its name says.
     """
     text = str(address)
     if not is_remote(text):
         return text
     name = text.partition('?')[0].rpartition('/')[2]
-    match = PUBLISHED.fullmatch(name)
-    shipped = SHIPPED / name
-    if match and text.startswith(f'{WEIGHTS_URL}/') and shipped.is_file():
-        check_whole(shipped)
-        return str(shipped)
-    if match is None:
+    if text.startswith(f'{WEIGHTS_URL}/') and (SHIPPED / name).is_file():
+        check_whole(SHIPPED / name)
+        return str(SHIPPED / name)
+    if not PUBLISHED.fullmatch(name):
         # Such a name says nothing: files of other addresses may have it, too.
         name = f'{hashlib.sha256(text.encode()).hexdigest()[:16]}-{name}'
-    cached = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
     try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        # The processes of one machine share the cache.
-        with FileLock(f'{cached}.lock'):
-            if cached.is_file() and (match is None or sha256(cached).startswith(match[3])):
-                return str(cached)
-            # Into a temporary file, which is renamed when it is whole.
-            torch.hub.download_url_to_file(text, str(cached), match and match[3], progress=False)
-    except RuntimeError as error:
-        raise InputError(
-            f'{text} came truncated or corrupted ({error}): download it again, or ask its host'
-        ) from None
+        if not _is_intact(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # The processes of one machine share the cache: one downloads.
+            with FileLock(f'{path}.lock', timeout=LOCK_TIMEOUT):
+                if not _is_intact(path):
+                    _download(text, path)
+    except InputError:
+        raise
     except (OSError, HTTPException, ValueError) as error:
         raise InputError(
-            f'checkpoint {text!r} cannot be fetched ({error}): check the address, or give a file'
+            f'checkpoint {text!r} cannot be fetched ({str(error) or type(error).__name__}): check the '
+            'address, or give a file'
         ) from None
-    return str(cached)
+    return str(path)
 
 
-def is_remote(address: str) -> bool:
-    """Whether it is an address that :func:`local_path` fetches."""
-    return address.lower().startswith(('http://', 'https://'))
+def _is_intact(path: Path) -> bool:
+    match = PUBLISHED.fullmatch(path.name)
+    return path.is_file() and (match is None or sha256(path).startswith(match[3]))
 
 
-def load_from_asvit_mm(filename: str, map_location: Any = None) -> Any:
-    """MMEngine's loader of what this project publishes: fetched where need be, checked, never executed.
-
-    Raises:
-        InputError: it cannot be fetched, or is not whole.
-    """
-    path = local_path(filename)
-    check_whole(path)
-    if path.endswith('.safetensors'):
-        return load_from_safetensors(path, map_location)
-    return torch.load(path, map_location=map_location, weights_only=True)
-
-
-def load_from_safetensors(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """MMEngine's loader of a ``.safetensors`` file, here or behind an address, which holds weights alone."""
-    return {'state_dict': load_file(local_path(filename), device=str(map_location or 'cpu'))}
-
-
-# MMEngine chooses the first regular expression that matches the beginning of an address, in reverse
-# alphabetical order: `https?:` comes before its own `https:`. So a download that mim did not check is checked
-# where it is loaded. Other projects' files are left to MMEngine.
-for scheme, loader in (
-    (re.escape(WEIGHTS_URL), load_from_asvit_mm),
-    (rf'.*asvit[^/]*{DATE_AND_HASH}$', load_from_asvit_mm),
-    (rf'https?://.*asvit[^/]*{DATE_AND_HASH}$', load_from_asvit_mm),
-    (r'https?://.*\.safetensors$', load_from_safetensors),
-    (r'.*\.safetensors$', load_from_safetensors),
-):
-    CheckpointLoader.register_scheme(scheme, loader, force=True)
+def _download(address: str, path: Path) -> None:
+    """Download a file, all of it or nothing."""
+    request = Request(address, headers={'User-Agent': 'asvit_mm'})
+    with urlopen(request, timeout=TIMEOUT) as response, atomic_file(path) as temporary:
+        with temporary.open('wb') as file:
+            shutil.copyfileobj(response, file)
+        size, announced = temporary.stat().st_size, response.headers['Content-Length']
+        if announced not in (None, str(size)) or not _is_intact(temporary):
+            raise InputError(
+                f'{address} came truncated or corrupted ({size} bytes): download it again, or ask its host'
+            )

@@ -1,21 +1,23 @@
-"""Reading checkpoints, without running anything that is in them, and saying what of them a model takes."""
+"""Reading checkpoints without running anything that is in them, and loading what of them fits a module."""
 
+import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine import fileio
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
-from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .hosting import check_whole, is_remote, load_from_safetensors, local_path
+from .hosting import check_whole, is_remote, local_path, resolve
 
 try:
     from numpy._core import multiarray
@@ -24,14 +26,14 @@ except ImportError:  # numpy 1
 
 
 def _statistic(owner: Any, name: str) -> Any:
-    """All that HistoryBuffer's pickle asks ``getattr`` for: its own methods."""
-    if owner is not HistoryBuffer:
+    """All that a HistoryBuffer's pickle calls ``getattr`` for: its own methods."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
         raise pickle.UnpicklingError(f'GLOBAL getattr of {owner!r}')
     return getattr(owner, name)
 
 
 def _named(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
-    """The function under the name that a pickle calls it by."""
+    """The function under the name by which a pickle calls it."""
 
     def call(*args: Any) -> Any:
         return function(*args)
@@ -45,7 +47,7 @@ _HISTORY: list[Any] = [
     HistoryBuffer,
     np.ndarray,
     np.dtype,
-    *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
+    *{type(np.dtype(code)) for code in '?bhilqBHILQefdg'},
     *(
         _named(function, f'{package}.multiarray', function.__name__)
         for function in (multiarray.scalar, multiarray._reconstruct)
@@ -55,94 +57,123 @@ _HISTORY: list[Any] = [
 ]
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU: of a file, or of any address that MMEngine fetches.
+def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> dict[str, Any]:
+    """The content of a checkpoint: weights, plain data and the history of a log; nothing in it is run.
 
-    A file, and what ``http`` fetches, is read as weights, plain data and the history of a log; nothing that
-    it names is run. Where a name says its SHA-256 (:mod:`~asvit_mm.checkpoints.hosting`), the content is
-    held to it.
+    Args:
+        path: a file, an address (``http(s)://``, or that of a storage of :mod:`mmengine.fileio`), or one of
+            MMEngine's names, such as ``torchvision://resnet50``.
+        map_location: where to load tensors to, as torch has it.
 
     Raises:
-        InputError: no such file, truncated, corrupted, not a checkpoint, with objects of other kinds, or not
-            to be fetched.
+        InputError: no such file, truncated, corrupted, not a checkpoint, with objects or tensors of other
+            kinds, or not to be fetched.
     """
-    address, path = path, local_path(path)
+    text = str(path)
+    address = resolve(text)
+    file = local_path(address)
     try:
-        checkpoint = _load(path)
+        checkpoint = _load(file, map_location)
     except InputError:
         raise
-    except FileNotFoundError:
-        raise InputError(
-            f'checkpoint {path!r} does not exist: give the path of a .pth file'
-        ) from None
-    except (
-        *(
-            RuntimeError,
-            EOFError,
-            OSError,
-            pickle.UnpicklingError,
-            zipfile.BadZipFile,
-            SafetensorError,
-        ),
-        *(KeyError, ValueError, ImportError),  # of schemes such as open-mmlab://
-        *(IndexError, AssertionError, AttributeError, TypeError),  # of torch, where bytes are wrong
-    ) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if '://' in path:
-            raise InputError(
-                f'checkpoint {path!r} cannot be fetched ({reason}): check the address'
-            ) from error
+    except Exception as error:  # whatever it is, it is about the bytes of the file
         if unknown := re.search(r'GLOBAL (\S+)', str(error)):
             raise InputError(
-                f'checkpoint {path!r} holds {unknown[1]}, which is neither weights nor plain data and is not '
+                f'checkpoint {text!r} holds {unknown[1]}, which is neither weights nor plain data and is not '
                 'loaded, since loading could run it: if you trust its author, save its state_dict alone'
             ) from error
-        if is_remote(str(address)):
-            Path(path).unlink(missing_ok=True)  # or it would be taken from the cache for ever
+        if is_remote(address):
+            with suppress(OSError):
+                os.unlink(file)  # or it would be taken from the cache for ever
         raise InputError(
-            f'checkpoint {str(address)!r} is truncated or not a checkpoint ({reason}): '
+            f'checkpoint {text!r} is truncated or not a checkpoint ({_first_line(error)}): '
             'copy it again or take an earlier one'
         ) from error
-    if not isinstance(checkpoint, dict):
-        raise InputError(f'checkpoint {path!r} holds a {type(checkpoint).__name__}, no weights')
-    weights = checkpoint.get('state_dict', checkpoint)
-    if not isinstance(weights, dict):
-        raise InputError(
-            f'checkpoint {path!r} holds a {type(weights).__name__} for its weights: '
-            'give one that MMEngine wrote'
-        )
+    if wrong := _what_is_wrong(checkpoint):
+        raise InputError(f'checkpoint {text!r} {wrong}')
+    if text.startswith('mmcls://'):
+        return {'state_dict': select_weights(checkpoint, 'backbone.')}  # as MMEngine does
     return checkpoint
 
 
-def _load(path: str) -> Any:
-    if '://' in path:
-        return CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    if not Path(path).is_file():
-        raise FileNotFoundError(path)
-    check_whole(path)
-    if path.endswith('.safetensors'):
-        return load_from_safetensors(path)
-    # Every time: MMEngine, which allows some of them too, forbids them again when it has read something.
-    torch.serialization.add_safe_globals(_HISTORY)
-    return torch.load(path, map_location='cpu', weights_only=True)
+def _load(path: str, map_location: Any) -> Any:
+    with ExitStack() as stack:
+        file = Path(path).expanduser()
+        if '://' in path and not file.exists():
+            try:
+                file = Path(stack.enter_context(fileio.get_local_path(path)))
+            except Exception as error:  # of a storage's client
+                raise InputError(
+                    f'checkpoint {path!r} cannot be fetched ({_first_line(error)}): check the address, or '
+                    'give a file'
+                ) from error
+        if file.is_dir():
+            raise InputError(
+                f'checkpoint {path!r} is a folder, as DeepSpeed and FSDP write it, and only files are read: '
+                'convert it with the zero_to_fp32.py in it (DeepSpeed) or with `python -m '
+                'torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER FILE` (FSDP)'
+            )
+        if not file.is_file():
+            raise InputError(f'checkpoint {path!r} does not exist: give the path of a .pth file')
+        check_whole(file)
+        if file.suffix == '.safetensors':
+            return {'state_dict': load_file(file, device=str(map_location or 'cpu'))}
+        # Every time: others who allow some of them for a while forbid them afterwards.
+        torch.serialization.add_safe_globals(_HISTORY)
+        return torch.load(file, map_location=map_location, weights_only=True)
 
 
-def check_pretrained(
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _what_is_wrong(checkpoint: Any) -> str | None:
+    """What MMEngine would stumble over in a checkpoint: all but a dict of named, dense tensors."""
+    if not isinstance(checkpoint, dict):
+        return f'holds a {type(checkpoint).__name__}, no weights'
+    weights, meta = checkpoint.get('state_dict', checkpoint), checkpoint.get('meta', {})
+    if not isinstance(weights, dict):
+        return f'holds a {type(weights).__name__} for its weights: give one that MMEngine wrote'
+    if weights is not checkpoint and not isinstance(meta, dict):
+        return f'holds a {type(meta).__name__} for its meta data: save its state_dict alone'
+    for name, value in weights.items():
+        if not isinstance(name, str):
+            return f'names a weight {name!r}: save it with strings for names'
+        if isinstance(value, Tensor) and (
+            value.is_meta or value.is_quantized or value.layout is not torch.strided
+        ):
+            return f'holds {name!r} as a sparse, quantized or meta tensor: save it as a dense one'
+    return None
+
+
+def load_from_asvit_mm(filename: str, map_location: Any = None) -> dict[str, Any]:
+    """:func:`read_checkpoint`, as MMEngine calls its loaders."""
+    return read_checkpoint(filename, map_location)
+
+
+def secure_mmengine() -> None:
+    """Make MMEngine read every checkpoint in this process, of any kind of address, by ours.
+
+    Its own loaders read a file as a program if torch refuses to read it as weights.
+    """
+    schemes = list(CheckpointLoader._schemes)
+    CheckpointLoader.register_scheme(schemes, load_from_asvit_mm, force=True)
+
+
+def load_pretrained(
     module: nn.Module, init_cfg: Mapping[str, Any], *, optional: Iterable[str], resampled: str
 ) -> None:
-    """Log what of the checkpoint of a ``Pretrained`` init_cfg a module takes; refuse what does not fit.
+    """Load the checkpoint of a ``Pretrained`` init_cfg if all of it fits, and log what was taken.
 
     MMEngine loads whatever fits and leaves the rest of the module random, which a user sees when the run is
     over.
 
     Args:
         init_cfg: ``checkpoint`` and, for a part of it, ``prefix``, as MMEngine's PretrainedInit has them.
-        optional: beginnings of names that either side may lack.
-        resampled: a weight that may have another height and width than the module's.
+        optional, resampled: see :func:`check_fit`; the module itself resamples, when it loads.
 
     Raises:
-        InputError: a checkpoint that cannot be read, has nothing of that prefix, lacks a weight of the
-            module, has one that the module has not, or one of another shape.
+        InputError: a checkpoint that cannot be read, has nothing of that prefix, or does not fit.
     """
     path, prefix = init_cfg.get('checkpoint'), init_cfg.get('prefix')
     if path is None or prefix == '':
@@ -154,6 +185,7 @@ def check_pretrained(
     if not given:
         raise InputError(f'{path!r} has no weights that begin with {start!r}: mind init_cfg.prefix')
     check_fit(module, given, path, optional=optional, resampled=resampled)
+    module.load_state_dict(given, strict=False)
 
 
 def select_weights(content: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Training and testing through MMEngine: configs, the Runner, hooks, layer-wise decay, processes.
+"""Training and testing with MMEngine: configs, the Runner, hooks, layer decay, distributed processes.
 
-Nothing is imported here, so that a tool's ``-h`` does not wait for torch.
+Imports nothing, so that a tool's ``-h`` does not wait for torch.
 """

@@ -1,6 +1,6 @@
-"""Command-line arguments that the training and testing tools share; imports nothing heavy.
+"""Command-line arguments shared by the training and testing tools; imports nothing heavy.
 
-``mim`` and users run the tools with ``-h`` first, so parsing must not wait for torch.
+``mim`` runs a tool with ``-h`` first, so parsing must not wait for torch.
 """
 
 import argparse
@@ -20,7 +20,7 @@ CFG_OPTIONS_HELP = (
 
 
 def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that every tool that builds a Runner has."""
+    """Add the arguments of every tool that builds a Runner."""
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints (default: ./work_dirs/<config name>)'
     )
@@ -42,20 +42,20 @@ def add_runner_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='job launcher (default: none)',
     )
-    # torch.distributed.launch passes it with an underscore or a hyphen, by its version.
+    # Versions of torch.distributed.launch differ in the hyphen.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def export_local_rank(args: argparse.Namespace) -> None:
-    """Make ``--local_rank`` known to MMEngine, unless the launcher has set it already."""
+    """Pass ``--local_rank`` on to MMEngine, unless the launcher has set it already."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
 
 
 def run_tool(title: str, script: Path, *arguments: object) -> float:
-    """Run a tool under a title and let it print; returns its wall time in seconds.
+    """Run a tool in a subprocess, under a printed title; returns its wall time in seconds.
 
     Raises:
-        InputError: the tool failed; it has said why.
+        InputError: the tool failed; it has printed the reason.
     """
     name = Path('tools', *script.parts[script.parts.index('tools') + 1 :]).as_posix()
     print(f'\n=== {title}\n$ python {name} {" ".join(map(str, arguments))}', flush=True)

@@ -1,6 +1,6 @@
-"""Reading a config and checking what it needs before anything heavy is built.
+"""Reading a config and checking it before anything expensive is built.
 
-Everything here turns a user's mistake into one :class:`~asvit_mm.errors.InputError`, early.
+Every mistake of the user's becomes one :class:`~asvit_mm.errors.InputError`, early.
 """
 
 import os
@@ -12,16 +12,22 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
-from ..data.image_sets import IMAGE_SETS
+from ..checkpoints.reading import secure_mmengine
 from ..errors import InputError
 
 SHIPPED = 'mmdet::'
+# The commands that write the data of shipped configs, by the names of the folders that they are in.
+DATA_COMMANDS = {
+    'digits': 'python -m asvit_mm.data.image_sets digits',
+    'mnist5k': 'python -m asvit_mm.data.image_sets mnist5k',
+    'scenes': 'python -m asvit_mm.data.scenes',
+}
 
 
 def find_config(name: str) -> str:
-    """The path of a config given by a path or, as MMEngine has it, by ``mmdet::FOLDER/NAME.py``.
+    """The path of a config that is given as a path or as ``mmdet::FOLDER/NAME.py``.
 
-    MMEngine's own ``get_config`` is not used: it installs a package that is missing.
+    MMEngine's own ``get_config`` is not used because it installs missing packages.
 
     Raises:
         InputError: mmdet is not installed, or ships no such config.
@@ -54,21 +60,25 @@ def mmdet_configs() -> Path:
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
     """Read an MMEngine config and merge ``options`` (dotted keys, as ``--cfg-options`` has them).
 
+    From then on no checkpoint that it names runs code
+    (:func:`~asvit_mm.checkpoints.reading.secure_mmengine`).
+
     Raises:
         InputError: no such file, not a config, a base that does not resolve, or options that do not
             fit the config.
     """
+    secure_mmengine()
     path = Path(path)
     if not path.is_file():
         raise InputError(f'config {str(path)!r} does not exist: give the path of a config file')
-    # A config is a program of the user's: whatever it raises is about the config, not about us.
+    # A config is a program: whatever it raises is the config's mistake.
     try:
         cfg = Config.fromfile(path)
     except Exception as error:
         raise InputError(f'config {str(path)!r} cannot be read: {one_line(error)}') from error
     merge_options(cfg, options or {}, repr(str(path)))
     if any(key.split('.')[0] == 'custom_imports' for key in options or {}):
-        # MMEngine imports what the file names, while it reads it; that is the user's program, too.
+        # MMEngine does so only for the custom_imports in the file.
         try:
             import_modules_from_strings(**cfg.custom_imports)
         except Exception as error:
@@ -89,7 +99,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
 
 
 def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
-    """Refuse a config without one of ``fields``.
+    """Check that a config has all of ``fields``, which ``purpose`` needs.
 
     Raises:
         InputError: names the first field that is missing or None.
@@ -101,15 +111,15 @@ def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
 
 
 def is_detector(cfg: Config) -> bool:
-    """Whether it is a config of a detector, rather than of a classifier: of mmdet, that is."""
+    """Whether it is a config of mmdet, hence of a detector."""
     return cfg.get('default_scope') == 'mmdet'
 
 
 def check_classifier(cfg: Config, path: str | os.PathLike[str]) -> None:
-    """Refuse a config of another code base than mmpretrain, whose images and labels are of another kind.
+    """Check that a config is one of mmpretrain; images and labels of other codebases differ.
 
     Raises:
-        InputError: names the code base.
+        InputError: names the codebase.
     """
     scope = cfg.get('default_scope', 'mmpretrain')
     if scope != 'mmpretrain':
@@ -117,16 +127,16 @@ def check_classifier(cfg: Config, path: str | os.PathLike[str]) -> None:
 
 
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:
-    """Refuse a config whose local data folders or annotation files are missing or empty.
+    """Check that the local data folders and annotation files of a config exist and are not empty.
 
-    Data behind a storage address (``s3://`` and the like) is left to MMEngine.
+    Storage addresses (``s3://`` and the like) are not checked.
 
     Args:
         cfg: the config.
-        loaders: which of its dataloaders will be used, e.g. ``['train_dataloader']``.
+        loaders: the data loaders that will be used, e.g. ``['train_dataloader']``.
 
     Raises:
-        InputError: names the path, the field that holds it and how to give another.
+        InputError: names the path, the field that holds it and what to do.
     """
     for loader in loaders:
         if cfg.get(loader) is None or cfg[loader].get('dataset') is None:
@@ -136,7 +146,7 @@ def check_data(cfg: Config, loaders: Sequence[str]) -> None:
 
 
 def _datasets(field: str, dataset: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A dataset's config and those that it wraps, each with the dotted field that holds it."""
+    """A dataset's config and those of the datasets that it wraps, each with its dotted field."""
     if not isinstance(dataset, Mapping):
         return
     yield field, dataset
@@ -154,30 +164,25 @@ def _check_dataset(field: str, dataset: Mapping[str, Any]) -> None:
     prefixes = dataset.get('data_prefix') or ''
     if isinstance(prefixes, str):
         prefixes = {'': prefixes}
-    for key, prefix in prefixes.items():
-        if isinstance(prefix, str) and prefix and '://' not in prefix:
-            name = f'{field}.data_prefix' + (f'.{key}' if key else '')
-            _check_path(name, Path(root) / prefix, root)
-    annotations = dataset.get('ann_file') or ''
-    if isinstance(annotations, str) and annotations and '://' not in annotations:
-        _check_path(f'{field}.ann_file', Path(root) / annotations, root)
+    paths = {'data_prefix' + (f'.{key}' if key else ''): value for key, value in prefixes.items()}
+    for name, path in {**paths, 'ann_file': dataset.get('ann_file')}.items():
+        if isinstance(path, str) and path and '://' not in path:
+            _check_path(f'{field}.{name}', Path(root) / path, root)
 
 
 def _check_path(field: str, path: Path, root: str) -> None:
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         return
     state = 'is empty' if path.is_dir() else 'does not exist'
-    name = Path(root).name
+    command = DATA_COMMANDS.get(Path(root).name)
     hint = (
-        f'write it with `python -m asvit_mm.data.image_sets {name} {root}`'
-        if name in IMAGE_SETS
-        else f'write it with `python -m asvit_mm.data.scenes {root}`'
-        if name == 'scenes'
+        f'write it with `{command} {root}`'
+        if command
         else f'put the data there or give another path with --cfg-options {field}=PATH'
     )
     raise InputError(f'data path {str(path)!r} ({field}) {state}: {hint}')
 
 
 def one_line(error: Exception) -> str:
-    """Kind and message of an error in one line."""
+    """Type and message of an error in one line."""
     return f'{type(error).__name__}: {" ".join(str(error).split())}'

@@ -1,8 +1,8 @@
-"""Work spread over the processes of a launcher.
+"""Distributing work over the processes of a launcher.
 
-What trains shares nothing but a place to meet (:func:`find_share`, :func:`wait_for_all`): no process group
-exists while it works, since MMEngine would split every data set over its members. What only measures has
-one (:func:`start_processes`).
+Jobs that train in each process (studies) only synchronise at barriers (:func:`find_share`,
+:func:`wait_for_all`), without a process group, since MMEngine would split every data set over its members.
+Jobs that only measure have a process group (:func:`start_processes`).
 """
 
 import datetime
@@ -16,9 +16,9 @@ from torch import distributed
 
 from ..errors import InputError
 
-# The first to arrive waits for the last one's whole work.
+# The first process at a barrier waits for all the work of the last one.
 _TIMEOUT = datetime.timedelta(days=7)
-# What each launcher of MMEngine puts into the environment.
+# The environment variables that each of MMEngine's launchers sets.
 _VARIABLES = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
@@ -29,29 +29,29 @@ _STARTERS = {'pytorch': 'torchrun --nproc_per_node=2', 'slurm': 'srun', 'mpi': '
 
 @dataclass(frozen=True)
 class Share:
-    """Which process of how many this is; it takes every ``world_size``-th item from ``rank`` on."""
+    """The part of the work that this process does: every ``world_size``-th item, from ``rank`` on."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
 
     def of(self, num: int) -> range:
-        """The items of ``num`` that are this process's."""
+        """The indices, of ``num`` items, of those that this process handles."""
         return range(self.rank, num, self.world_size)
 
     def device(self, device: torch.device) -> torch.device:
-        """The device of this process: 'cuda' without a number is shared out, one a local rank."""
+        """The device of this process: 'cuda' without an index becomes one GPU per local rank."""
         if device.type != 'cuda' or device.index is not None:
             return device
         return torch.device('cuda', self.local_rank % torch.cuda.device_count())
 
 
 def start_processes(launcher: str, device: torch.device) -> None:
-    """Make the processes that ``launcher`` started a group; nothing where it is 'none'.
+    """Initialise the process group of the processes that ``launcher`` started; no-op for 'none'.
 
     Args:
-        launcher: MMEngine's name of it: 'none' or 'pytorch' (torchrun).
-        device: where they compute, which decides how they talk (gloo, or nccl between GPUs).
+        launcher: 'none' or 'pytorch' (torchrun), as MMEngine names them.
+        device: where they compute; determines the backend, gloo for the CPU and nccl for GPUs.
 
     Raises:
         InputError: not started by torchrun, or more processes than GPUs.
@@ -70,13 +70,10 @@ def start_processes(launcher: str, device: torch.device) -> None:
 
 
 def check_launcher(launcher: str) -> None:
-    """Refuse a launcher that has not started this process.
-
-    Args:
-        launcher: MMEngine's name of it: 'none', 'pytorch' (torchrun), 'slurm' or 'mpi'.
+    """Check that ``launcher`` ('none', 'pytorch', 'slurm' or 'mpi') has started this process.
 
     Raises:
-        InputError: it has not.
+        InputError: a variable that it sets is missing from the environment.
     """
     missing = [name for name in _VARIABLES.get(launcher, ()) if name not in os.environ]
     if missing:
@@ -87,7 +84,7 @@ def check_launcher(launcher: str) -> None:
 
 
 def find_share(launcher: str) -> Share:
-    """This process's share by the environment of ``launcher`` ('none' or 'pytorch': torchrun).
+    """This process's share, from the environment of ``launcher``: 'none' or 'pytorch' (torchrun).
 
     Raises:
         InputError: not started by torchrun, or its variables hold no numbers.
@@ -105,10 +102,9 @@ def find_share(launcher: str) -> Share:
 
 
 def wait_for_all(share: Share, place: str) -> None:
-    """Return when every process has called this with the same ``place``; at once where there is one.
+    """A barrier named ``place``: return when every process has reached it.
 
-    The processes meet in the launcher's key-value store: that needs no process group, hence no GPU
-    of one's own and no network but the launcher's.
+    It uses the launcher's key-value store, which needs neither a process group nor a GPU per process.
     """
     if share.world_size == 1:
         return

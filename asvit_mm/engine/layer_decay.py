@@ -1,4 +1,4 @@
-"""Layer-wise learning-rate decay for a model of any codebase."""
+"""Layer-wise learning-rate decay for the models of any OpenMMLab codebase."""
 
 from collections.abc import Callable
 from functools import partial
@@ -13,14 +13,14 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class BackboneDecayConstructor(LearningRateDecayOptimWrapperConstructor):
-    """mmpretrain's constructor, for detectors too: what they lack is taken from their backbone.
+    """mmpretrain's constructor, which also works for detectors.
 
-    A parameter's learning rate is the base rate times ``layer_decay_rate`` to the power of the layers behind
-    it. mmpretrain asks the model for ``get_layer_depth``, which its classifiers have; mmdet's detectors have
-    not, and mmdet's own constructor knows ConvNeXt alone.
+    A parameter's learning rate is the base rate times ``layer_decay_rate`` to the power of the number of
+    layers after its own. mmpretrain's constructor calls the model's ``get_layer_depth``, which only its
+    classifiers have, and mmdet's supports ConvNeXt only; this one calls the backbone's.
 
     Raises:
-        InputError: neither the model nor its backbone says how deep a parameter lies.
+        InputError: neither the model nor its backbone has ``get_layer_depth``.
     """
 
     def add_params(

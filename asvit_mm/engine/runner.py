@@ -1,14 +1,16 @@
-"""Training and testing of any config through MMEngine's Runner; what tools/{train,test}.py share.
+"""Training and testing any config with MMEngine's Runner: the jobs of tools/train.py and tools/test.py.
 
-After ``tools/{train,test}.py`` of mmpretrain and mmdet, which differ in small things only (the
-collate function, the visualization hook, the class that dumps predictions): one script serves both
-here, and what a user got wrong is said in one line before anything is built.
+They replace the tools of mmpretrain and mmdet, which differ in details only (the collate function, the
+visualization hook, the class that dumps predictions), and report a user's mistakes in one line before
+anything is built.
 """
 
 import argparse
 import importlib
 import math
 import os
+import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,13 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
-from mmengine.registry import RUNNERS
+from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ..checkpoints.hosting import local_path
 from ..checkpoints.reading import read_checkpoint
 from ..errors import InputError
 from ..utils.files import atomic_write_json
-from .config import check_data, is_detector, load_config, require
+from .config import check_data, is_detector, load_config, one_line, require
 from .distributed import check_launcher, start_processes
 
 MMCV_COMMAND = (
@@ -33,14 +34,11 @@ MMCV_COMMAND = (
 
 
 def train(args: argparse.Namespace) -> Runner:
-    """Train the config ``args.config`` as the arguments of tools/train.py say.
-
-    Returns:
-        the Runner, at the end of its run.
+    """Train ``args.config``, by the arguments of tools/train.py; returns the Runner after its run.
 
     Raises:
-        InputError: a user's mistake, a checkpoint to start from of which no weight fits the model, or
-            one to resume that is not of this model; nothing has been trained.
+        InputError: before training: a mistake in the arguments or the config, a checkpoint to start from of
+            which no weight fits the model, or one to resume that does not have all weights of the model.
     """
     cfg = _prepare(args)
     require(cfg, ['model', 'train_cfg', 'train_dataloader', 'optim_wrapper'], 'training')
@@ -63,36 +61,34 @@ def train(args: argparse.Namespace) -> Runner:
     loaders = ['train_dataloader', 'val_dataloader']
     _set_loader_defaults(cfg, args, loaders)
     check_data(cfg, loaders)
-    if cfg.get('load_from') is not None:
-        cfg.load_from = local_path(cfg.load_from)
     checkpoint = cfg.get('load_from')
     if checkpoint is None and cfg.get('resume') and Path(cfg.work_dir).is_dir():
         checkpoint = find_latest_checkpoint(cfg.work_dir)
-    content = None if checkpoint is None else _read_local(checkpoint)
+    content = None if checkpoint is None else read_checkpoint(checkpoint)
     if content is not None and cfg.get('resume'):
         _check_resumable(content, checkpoint)
     runner = _build(cfg)
     if content is not None:
         _check_weights(runner.model, content, checkpoint, whole=bool(cfg.get('resume')))
-        del content  # the Runner reads it again, onto its own device
+        del content  # the Runner reads it again, to its own device
     runner.train()
     return runner
 
 
 def test(args: argparse.Namespace) -> dict[str, Any]:
-    """Evaluate ``args.checkpoint`` on the config's test set as the arguments of tools/test.py say.
+    """Evaluate ``args.checkpoint`` on the config's test set, by the arguments of tools/test.py.
 
     Returns:
         the metrics.
 
     Raises:
-        InputError: a user's mistake, or a checkpoint of which no weight fits the model.
+        InputError: a mistake in the arguments or the config, or no weight of the checkpoint fits the model.
     """
     out_item = _out_item(args)
     cfg = _prepare(args)
     require(cfg, ['model', 'test_dataloader', 'test_evaluator'], 'testing')
-    # A checkpoint to train from has no say here, nor has a resume that the config asks for.
-    cfg.load_from, cfg.resume = local_path(args.checkpoint), False
+    # Instead of what the config may load or resume.
+    cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.test_cfg = cfg.get('test_cfg') or {}
     if args.amp:
         _require_gpu('--amp')
@@ -101,12 +97,13 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         _enable_visualization(cfg, args)
     _set_loader_defaults(cfg, args, ['test_dataloader'])
     check_data(cfg, ['test_dataloader'])
-    checkpoint = _read_local(cfg.load_from)
+    checkpoint = read_checkpoint(args.checkpoint)
     if args.out is not None:
-        _require_folder('the folder of --out,', Path(args.out).parent)  # not when the test is over
+        _require_folder(
+            'the folder of --out,', Path(args.out).parent
+        )  # before the test, not after it
     runner = _build(cfg)
-    if checkpoint is not None:
-        _check_weights(runner.model, checkpoint, args.checkpoint)
+    _check_weights(runner.model, checkpoint, args.checkpoint)
     if out_item == 'pred':
         runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
     metrics = runner.test()
@@ -116,7 +113,7 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """``KEY=VALUE`` strings to a dict of dotted keys, the values read as MMEngine reads them.
+    """Parse ``KEY=VALUE`` strings to a dict of dotted keys, with values as MMEngine's DictAction reads them.
 
     Raises:
         InputError: a string without ``=``.
@@ -132,7 +129,10 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _prepare(args: argparse.Namespace) -> Config:
-    """The config with its options, work dir and launcher; its code base importable."""
+    """The config with its options, work dir and launcher; imports its codebase."""
+    # So that other libraries' own calls of torch.load cannot run a checkpoint either.
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_codebase(cfg)
     check_launcher(args.launcher)
@@ -147,16 +147,16 @@ def _prepare(args: argparse.Namespace) -> Config:
 
 
 def check_codebase(cfg: Config) -> None:
-    """Import what the config's default scope registers, detection only where it is asked for.
+    """Import the codebase of a config's default scope; mmpretrain is imported anyway.
 
     Raises:
-        InputError: the code base is not installed, or mmcv lacks the operators that it needs.
+        InputError: the codebase is not installed, or mmcv lacks the operators that it needs.
     """
     scope = cfg.get('default_scope') or 'mmengine'
     if scope in ('mmengine', 'mmpretrain', 'asvit_mm'):
         return
     try:
-        # Every code base of OpenMMLab but mmpretrain needs mmcv's compiled operators.
+        # All codebases of OpenMMLab except mmpretrain need mmcv's compiled operators.
         importlib.import_module('mmcv._ext')
     except ImportError as error:
         raise InputError(
@@ -175,7 +175,7 @@ def _require_gpu(flag: str) -> None:
 
 
 def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequence[str]) -> None:
-    """Fill in what mmpretrain's tool fills in; the config's values win, and flags over all."""
+    """Set the defaults that mmpretrain's tool sets; the config overrides them, and flags override both."""
     for name in loaders:
         if cfg.get(name) is None:
             continue
@@ -195,7 +195,7 @@ def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequenc
 def _build(cfg: Config) -> Runner:
     _require_folder('--work-dir', Path(cfg.work_dir))
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
-        # MMEngine's own start of processes, and its wrapper of the model, choose a GPU in any case.
+        # MMEngine's own initialisation and model wrapper require a GPU.
         start_processes(cfg.launcher, torch.device('cpu'))
         wrapper = ConfigDict(
             type='MMDistributedDataParallel',
@@ -205,11 +205,20 @@ def _build(cfg: Config) -> Runner:
         cfg.model_wrapper_cfg = ConfigDict(cfg.get('model_wrapper_cfg') or wrapper)
         if cfg.model_wrapper_cfg.get('type', wrapper.type) == wrapper.type:
             cfg.model_wrapper_cfg.device_ids = None
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    try:
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        # Of a model that reads weights by itself, such as timm's.
+        if not re.search('weights.only', str(error), re.IGNORECASE):
+            raise
+        raise InputError(
+            'the config names a checkpoint with more than weights and plain data, which is not loaded, since '
+            f'loading could run it: {one_line(error)}'
+        ) from error
 
 
 def _require_folder(flag: str, folder: Path) -> None:
-    """Make the folder, or say in one line why it cannot be written to."""
+    """Create the folder and check that it is writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -220,17 +229,10 @@ def _require_folder(flag: str, folder: Path) -> None:
         raise InputError(f'{flag} {str(folder)!r} cannot be written to: name another')
 
 
-def _read_local(path: str) -> dict[str, Any] | None:
-    """The content of a local checkpoint, to know that it is whole before a run depends on it.
-
-    None for an address (``s3://`` and the like), which MMEngine fetches later.
-    """
-    return None if '://' in str(path) else read_checkpoint(path)
-
-
 def _check_resumable(checkpoint: dict[str, Any], path: str) -> None:
-    """Refuse a checkpoint that does not say how far its run was."""
-    if not {'epoch', 'iter'} <= set(checkpoint.get('meta') or ()):
+    """Check that a checkpoint holds the progress of its run."""
+    meta = checkpoint.get('meta') if 'state_dict' in checkpoint else {}
+    if not all(isinstance((meta or {}).get(key), int) for key in ('epoch', 'iter')):
         raise InputError(
             f'checkpoint {str(path)!r} holds weights, but no run to resume: to start from the weights, '
             f'leave --resume out and give --cfg-options load_from={path}'
@@ -240,27 +242,22 @@ def _check_resumable(checkpoint: dict[str, Any], path: str) -> None:
 def _check_weights(
     model: torch.nn.Module, checkpoint: dict[str, Any], path: str, whole: bool = False
 ) -> None:
-    """Refuse a checkpoint that MMEngine would load without one weight of it reaching the model.
+    """Check that some weights of a checkpoint fit the model (MMEngine ignores all that do not).
 
     Args:
-        whole: refuse it too where it lacks a weight of the model, as no checkpoint of its own run does.
+        whole: check that they include all weights of the model, as those of its own run do.
     """
     if not isinstance(model, torch.nn.Module):
         return  # MMEngine's FlexibleRunner builds the model later
     given = checkpoint.get('state_dict', checkpoint)
     own = getattr(model, 'module', model).state_dict()
-    fits = [
-        key
-        for key, value in given.items()
-        if own.get(key.removeprefix('module.')) is not None
-        and getattr(value, 'shape', None) == own[key.removeprefix('module.')].shape
-    ]
-    if not fits:
+    shapes = {key.removeprefix('module.'): getattr(v, 'shape', None) for key, v in given.items()}
+    missing = sorted(key for key, value in own.items() if shapes.get(key) != value.shape)
+    if len(missing) == len(own):
         raise InputError(
             f'none of the {len(given)} weights in {path!r} fits the model of the config: '
             'use it with the config that trained it'
         )
-    missing = sorted(own.keys() - {key.removeprefix('module.') for key in fits})
     if whole and missing:
         raise InputError(
             f'{path!r} cannot be resumed: {len(missing)} of the {len(own)} weights of the model are not '
@@ -269,7 +266,7 @@ def _check_weights(
 
 
 def _plain(value: Any) -> Any:
-    """Metrics as JSON has them: tensors and arrays as lists, None for what is not finite."""
+    """Metrics as JSON: tensors and arrays become lists, numbers that are not finite None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if hasattr(value, 'tolist'):
@@ -282,7 +279,7 @@ def _plain(value: Any) -> Any:
 
 
 def _out_item(args: argparse.Namespace) -> str | None:
-    """Which results ``--out`` names: ``metrics`` (.json) or ``pred`` (.pkl); None without it."""
+    """What to write to ``--out``: ``metrics`` (.json) or ``pred`` (.pkl); None without ``--out``."""
     if args.out is None:
         if args.out_item is not None:
             raise InputError('--out-item without --out: name the file with --out')
@@ -296,13 +293,8 @@ def _out_item(args: argparse.Namespace) -> str | None:
 
 
 def _dump_results(cfg: Config, path: str) -> Any:
-    if is_detector(cfg):
-        from mmdet.evaluation import DumpDetResults
-
-        return DumpDetResults(out_file_path=path)
-    from mmengine.evaluator import DumpResults
-
-    return DumpResults(out_file_path=path)
+    dumper = 'mmdet.DumpDetResults' if is_detector(cfg) else 'DumpResults'
+    return METRICS.build(dict(type=dumper, out_file_path=path))
 
 
 def _enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
@@ -312,9 +304,6 @@ def _enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
             f'--show and --show-dir: {args.config} has no default_hooks.visualization; add '
             "visualization=dict(type='VisualizationHook') or 'DetVisualizationHook' to its hooks"
         )
-    detection = is_detector(cfg)
-    hook['draw' if detection else 'enable'] = True
-    hook['test_out_dir' if detection else 'out_dir'] = args.show_dir
-    hook.show = args.show
-    hook.wait_time = args.wait_time
-    hook.interval = args.interval
+    switch, folder = ('draw', 'test_out_dir') if is_detector(cfg) else ('enable', 'out_dir')
+    hook.update({switch: True, folder: args.show_dir, 'show': args.show})
+    hook.update(wait_time=args.wait_time, interval=args.interval)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from ..analysis.benchmark import median_and_spread, time_in_turn
+from ..utils.timing import median_and_spread, time_in_turn
 from .formats import Exported
 from .networks import Network
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..analysis.flops import build_model, load_model_config
+from ..engine.models import build_model, load_model_config
 from ..errors import InputError
 from ..runs.progress import print_summary
 from ..runs.settings import check_at_least

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ..arch import NUM_STAGES, Architecture, as_architecture
-from ..checkpoints.reading import check_pretrained
+from ..checkpoints.reading import load_pretrained
 from ..cost import count_macs, token_grids
 from ..errors import InputError
 from ..ops.attention import attend
@@ -525,17 +525,20 @@ class AsViT(BaseModule):
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def init_weights(self) -> None:
-        """MMEngine's, which loads a ``Pretrained`` init_cfg; what it took is logged.
+        """MMEngine's, except that a ``Pretrained`` init_cfg is loaded whole; what it took is logged.
 
         Raises:
             InputError: a checkpoint of which a weight has no place here, or that lacks one of these. Output
                 norms excepted: a classifier has one, a detector one per map.
         """
-        given = self.init_cfg or []
-        for config in [given] if isinstance(given, Mapping) else given:
-            if config.get('type') in ('Pretrained', PretrainedInit):
-                check_pretrained(self, config, optional=['norm'], resampled='pos_embed')
+        given = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else self.init_cfg or []
+        pretrained = [c for c in given if c.get('type') in ('Pretrained', PretrainedInit)]
+        # MMEngine would load these by its own loader, and take whatever fits.
+        self.init_cfg = [config for config in given if config not in pretrained]
         super().init_weights()
+        self.init_cfg = given
+        for config in pretrained:
+            load_pretrained(self, config, optional=['norm'], resampled='pos_embed')
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay, and the number of layers.

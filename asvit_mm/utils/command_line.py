@@ -133,17 +133,18 @@ def _add_argument(
     # A value that is not given is left to the dataclass, hence no default here.
     options: dict[str, Any] = {'help': _help(field.default, text), 'default': argparse.SUPPRESS}
     kind = _one_of(hint)
-    origin = get_origin(kind)
+    several = get_origin(kind) in (Sequence, list, tuple)
+    word = _one_of(get_args(kind)[0]) if several else kind
     if kind is bool:
         options['action'] = 'store_true'
-    elif origin is Literal or field.metadata.get('choices'):
-        options['choices'] = field.metadata.get('choices') or get_args(kind)
     else:
-        several = origin in (Sequence, list, tuple)
-        options['type'] = _one_of(get_args(kind)[0]) if several else kind
+        literal = get_origin(word) is Literal
+        options['type'] = str if literal else word
+        options['choices'] = field.metadata.get('choices') or (get_args(word) if literal else None)
         options['metavar'] = field.metadata.get('metavar')
         options['nargs'] = field.metadata.get('nargs') or ('+' if several else None)
-        if several:
+        # A flag that is given again replaces what it said, except for settings of a config, which add up.
+        if several and options['metavar'] == 'KEY=VALUE':
             options['action'] = 'extend'
     if field.metadata.get('positional'):
         if optional and not options['nargs']:

@@ -16,16 +16,16 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from .. import __version__
-from ..analysis.benchmark import device_name
-from ..analysis.flops import build_model
 from ..checkpoints.hosting import WEIGHTS_URL, local_path, sha256
 from ..checkpoints.reading import read_checkpoint
 from ..config_writer.shipped import shipped_tools
 from ..engine.arguments import run_tool
 from ..engine.config import load_config, require
+from ..engine.models import build_model
 from ..engine.runner import check_codebase
 from ..errors import InputError
 from ..utils.files import atomic_write_bytes, atomic_write_text
+from ..utils.timing import device_name
 from .cards import dump
 from .index import models
 

@@ -11,8 +11,8 @@ from asvit_mm.analysis.training import (
     with_validation,
 )
 from asvit_mm.arch import SEARCH_SPACE, Architecture
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.data.image_sets import DIGITS, write_image_set
+from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 
@@ -75,16 +75,15 @@ def test_config_is_the_searchs_without_what_differs_between_networks(digits):
 
 
 def test_train_and_test_twice_alike_and_quietly(digits, tmp_path, capsys):
-    def run(name):
+    def run(index):
         cfg = training_config(ARCH, digits, epochs=1, seed=1)
         cfg.train_dataloader.dataset.indices = 100
         cfg.test_dataloader.dataset.indices = 50
-        log = tmp_path / 'logs' / f'{name}.log'
-        found = train_and_test(cfg, tmp_path / 'training' / name, log, torch.device('cpu'), name)
-        assert 'Epoch(train)' in log.read_text() or 'Epoch(test)' in log.read_text()
+        found = train_and_test(cfg, tmp_path, index, torch.device('cpu'))
+        assert 'Epoch(' in (tmp_path / 'logs' / f'00{index}.log').read_text()
         return found
 
-    first, second = run('a').figures, run('b').figures
+    first, second = run(0).figures, run(1).figures
     assert first == second
     assert 0 <= first['top1'] <= 100
     assert 0 < first['val_loss'] < 10
@@ -97,8 +96,8 @@ def test_validation_after_every_epoch_changes_nothing_else(digits, tmp_path):
     cfg = training_config(ARCH, digits, epochs=2)
     cfg.train_dataloader.dataset.indices = cfg.test_dataloader.dataset.indices = 40
     plain, validated = (
-        train_and_test(one, tmp_path / 'run', tmp_path / 'log', torch.device('cpu'), name)
-        for one, name in ((cfg, 'plain'), (with_validation(cfg), 'validated'))
+        train_and_test(one, tmp_path, i, torch.device('cpu'))
+        for i, one in enumerate((cfg, with_validation(cfg)))
     )
     assert plain.figures == validated.figures
     assert plain.curve == []

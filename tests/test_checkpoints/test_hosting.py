@@ -1,22 +1,22 @@
 """Published weights: from the package, or downloaded over HTTP and held to the SHA-256 in their name."""
 
-import os
-import pickle
 import shutil
+import socket
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from mmengine.runner import CheckpointLoader
-from mmengine.runner import load_checkpoint as mmengine_load
+from filelock import FileLock
 from safetensors.torch import save_file
 from torch import nn
 
-from asvit_mm.checkpoints.reading import hosting
-from asvit_mm.checkpoints.reading.reading import read_checkpoint
+from asvit_mm.checkpoints import hosting
+from asvit_mm.checkpoints.reading import read_checkpoint
 from asvit_mm.errors import InputError
 
-from ..pickled import Calls
 from ..serving import Handler, served
 
 
@@ -84,29 +84,54 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(published, cache, cut):
 
 
 @pytest.mark.parametrize('cut', [True, False])
-def test_a_damaged_file_is_refused_whoever_loads_it(published, cut):
-    """MMEngine's loader too, as mmpretrain's get_model and mmdet's DetInferencer use it."""
-    model = nn.Linear(40, 30)
-    mmengine_load(model, str(published))
+def test_a_damaged_file_is_refused(published, cut):
     damage(published, cut)
     assert 'truncated or corrupted (its SHA-256 begins with' in refusal(str(published))
-    with served(published.parent) as address:
-        for door in (str(published), f'{address}/{published.name}'):
-            with pytest.raises(InputError, match='truncated or corrupted'):
-                mmengine_load(model, door)
 
 
-def test_nothing_behind_an_address_is_run(published, cache, tmp_path):
-    """Though MMEngine's own loader would, where torch refuses to read it as weights."""
-    ran = tmp_path / 'ran'
-    other = published.with_name('x.pth')
-    torch.save({'state_dict': {}, 'extra': Calls(os.mkdir, str(ran))}, other)
-    named = other.rename(other.with_name(f'asvit-x_20260102-{hosting.sha256(other)[:8]}.pth'))
+def test_only_names_that_are_ours_are_held_to_their_hash(published):
+    """Other projects' files have such names, too, and not all of them the hash of what is served."""
+    other = published.with_name('mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth')
+    shutil.copy(published, other)
     with served(published.parent) as address:
-        with pytest.raises(pickle.UnpicklingError):
-            mmengine_load(nn.Linear(1, 1), f'{address}/{named.name}')
-        assert 'mkdir' in refusal(f'{address}/{named.name}')
-    assert not ran.exists()
+        for path in (str(other), f'{address}/{other.name}'):
+            assert 'weight' in read_checkpoint(path)['state_dict']
+
+
+def test_a_cache_that_has_the_file_is_left_alone(published, cache):
+    """It may be one that many share and none may write to: nothing is locked there."""
+    cache.mkdir(parents=True)
+    shutil.copy(published, cache)
+    for address in ('http://127.0.0.1:9', 'https://weights.invalid/x'):
+        assert hosting.local_path(f'{address}/{published.name}') == str(cache / published.name)
+    assert [path.name for path in cache.iterdir()] == [published.name]
+
+
+def test_a_server_that_says_nothing_and_a_lock_that_is_held(cache, monkeypatch):
+    monkeypatch.setattr(hosting, 'TIMEOUT', 0.2)
+    monkeypatch.setattr(hosting, 'LOCK_TIMEOUT', 0.2)
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        address = f'http://127.0.0.1:{silent.getsockname()[1]}/x.pth'
+        assert 'cannot be fetched (timed out)' in refusal(address)
+        (lock,) = cache.iterdir()
+        with FileLock(lock):
+            assert 'cannot be fetched (The file lock' in refusal(address)
+        monkeypatch.setattr(hosting, 'LOCK_TIMEOUT', 30)
+        # Half an answer, and then nothing.
+        thread = threading.Thread(target=half_an_answer, args=[silent])
+        thread.start()
+        assert 'cannot be fetched (timed out)' in refusal(address)
+        thread.join()
+    assert [path for path in cache.iterdir() if path != lock] == []
+
+
+def half_an_answer(server: socket.socket) -> None:
+    for _ in range(2):  # the first one that called has hung up
+        connection, _address = server.accept()
+        with suppress(OSError):
+            connection.sendall(b'HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nhalf')
+    time.sleep(0.5)
+    connection.close()
 
 
 def test_files_of_one_name_at_two_addresses_are_two_files(tmp_path, cache):
@@ -144,7 +169,7 @@ def test_what_comes_with_the_package_is_not_fetched(published, cache, monkeypatc
     monkeypatch.setattr(hosting, 'SHIPPED', shipped)
     address = f'{hosting.WEIGHTS_URL}/{published.name}'
     assert hosting.local_path(address) == str(shipped / published.name)
-    loaded = CheckpointLoader.load_checkpoint(address)
+    loaded = read_checkpoint(address)
     assert loaded['state_dict'].keys() == {'weight', 'bias'}
     # Another host's file of that name is another file.
     with pytest.raises(InputError, match='cannot be fetched'):
@@ -170,18 +195,13 @@ def test_addresses_that_lead_nowhere(cache, tmp_path, monkeypatch):
     assert 'cannot be fetched' in refusal(f'{address}/absent.pth')
 
 
-def test_safetensors_go_through_the_same_doors(tmp_path, cache):
-    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+def test_safetensors_here_and_behind_an_address(tmp_path, cache):
+    weights = nn.Linear(3, 2).state_dict()
     path = tmp_path / 'x.safetensors'
-    save_file(source.state_dict(), path)
-    mmengine_load(target, str(path))
-    assert torch.equal(source.weight, target.weight)
+    save_file(weights, path)
     with served(tmp_path) as address:
-        remote = nn.Linear(3, 2)
-        mmengine_load(remote, f'{address}/x.safetensors')
-    assert torch.equal(source.weight, remote.weight)
-    content = read_checkpoint(str(path))
-    assert torch.equal(content['state_dict']['bias'], source.bias)
+        for name in (str(path), f'{address}/x.safetensors'):
+            torch.testing.assert_close(dict(weights), read_checkpoint(name)['state_dict'])
     path.write_bytes(path.read_bytes()[:40])
     assert 'truncated or not a checkpoint' in refusal(str(path))
 

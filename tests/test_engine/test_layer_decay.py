@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS as CLASSIFIERS
 
 from asvit_mm.config_writer.configs import config_text
 from asvit_mm.config_writer.detection import detection_text
-from asvit_mm.data.images.source import describe_data
+from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 

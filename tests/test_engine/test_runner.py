@@ -10,8 +10,8 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
-from asvit_mm.checkpoints.reading.reading import read_checkpoint
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.checkpoints.reading import read_checkpoint
+from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.engine import runner
 from asvit_mm.engine.config import check_data, load_config
 from asvit_mm.errors import InputError
@@ -87,7 +87,7 @@ def test_missing_data_names_path_field_and_remedy(here: Path) -> None:
     ):
         arguments = _arguments(ROOT / f'configs/{config}.py')
         _one_line(
-            lambda a=arguments: runner.train(a), f'write it with `python -m asvit_mm.{command}'
+            lambda a=arguments: runner.train(a), f'write it with `python -m asvit_mm.data.{command}'
         )
     imagenet = ROOT / 'configs/asvit/asvit-small_8xb128_in1k.py'
     _one_line(

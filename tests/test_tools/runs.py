@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -95,8 +96,10 @@ class Here:
 
     def __init__(self, monkeypatch, capsys, folder):
         monkeypatch.chdir(folder)
-        # The default scope that a Runner sets for its process goes with the test.
-        monkeypatch.setattr(DefaultScope, '_instance_dict', DefaultScope._instance_dict.copy())
+        # What a Runner leaves in its process goes with the test: another that starts in the same second would
+        # get its logger, whose stream is closed.
+        for kept in (DefaultScope, MMLogger, MessageHub):
+            monkeypatch.setattr(kept, '_instance_dict', kept._instance_dict.copy())
         self.monkeypatch, self.capsys, self.folder = monkeypatch, capsys, folder
 
     def run(self, name, *args):
@@ -111,6 +114,6 @@ class Here:
             self.run(name, *args)
         lines = self.capsys.readouterr().err.strip().splitlines()
         assert exit_.value.code == 2
-        assert len(lines) == 1
+        assert len(lines) == 1, lines
         assert lines[0].startswith('error: ')
         return lines[0]

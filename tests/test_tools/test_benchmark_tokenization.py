@@ -34,5 +34,5 @@ def test_steps_and_schedules(here):
 
 
 def test_refusals(here):
-    assert 'at least 1 round' in here.refusal(TOOL, '--rounds', 0)
+    assert '--rounds 0 is too small' in here.refusal(TOOL, '--rounds', 0)
     assert 'neither a preset' in here.refusal(TOOL, 'tiny', '--rounds', 1)

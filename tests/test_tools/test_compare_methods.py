@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 
-from asvit_mm.analysis.compare_methods import CompareSettings, run_comparison
+from asvit_mm.analysis.compare_methods import run_comparison
+from asvit_mm.analysis.settings import MethodsSettings
 from asvit_mm.nas import METHODS
 
 from .runs import TOOLS, Here, ended, torchrun
 
+TOOL = 'analysis_tools/compare_methods.py'
 STUDY = [
     '--seeds', '2', '--steps', '3', '--reference', '3', '--data', 'noise', '--img-size', '16',
     '--batch-size', '3', '--device', 'cpu',
@@ -30,7 +32,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_comparison(
-            CompareSettings(
+            MethodsSettings(
                 work_dir='run', seeds=2, steps=3, reference=3, data='noise', img_size=16,
                 batch_size=3, device='cpu',
             ),
@@ -51,8 +53,8 @@ def records(work_dir):
 def without_times(report):
     """The report's data but for the seconds of the searches."""
     for method in report['methods']:
-        for one in (method['mean'], method['std'], *method['searches']):
-            del one['seconds']
+        for figures in (method['mean'], method['std'], *(s['figures'] for s in method['searches'])):
+            del figures['seconds']
     return report
 
 
@@ -63,7 +65,6 @@ def read_report(work_dir):
 def test_comparison(finished):
     report = read_report(finished / 'run')
     assert [method['method'] for method in report['methods']] == list(METHODS)
-    assert report['marks'] == [1, 2, 3]
     for method in report['methods']:
         assert [one['seed'] for one in method['searches']] == [0, 1]
         for one in method['searches']:
@@ -72,7 +73,7 @@ def test_comparison(finished):
             assert result['arch'] == one['arch']
             assert result['settings']['method'] == method['method']
             trace = list(map(json.loads, (folder / 'trace.jsonl').read_text().splitlines()))
-            assert one['measured'] == sum(not step['recalled'] for step in trace)
+            assert one['figures']['measured'] == sum(not step['recalled'] for step in trace)
             # Measured with fresh weights: no value of the search comes again.
             seen = {step['length_distortion'] for step in trace}
             judged = next(r for r in report['records'] if r['arch'] == one['arch'])
@@ -81,10 +82,8 @@ def test_comparison(finished):
     assert names == sorted(f'{name}{end}' for name in SEARCHES for end in ('', '.log'))
     assert 'architecture' in (finished / 'run' / 'searches' / 'random-1.log').read_text()
     page = (finished / 'run' / 'report.md').read_text()
-    assert (
-        'tools/analysis_tools/compare_methods.py --work-dir run --seeds 2 --steps 3 --reference 3'
-        in page
-    )
+    assert 'tools/analysis_tools/compare_methods.py --work-dir run --data noise' in page
+    assert '--seeds 2 --steps 3 --reference 3' in page
     assert (finished / 'run' / 'comparison.png').stat().st_size > 10_000
 
 
@@ -98,22 +97,21 @@ def test_half_done_and_resumed(finished, here):
     work_dir = here.folder / 'run'
     shutil.copytree(finished / 'run', work_dir)
     whole, report = records(work_dir), read_report(work_dir)
-    # As a kill leaves it: random seeds measured, one search done, one in the middle of a line.
+    # As a kill leaves it: random seeds measured, one search in the middle of a line, one not begun.
     study = json.loads((work_dir / 'study.json').read_text())
     study['architectures'] = study['architectures'][:3]
     (work_dir / 'study.json').write_text(json.dumps(study))
     for path in (work_dir / 'records').iterdir():
         if path.name > '002.json':
             path.unlink()
-    for name in SEARCHES[2:]:
-        shutil.rmtree(work_dir / 'searches' / name)
+    shutil.rmtree(work_dir / 'searches' / SEARCHES[2])
     broken = work_dir / 'searches' / SEARCHES[1]
     (broken / 'result.json').unlink()
     trace = (broken / 'trace.jsonl').read_bytes()
     (broken / 'trace.jsonl').write_bytes(trace[: trace.index(b'\n') + 20])
     for name in FILES:
         (work_dir / name).unlink()
-    out = here.run('analysis_tools/compare_methods.py', '--work-dir', 'run', *STUDY, '--resume')
+    out = here.run(TOOL, '--work-dir', 'run', *STUDY, '--resume')
     assert out.startswith('resumed: 3 of 3 architectures are done')
     assert records(work_dir) == whole
     assert read_report(work_dir) == report
@@ -121,9 +119,7 @@ def test_half_done_and_resumed(finished, here):
 
 @pytest.mark.slow
 def test_over_two_processes(finished):
-    status, out, err = ended(
-        torchrun('analysis_tools/compare_methods.py', '--work-dir', 'two', *STUDY, cwd=finished)
-    )
+    status, out, err = ended(torchrun(TOOL, '--work-dir', 'two', *STUDY, cwd=finished))
     assert status == 0, err
     assert out.count('score: 50 is a random seed') == len(METHODS)
     assert records(finished / 'two') == records(finished / 'run')
@@ -144,12 +140,12 @@ def test_over_two_processes(finished):
 )
 def test_refusals(here, args, words):
     here.monkeypatch.delenv('RANK', raising=False)
-    assert words in here.refusal('analysis_tools/compare_methods.py', *STUDY, *args)
+    assert words in here.refusal(TOOL, *STUDY, *args)
     assert not (here.folder / 'work_dirs' / 'compare' / 'study.json').exists()
 
 
 def test_another_study_in_the_folder(finished, here):
     here.monkeypatch.chdir(finished)
-    run = ('analysis_tools/compare_methods.py', '--work-dir', 'run', *STUDY)
+    run = (TOOL, '--work-dir', 'run', *STUDY)
     assert 'exists already: give --resume' in here.refusal(*run)
     assert 'settings.steps is 3 there and 4 here' in here.refusal(*run, '--resume', '--steps', '4')

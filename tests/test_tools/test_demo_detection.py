@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from asvit_mm.analysis.benchmark import count_multiply_adds
+from asvit_mm.analysis.flops import count_multiply_adds
 from asvit_mm.arch import as_architecture
 from asvit_mm.config_writer.configs import write_config
 from asvit_mm.data.source import describe_data

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 import torch
 
-from asvit_mm.analysis.flops import build_model, load_model_config
+from asvit_mm.engine.models import build_model, load_model_config
 
 from ..test_configs import ROOT
 from .runs import TOOLS, Here

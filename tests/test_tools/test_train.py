@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from asvit_mm.data.images.image_sets import DIGITS, write_image_set
+from asvit_mm.data.image_sets import DIGITS, write_image_set
+
+from .runs import Here, tool
 
 ROOT = Path(__file__).parents[2]
 TINY = f"""
@@ -29,94 +31,56 @@ custom_hooks = [
 """
 
 
-def _run(tool: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / 'tools' / tool), *arguments]
-    return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Here:
+    write_image_set(DIGITS, tmp_path / 'data/digits')
+    (tmp_path / 'tiny.py').write_text(TINY)
+    return Here(monkeypatch, capsys, tmp_path)
 
 
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('run')
-    write_image_set(DIGITS, folder / 'data/digits')
-    (folder / 'tiny.py').write_text(TINY)
-    return folder
-
-
-@pytest.fixture(scope='module')
-def checkpoint(folder: Path) -> Path:
-    """Of a run of one epoch (no phases: theirs end at two), resumed to two."""
+@pytest.mark.slow
+def test_train_resume_and_test(here: Here) -> None:
+    """One epoch (without phases, whose ends are at two) in a process of its own, resumed to two."""
     options = ['--cfg-options', 'train_cfg.max_epochs=1', 'custom_hooks=[]']
-    first = _run('train.py', 'tiny.py', *options, cwd=folder)
+    first = tool('train.py', 'tiny.py', *options, cwd=here.folder)
     assert first.returncode == 0, first.stderr[-2000:]
-    work_dir = folder / 'work_dirs/tiny'
+    work_dir = here.folder / 'work_dirs/tiny'
     assert (work_dir / 'last_checkpoint').read_text().endswith('epoch_1.pth')
 
-    second = _run('train.py', 'tiny.py', '--resume', '--auto-scale-lr', cwd=folder)
-    output = second.stdout + second.stderr
-    assert second.returncode == 0, output[-2000:]
+    output = here.run('train.py', 'tiny.py', '--resume', '--auto-scale-lr')
     assert 'resumed epoch: 1' in output
     # Resumed in the second phase, so the first one is never entered.
     assert 'token stride 4, dilation 1 from epoch 2 to 2' in output
     assert 'token stride 8' not in output
-    return work_dir / 'epoch_2.pth'
 
-
-@pytest.mark.slow
-def test_train_resume_and_test(checkpoint: Path, folder: Path) -> None:
-    assert checkpoint.is_file()
-    tested = _run(
-        'test.py',
-        'tiny.py',
-        str(checkpoint),
-        '--out',
-        'metrics.json',
-        '--work-dir',
-        'tested',
-        cwd=folder,
-    )
-    assert tested.returncode == 0, tested.stderr[-2000:]
-    metrics = json.loads((folder / 'metrics.json').read_text())
+    checkpoint = work_dir / 'epoch_2.pth'
+    files = ['--out', 'metrics.json', '--work-dir', 'tested']
+    output = here.run('test.py', 'tiny.py', checkpoint, *files)
+    metrics = json.loads((here.folder / 'metrics.json').read_text())
     assert 0 <= metrics['accuracy/top1'] <= 100
-    assert f'{metrics["accuracy/top1"]:.4f}' in tested.stdout + tested.stderr
+    assert f'{metrics["accuracy/top1"]:.4f}' in output
     # What the training run measured at its end is what the test measures.
-    scalars = max((folder / 'work_dirs/tiny').glob('*/vis_data/scalars.json'), key=str)
+    scalars = max(work_dir.glob('*/vis_data/scalars.json'), key=str)
     lines = [json.loads(line) for line in scalars.read_text().splitlines()]
-    assert [line for line in lines if 'accuracy/top1' in line][-1][
-        'accuracy/top1'
-    ] == pytest.approx(metrics['accuracy/top1'])
+    measured = [line['accuracy/top1'] for line in lines if 'accuracy/top1' in line]
+    assert measured[-1] == pytest.approx(metrics['accuracy/top1'])
+
+    files = ['--out', 'pred.pkl', '--show-dir', 'pictures', '--interval', '32']
+    here.run('test.py', 'tiny.py', checkpoint, *files, '--work-dir', 'pictured')
+    assert len(pickle.loads((here.folder / 'pred.pkl').read_bytes())) == 64
+    assert list(here.folder.rglob('pictures/**/*.png'))
 
 
-@pytest.mark.slow
-def test_predictions_and_pictures(checkpoint: Path, folder: Path) -> None:
-    tested = _run(
-        'test.py', 'tiny.py', str(checkpoint), '--out', 'pred.pkl', '--show-dir', 'pictures',
-        '--interval', '32', '--work-dir', 'pictured', cwd=folder,
-    )  # fmt: skip
-    assert tested.returncode == 0, tested.stderr[-2000:]
-    assert len(pickle.loads((folder / 'pred.pkl').read_bytes())) == 64
-    assert list(folder.rglob('pictures/**/*.png'))
-
-
-@pytest.mark.slow
-def test_training_without_validation_and_mistakes_in_one_line(folder: Path) -> None:
-    wrong = _run(
-        'train.py', 'tiny.py', '--no-validate', '--work-dir', 'wrong',
-        '--cfg-options', 'train_cfg.max_epochs=3', cwd=folder,
-    )  # fmt: skip
-    assert wrong.returncode == 2
-    assert 'Traceback' not in wrong.stderr
-    assert wrong.stderr.splitlines()[-1] == (
+def test_training_without_validation_and_mistakes_in_one_line(here: Here) -> None:
+    options = ['--no-validate', '--cfg-options', 'train_cfg.max_epochs=3']
+    assert here.refusal('train.py', 'tiny.py', *options) == (
         'error: progressive tokenization: the last phase ends at epoch 2 and the run has 3; '
         'make the two agree'
     )
-    absent = _run('test.py', 'tiny.py', 'absent.pth', cwd=folder)
-    assert absent.returncode == 2
-    assert absent.stderr.splitlines()[-1].startswith(
-        "error: checkpoint 'absent.pth' does not exist"
-    )
-    assert 'Traceback' not in absent.stderr
+    said = here.refusal('test.py', 'tiny.py', 'absent.pth')
+    assert said.startswith("error: checkpoint 'absent.pth' does not exist")
 
 
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])

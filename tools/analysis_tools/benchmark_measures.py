@@ -163,13 +163,13 @@ def main() -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from asvit_mm.analysis import benchmark
         from asvit_mm.arch import as_architecture
         from asvit_mm.measures import curve_basis
         from asvit_mm.measures.length_distortion import output_derivatives
         from asvit_mm.measures.ntk import ntk_gram
         from asvit_mm.measures.probe import fresh_network, without_norms
         from asvit_mm.models.inference import optimize_for_inference
+        from asvit_mm.utils import timing
         from asvit_mm.utils.files import atomic_write_json
 
         if args.rounds < 1 or args.coordinates < 0 or args.ranks < 0 or args.ranks == 1:
@@ -223,11 +223,11 @@ def main() -> None:
         seconds = dict(
             zip(
                 calls,
-                benchmark.time_in_turn(list(calls.values()), args.device, args.rounds, report),
+                timing.time_in_turn(list(calls.values()), args.device, args.rounds, report),
                 strict=True,
             )
         )
-        medians = {name: benchmark.median_and_spread(taken) for name, taken in seconds.items()}
+        medians = {name: timing.median_and_spread(taken) for name, taken in seconds.items()}
         published: dict[str, float] = {}
         differences: dict[str, float] = {}
         if args.coordinates:
@@ -247,9 +247,7 @@ def main() -> None:
                 with published_layers():
                     known['gram'] = published_gram(network, batch)
 
-            taken = benchmark.time_in_turn(
-                [slow_output, slow_derivatives, slow_gram], args.device, 1
-            )
+            taken = timing.time_in_turn([slow_output, slow_derivatives, slow_gram], args.device, 1)
             (forward_pass,), (backward_passes,), (published['NTK condition number'],) = taken
             published['length distortion'] = (
                 forward_pass + backward_passes * arch.widths[-1] / coordinates
@@ -268,7 +266,7 @@ def main() -> None:
             ),
         }
         table = Table(
-            title=f'{arch}, {size}x{size}, float32, {benchmark.device_name(args.device)}',
+            title=f'{arch}, {size}x{size}, float32, {timing.device_name(args.device)}',
             title_justify='left',
         )
         for column in ('', 'ms', 'spread', 'x forward', 'published s', 'x faster', 'difference'):

@@ -62,8 +62,8 @@ def main() -> None:
         from rich.console import Console
         from rich.table import Table
 
-        from asvit_mm.analysis.benchmark import device_name
         from asvit_mm.utils.files import atomic_write_json
+        from asvit_mm.utils.timing import device_name
 
         if min(args.processes, args.steps) < 2 or args.rounds < 1:
             raise InputError('give at least 2 processes, 2 steps and 1 round')

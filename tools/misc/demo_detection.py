@@ -145,7 +145,7 @@ def swin_width(macs: int) -> int:
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    from asvit_mm.analysis.benchmark import count_multiply_adds
+    from asvit_mm.analysis.flops import count_multiply_adds
 
     cfg = Config.fromfile(CONFIGS / 'mask-rcnn_swin-c40_fpn_12e_scenes.py')
 
@@ -240,7 +240,7 @@ def draw(config: Path, checkpoint: str, path: Path, args: argparse.Namespace) ->
     import mmcv
     from mmdet.apis import inference_detector, init_detector
 
-    from asvit_mm.analysis.detection_plots import plot_detections
+    from asvit_mm.analysis.plots import plot_detections
     from asvit_mm.data.scenes import CLASSES, FOLDERS
     from asvit_mm.engine.runner import parse_options
 
@@ -248,7 +248,8 @@ def draw(config: Path, checkpoint: str, path: Path, args: argparse.Namespace) ->
     model = init_detector(str(config), checkpoint, device='cpu', cfg_options=options)
     files = sorted(map(str, (args.scenes / FOLDERS['val']).glob('*.png')))[:PICTURES]
     images = [mmcv.imread(file, channel_order='rgb') for file in files]
-    return plot_detections(images, inference_detector(model, files), CLASSES, path)
+    plot_detections(images, inference_detector(model, files), CLASSES, path)
+    return path
 
 
 def print_table(results: list[dict[str, Any]]) -> None:

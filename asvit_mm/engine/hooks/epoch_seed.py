@@ -1,4 +1,4 @@
-"""Random numbers that follow from the epoch, so that a resumed run draws those of an undisturbed one."""
+"""Seeding each epoch, so that a resumed run draws the same random numbers as an uninterrupted one."""
 
 from functools import partial
 
@@ -14,34 +14,34 @@ from ...registry import HOOKS
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seeds every epoch of training by its number: augmentation, dropout and the choice of proposals.
+    """Seeds augmentation, dropout and the sampling of proposals from the number of the epoch.
 
-    MMEngine's checkpoints hold no state of random numbers, so without this hook a run that was killed and
-    resumed draws others than it would have drawn. Its data loaders' workers start every epoch with the
-    same numbers; with this hook they follow from the epoch, too.
+    MMEngine's checkpoints do not hold the state of random number generators, so without this hook a run that
+    is killed and resumed differs from an uninterrupted one. MMEngine also seeds the workers of data loaders
+    alike in every epoch; this hook seeds them differently.
 
     Raises:
-        InputError: before training: a run without a seed of its own or of iterations instead of epochs,
-            workers that outlive an epoch or that have a function of their own to seed them.
+        InputError: before training: no ``randomness.seed``, a run that counts iterations, persistent
+            workers, or a ``worker_init_fn`` other than MMEngine's.
     """
 
     priority = 'VERY_HIGH'
 
     def before_run(self, runner: Runner) -> None:
-        """Refuse a run without a seed: what is resumed would be shuffled by another one."""
+        """Require a seed: without one a resumed run would shuffle differently."""
         if runner._randomness_cfg.get('seed') is None:
             raise InputError('EpochSeedHook needs a seed: set randomness.seed in the config')
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse what cannot be seeded."""
+        """Refuse loops and data loaders whose epochs cannot be seeded."""
         if isinstance(runner.train_loop, IterBasedTrainLoop):
             raise InputError(
-                'EpochSeedHook seeds epochs, and this run has iterations: leave it out'
+                'EpochSeedHook seeds epochs, but this run counts iterations: leave it out'
             )
         loader = runner.train_dataloader
         if loader.persistent_workers:
             raise InputError(
-                'EpochSeedHook: workers that outlive an epoch cannot be seeded; '
+                'EpochSeedHook: persistent workers cannot be seeded in every epoch; '
                 'set train_dataloader.persistent_workers=False'
             )
         init = loader.worker_init_fn
@@ -51,7 +51,7 @@ class EpochSeedHook(Hook):
             )
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed this process and its workers; seeds, epochs and processes have numbers of their own."""
+        """Seed this process and its workers from the run's seed, the epoch and the rank."""
         mixed = np.random.SeedSequence([runner.seed, runner.epoch, get_rank()])
         seed = int(mixed.generate_state(1)[0]) >> 1  # workers add their numbers to it
         set_random_seed(seed)

@@ -1,10 +1,9 @@
-"""Progressive tokenization: early epochs see few, coarse tokens, late epochs all of them.
+"""Progressive tokenization: training starts with few, coarse tokens and ends with all of them.
 
 Paper: Auto-scaling Vision Transformers without Training, ICLR 2022 (arXiv 2202.11921), section 3.5.
-The first projection keeps its weights; only its stride and dilation change, so the optimizer, the
-state dict and every checkpoint are those of an ordinary run. In the manner of mmpretrain's
-``SwitchRecipeHook``, except that nothing is replayed on resume: the phase, and what is logged of it,
-follow from the epoch (or iteration) alone.
+Only the stride and dilation of the first projection change, not its weights, so the optimizer, the state dict
+and every checkpoint are those of an ordinary run. Similar to mmpretrain's ``SwitchRecipeHook``, except that
+nothing is replayed on resume: the phase and all logged values follow from the epoch (or iteration) alone.
 """
 
 import math
@@ -31,25 +30,25 @@ FORWARD_PASSES = 3
 
 @HOOKS.register_module()
 class ProgressiveTokenizationHook(Hook):
-    """Trains at a coarser token grid in early phases.
+    """Trains on a coarser token grid in early phases.
 
-    Logs, where MMEngine logs the loss: ``tokens`` of the first stage for an image, ``step_gmacs``
-    (multiply-adds of the backbone in a training step of one process, in G, the backward pass counted as two
-    forward passes), ``saved_percent`` of the multiply-adds of training so far, and
-    ``saved_percent_of_run``, what it will be at the end.
+    Logs, next to the loss: ``tokens``, those of the first stage per image; ``step_gmacs``, multiply-adds of
+    the backbone per training step and process, in G, with the backward pass counted as two forward passes;
+    ``saved_percent``, the share of the multiply-adds of training that was saved so far; and
+    ``saved_percent_of_run``, its value at the end of the run.
 
     Args:
         phases: the name of a published schedule, '40-70', '80-140' or '120-210', scaled to the run's length;
-            or dicts with ``end`` (increasing; integers: the epoch or iteration at which the phase is
-            over, counted from the start of training, the last one the run's length; floats: shares of
-            the run, the last one 1.0), ``stride`` (pixels between two tokens, a multiple of the
-            backbone's) and, if not by the rule of the paper, ``dilation``.
+            or dicts with ``end`` (increasing; integers: the epoch or iteration at which the phase ends,
+            the last one the run's length; floats: fractions of the run, the last one 1.0), ``stride``
+            (pixels between two tokens, a multiple of the backbone's) and optionally ``dilation`` (default:
+            the rule of the paper).
         by_epoch: whether ``end`` counts epochs or iterations.
-        val_grid: the token grid of validation, 'full' or 'current', that of the phase.
+        val_grid: the token grid of validation, 'full' or 'current' (that of the phase).
 
     Raises:
-        InputError: a malformed schedule, when built; one that does not fit the run's length, the
-            backbone or its windows, or a model without such a backbone, before the first iteration.
+        InputError: when built: a malformed schedule; before the first iteration: a schedule that does not
+            fit the run's length, the backbone or its windows, or a model without a suitable backbone.
 
     Example:
         >>> custom_hooks = [
@@ -72,7 +71,7 @@ class ProgressiveTokenizationHook(Hook):
                 f"progressive tokenization: val_grid = {val_grid!r} is not allowed: 'full' or 'current'"
             )
         self.schedule = phases
-        # As written; in a run, as that run has them.
+        # As given; replaced by those of the run when it starts.
         self.phases = read_schedule(phases)
         self.by_epoch = by_epoch
         self.val_grid = val_grid
@@ -86,10 +85,10 @@ class ProgressiveTokenizationHook(Hook):
         """Find the backbones and check the schedule against them and the run."""
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise InputError(
-                'progressive tokenization: phases in epochs in a run of iterations; '
+                'progressive tokenization: phases in epochs, but the run counts iterations; '
                 'give their ends in iterations and set by_epoch=False'
             )
-        # Wrappers such as DistributedDataParallel are modules too: this looks through them.
+        # modules() also descends into wrappers such as DistributedDataParallel.
         modules = list(runner.model.modules())
         for hook in runner.hooks:
             if hasattr(hook, 'ema_model'):
@@ -97,11 +96,11 @@ class ProgressiveTokenizationHook(Hook):
         self._full = {m: m.token_stride for m in modules if isinstance(m, TokenizedBackbone)}
         if not self._full:
             raise InputError(
-                'progressive tokenization: the model has no AsViT backbone, nor another whose tokens can '
-                'be changed; remove the hook'
+                'progressive tokenization: the model has no AsViT backbone, nor another with a variable '
+                'token stride; remove the hook'
             )
         backbone = next(iter(self._full))
-        # mmdet's heads lay priors and cut regions by fixed strides, at wrong places of other maps.
+        # mmdet's heads place priors and crop regions by fixed strides, wrongly on maps of other sizes.
         fixed = any(
             hasattr(module, name)
             for module in modules
@@ -114,7 +113,7 @@ class ProgressiveTokenizationHook(Hook):
                 else f'{type(backbone).__name__} cannot enlarge its maps: remove the hook'
             )
             raise InputError(
-                'progressive tokenization: the heads of a detector are made for maps of the full grid; '
+                'progressive tokenization: the heads of a detector need feature maps of the full grid; '
                 + remedy
             )
         length = runner.max_epochs if self.by_epoch else runner.max_iters
@@ -144,10 +143,10 @@ class ProgressiveTokenizationHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Hand what is to be logged to MMEngine's message hub."""
+        """Log through MMEngine's message hub."""
         assert self._current is not None
         stride, full = self._current.stride, self._macs[next(iter(self._full.values()))]
-        # Epochs are of equally many iterations.
+        # All epochs have the same number of iterations.
         steps = runner.iter + 1
         done = steps * self.phases[-1].end / runner.max_iters
         passes = FORWARD_PASSES * len(data_batch['inputs'])
@@ -161,21 +160,21 @@ class ProgressiveTokenizationHook(Hook):
             runner.message_hub.update_scalar(f'train/{name}', value)
 
     def before_val(self, runner: Runner) -> None:
-        """Go to the full grid, unless validation is to be at the phase's."""
+        """Switch to the full grid if ``val_grid`` is 'full'."""
         if self.val_grid == 'full':
             self._restore_full_grid()
 
     def after_val(self, runner: Runner) -> None:
-        """Go back to the phase, if validation came in the middle of it."""
+        """Switch back to the grid of the current phase, if validation was part of training."""
         if self._current is not None:
             self._set(self._current)
 
     def before_test(self, runner: Runner) -> None:
-        """Test at the full grid."""
+        """Test on the full grid."""
         self._restore_full_grid()
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the model at the full grid."""
+        """Leave the model on the full grid."""
         self._restore_full_grid()
         self._current = None
 

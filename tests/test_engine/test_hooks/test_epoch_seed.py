@@ -80,23 +80,12 @@ def test_a_killed_run_resumed_draws_what_the_undisturbed_one_does(
     assert len(torch.cat(offsets).unique()) == 3 * 16
 
 
-def test_without_it_a_resumed_run_draws_others(tmp_path: Path) -> None:
-    """What the hook is for: this may pass one day without it, and then it can go."""
-    settings = dict(train_dataloader=_noisy(0), train_cfg=dict(by_epoch=True, max_epochs=3))
-    seen, again = Images(), Images()
-    _runner(tmp_path / 'whole', seen, **settings).train()
-    with pytest.raises(KeyboardInterrupt):
-        _runner(tmp_path / 'cut', Images(kill_at=5), **settings).train()
-    _runner(tmp_path / 'cut', again, resume=True, **settings).train()
-    assert not torch.equal(again.epochs[2][0], seen.epochs[2][0])
-
-
 def test_what_cannot_be_seeded_is_refused(tmp_path: Path) -> None:
     loader = _noisy(1, persistent_workers=True)
     with pytest.raises(InputError, match='persistent_workers=False'):
         _runner(tmp_path / 'a', HOOK, train_dataloader=loader).train()
     settings = dict(train_cfg=dict(by_epoch=False, max_iters=2), default_hooks={})
-    with pytest.raises(InputError, match='this run has iterations'):
+    with pytest.raises(InputError, match='this run counts iterations'):
         _runner(tmp_path / 'b', HOOK, **settings).train()
     with pytest.raises(InputError, match='needs a seed'):
         _runner(tmp_path / 'c', HOOK, randomness=dict(seed=None)).train()

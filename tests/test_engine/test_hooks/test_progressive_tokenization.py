@@ -1,7 +1,6 @@
 """Progressive tokenization in real small runs: phases, evaluation, resume, EMA, refusals."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import uuid
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import MMDistributedDataParallel
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import HOOKS as MMPRETRAIN_HOOKS
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -25,7 +23,8 @@ from asvit_mm.engine.hooks import ProgressiveTokenizationHook
 from asvit_mm.errors import InputError
 
 from ...autocast import CPUAutocast
-from ...test_tools.runs import Here
+from ...small_detector import options as detector_options
+from ...test_tools.runs import PROCESSES, Here
 
 CONFIGS = Path(__file__).parents[3] / 'configs'
 HOOK = 'asvit_mm.ProgressiveTokenizationHook'
@@ -118,20 +117,16 @@ def test_phases_are_seen_at_their_epochs_and_evaluation_at_the_full_grid(tmp_pat
     recorder = Recorder()
     runner = _runner(tmp_path, dict(type=HOOK, phases=PHASES), recorder)
     own = {id(p) for p in runner.model.parameters()}
+    runner.logger.setLevel('INFO')
+    for handler in runner.logger.handlers:
+        handler.setLevel('INFO')
     runner.train()
     # Two iterations an epoch; K1 = 4, so the paper's own dilations.
     assert recorder.train == [(16, 5)] * 4 + [(8, 2)] * 4 + [(4, 1)] * 4
     assert recorder.val == [4] * 12
     assert recorder.parameters == own
     assert _backbone(runner).token_stride == 4
-
-
-def test_the_log_names_each_change_of_phase_once(tmp_path: Path) -> None:
-    runner = _runner(tmp_path, dict(type=HOOK, phases=PHASES))
-    runner.logger.setLevel('INFO')
-    for handler in runner.logger.handlers:
-        handler.setLevel('INFO')
-    runner.train()
+    # The log names each change once.
     log = next(tmp_path.glob('*/*.log')).read_text()
     lines = [line.partition('Progressive tokenization: ')[2] for line in log.splitlines()]
     assert [line for line in lines if line] == [
@@ -153,6 +148,9 @@ def test_a_killed_run_resumed_in_a_phase_equals_the_undisturbed_one(
 
     with pytest.raises(KeyboardInterrupt):
         _runner(tmp_path / 'cut', *hooks, Recorder(kill_at=7)).train()
+    # Its checkpoint, of an early phase, is an ordinary model's.
+    weights = torch.load(find_latest_checkpoint(str(tmp_path / 'cut')), weights_only=False)
+    MMPRETRAIN_MODELS.build(MODEL).load_state_dict(weights['state_dict'], strict=True)
     recorder = Recorder()
     resumed = _runner(tmp_path / 'cut', *hooks, recorder, resume=True)
     resumed.train()
@@ -166,15 +164,6 @@ def test_a_killed_run_resumed_in_a_phase_equals_the_undisturbed_one(
     parts = ['state_dict', 'optimizer'] + (['ema_state_dict'] if ema else [])
     for part in parts:
         torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0)
-
-
-def test_a_checkpoint_of_an_early_phase_loads_into_a_plain_model(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        _runner(tmp_path, dict(type=HOOK, phases=PHASES), Recorder(kill_at=2)).train()
-    checkpoint = torch.load(find_latest_checkpoint(str(tmp_path)), weights_only=False)
-    plain = MMPRETRAIN_MODELS.build(MODEL)
-    plain.load_state_dict(checkpoint['state_dict'], strict=True)
-    assert plain.backbone.token_stride == 4
 
 
 def test_the_averaged_model_follows_the_phases(tmp_path: Path) -> None:
@@ -338,8 +327,7 @@ def work(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    context = multiprocessing.get_context('spawn')
-    processes = [context.Process(target=work, args=(rank, tmp_path)) for rank in range(2)]
+    processes = [PROCESSES.Process(target=work, args=(rank, tmp_path)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -411,19 +399,6 @@ def test_iterations_as_the_unit_with_validation_inside_a_phase(tmp_path: Path) -
     ).train()
     assert recorder.train == [(8, 1)] * 4 + [(4, 1)] * 2
     assert recorder.val == [4] * 6
-
-
-def test_the_backbone_is_found_through_a_wrapper(tmp_path: Path) -> None:
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{tmp_path}/rendezvous', rank=0, world_size=1
-    )
-    try:
-        model = MMDistributedDataParallel(MMPRETRAIN_MODELS.build(MODEL))
-        recorder = Recorder()
-        _runner(tmp_path, dict(type=HOOK, phases=PHASES), recorder, model=model).train()
-    finally:
-        torch.distributed.destroy_process_group()
-    assert [stride for stride, _ in recorder.train] == [16] * 4 + [8] * 4 + [4] * 4
 
 
 @pytest.mark.parametrize(
@@ -518,21 +493,11 @@ def test_a_detector_whose_maps_keep_their_sizes(
         f"_base_ = {str(scenes)!r}\ncustom_hooks = [dict(type={HOOK!r}, phases='16@1,8@2,4@3')]\n"
     )
     here = Here(monkeypatch, capsys, tmp_path)
-    options = [
-        'train_cfg.max_epochs=3',
-        'train_cfg.val_interval=3',
-        'train_dataloader.batch_size=2',
-        'param_scheduler.0.end=2',
-        'default_hooks.logger.interval=1',
-        'model.test_cfg.rcnn.score_thr=0.0',  # six steps need not make it sure of anything
-        *(f'{part}_dataloader.num_workers=0' for part in ('train', 'val', 'test')),
-        *(f'{part}_dataloader.persistent_workers=False' for part in ('train', 'val', 'test')),
-    ]
     config.write_text(text)
 
     def arguments(name: str) -> list[Any]:
-        # MMEngine keeps one visualizer for every name in a process.
-        return [config, '--work-dir', name, '--cfg-options', f'visualizer.name={name}', *options]
+        more = ['train_cfg.max_epochs=3', 'train_cfg.val_interval=3']
+        return [config, '--work-dir', name, *detector_options(name, *more)]
 
     said = here.refusal('train.py', *arguments('refused_detector'))
     assert 'set model.backbone.keep_map_sizes=True' in said

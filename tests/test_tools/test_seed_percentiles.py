@@ -1,4 +1,4 @@
-"""The study of where seeds stand, run as users do, on tiny images."""
+"""tools/analysis_tools/seed_percentiles.py run as users do, on tiny images."""
 
 import json
 import shutil
@@ -6,7 +6,9 @@ import shutil
 import pytest
 import torch
 
-from asvit_mm.analysis.standing import mean_of
+from asvit_mm.analysis.seed_percentiles import run_study
+from asvit_mm.analysis.settings import SeedPercentileSettings
+from asvit_mm.analysis.statistics import mean_of
 from asvit_mm.arch import Architecture
 from asvit_mm.data.images import load_images
 from asvit_mm.nas import ComplexityMeasure
@@ -14,6 +16,7 @@ from asvit_mm.nas import ComplexityMeasure
 from .runs import Here
 
 OTHER = '4,2,2|2,1,2|2,1,2|2,1,2|16'
+TOOL = 'analysis_tools/seed_percentiles.py'
 STUDY = [
     '--num-archs', '4', '--data', 'noise', '--img-size', '16', '--batch-size', '3', '--repeat', '2',
     '--device', 'cpu',
@@ -29,16 +32,13 @@ def here(monkeypatch, capsys, tmp_path):
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
     """A folder with a study in run/, and what it printed."""
-    folder = tmp_path_factory.mktemp('standing')
+    folder = tmp_path_factory.mktemp('seeds')
     (folder / 'result.json').write_text(json.dumps({'arch': OTHER}))
     with pytest.MonkeyPatch.context() as patch:
-        # The tool prints to whatever the module's first test captures.
         patch.chdir(folder)
-        from asvit_mm.analysis.seed_percentiles import StandingSettings, run_standing
-
-        run_standing(
-            StandingSettings(
-                work_dir='run', archs=('seed', 'found=result.json'), num=4, img_size=16,
+        run_study(
+            SeedPercentileSettings(
+                work_dir='run', archs=('seed', 'found=result.json'), num_archs=4, img_size=16,
                 batch_size=3, repeat=2, device='cpu',
             )
         )  # fmt: skip
@@ -73,12 +73,10 @@ def test_report(finished):
     for one in report['named']:
         assert 0 <= one['length_distortion']['percentile'] <= 100
         assert one['length_distortion']['percentile'] % 25 == 0
-    assert report['seconds_a_network'] > 0
+    assert report['seconds'] > 0
     page = (finished / 'run' / 'report.md').read_text()
-    assert (
-        'tools/analysis_tools/seed_percentiles.py seed found=result.json --work-dir run --num-archs 4'
-        in page
-    )
+    assert 'tools/analysis_tools/seed_percentiles.py seed found=result.json ' in page
+    assert ' --num-archs 4' in page
     assert all((finished / 'run' / name).stat().st_size > 500 for name in FILES)
 
 
@@ -89,7 +87,7 @@ def test_half_done_and_resumed_with_another_seed(finished, here):
     for name in ('records/001.json', 'records/004.json', *FILES):
         (half / name).unlink()
     run = (
-        'analysis_tools/seed_percentiles.py',
+        TOOL,
         'found=result.json',
         'third=5,2,2|2,1,2|2,1,2|2,1,2|16',
         *STUDY,
@@ -124,22 +122,20 @@ def test_half_done_and_resumed_with_another_seed(finished, here):
 )
 def test_refusals(here, args, words):
     here.monkeypatch.delenv('RANK', raising=False)
-    assert words in here.refusal('analysis_tools/seed_percentiles.py', *STUDY, *args)
-    assert not (here.folder / 'work_dirs' / 'standing' / 'study.json').exists()
+    assert words in here.refusal(TOOL, *STUDY, *args)
+    assert not (here.folder / 'work_dirs' / 'seed_percentiles' / 'study.json').exists()
 
 
 def test_a_search_with_the_draws_of_the_study_is_not_judged_by_them(here):
     result = {'arch': OTHER, 'settings': {'seed': 1_000_002}}
     (here.folder / 'result.json').write_text(json.dumps(result))
-    line = here.refusal(
-        'analysis_tools/seed_percentiles.py', 'x=result.json', *STUDY, '--seed', '2'
-    )
+    line = here.refusal(TOOL, 'x=result.json', *STUDY, '--seed', '2')
     assert 'result.json was found with the draws' in line
 
 
 def test_another_study_in_the_folder(finished, here):
     here.monkeypatch.chdir(finished)
-    run = ('analysis_tools/seed_percentiles.py', '--work-dir', 'run', *STUDY)
+    run = (TOOL, '--work-dir', 'run', *STUDY)
     assert 'exists already: give --resume' in here.refusal(*run)
     line = here.refusal(*run, '--resume', '--repeat', '3')
     assert 'settings.repeat is 2 there and 3 here' in line
