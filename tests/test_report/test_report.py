@@ -23,6 +23,10 @@ LOADING = {'src', 'srcset', 'href', 'data', 'poster', 'action', 'background', 's
 VOID = {'meta', 'img', 'br', 'link', 'hr', 'input', 'base', 'source'}
 
 
+def read_result(work_dir):
+    return json.loads((Path(work_dir) / 'result.json').read_text())
+
+
 class Page(HTMLParser):
     """What a page holds; fails where an element is not closed in its place."""
 
@@ -91,7 +95,8 @@ SEARCH = ['summary', 'architecture', 'search', 'measured', 'cost', 'train', 'run
 @pytest.mark.parametrize('method', ['reinforce', 'random'])
 def test_search(tmp_path, monkeypatch, method):
     monkeypatch.chdir(tmp_path)
-    result = run_search(SearchSettings(work_dir='run', steps=4, method=method, **TINY))
+    run_search(SearchSettings(work_dir='run', steps=4, method=method, **TINY))
+    result = read_result('run')
     page = check(Path('run'), SEARCH)
     assert result['arch'] in page.text
     assert f'{result["params"]:,} parameters' in page.all_text
@@ -164,7 +169,8 @@ def test_scaling(tmp_path, monkeypatch, targets):
     monkeypatch.chdir(tmp_path)
     budget = {'targets': targets} if targets else {'min_params': '2.1M', 'max_params': '2.5M'}
     settings = ScaleSettings(str(PRESETS['seed']), work_dir='run', **budget, **TINY)
-    result = run_scaling(settings)
+    run_scaling(settings)
+    result = read_result(settings.work_dir)
     sections = ['summary', 'architecture', 'path', 'measured', 'family', 'cost', 'train', 'run']
     page = check(Path('run'), sections[:1] + ['targets'] * bool(targets) + sections[1:])
     for member in [*result['series'], *result.get('targets', [])]:
@@ -180,9 +186,8 @@ def test_networks_that_were_only_timed_are_not_called_measured(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     # Times that do not depend on the machine.
     monkeypatch.setattr(Clock, '__call__', lambda clock, arch: float(arch.kernels[0]))
-    result = run_search(
-        SearchSettings(work_dir='run', steps=5, max_latency=6.0, remeasure=True, **TINY)
-    )
+    run_search(SearchSettings(work_dir='run', steps=5, max_latency=6.0, remeasure=True, **TINY))
+    result = read_result('run')
     trace = [
         json.loads(line) for line in (tmp_path / 'run' / 'trace.jsonl').read_text().splitlines()
     ]
