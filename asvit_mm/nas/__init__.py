@@ -7,7 +7,7 @@ from .latency import Clock, Latency, WithinLatency
 from .methods import METHODS, SearchMethod, Step, iterate_search, result_of
 from .parallel import SharedMeasure, help_measuring, with_helpers
 from .reinforce import Reinforce
-from .rewards import dense_ranks, metric_change, rank_networks, relative_range, reward
+from .rewards import rank_networks
 from .scaling import AutoScaling, Candidate, Member, next_sizes
 from .space import Choices
 
@@ -32,14 +32,10 @@ __all__ = [
     'SharedMeasure',
     'Step',
     'WithinLatency',
-    'dense_ranks',
     'help_measuring',
     'iterate_search',
-    'metric_change',
     'next_sizes',
     'rank_networks',
-    'relative_range',
     'result_of',
-    'reward',
     'with_helpers',
 ]

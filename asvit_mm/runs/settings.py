@@ -31,15 +31,13 @@ Dtype = Literal['float32', 'float64']
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobSettings:
-    """What a job works on, and where its results go.
+class InputSettings:
+    """What is measured on, and where.
 
     Raises:
         InputError: a value out of range, or a device that is not there.
     """
 
-    work_dir: str
-    """folder of the results"""
     data: str = 'noise'
     """images for the NTK condition number and what the configs train on: digits (of scikit-learn), noise, an
     image folder (class folders, or train/ and val/ with them) or an mmpretrain config"""
@@ -49,6 +47,28 @@ class JobSettings:
     """decides images, curves, weights and samples"""
     device: str = 'auto'
     """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
+
+    def __post_init__(self) -> None:
+        check_at_least('--img-size', self.pixels, 4)
+        check_at_least('--seed', self.seed, 0)
+        find_device(self.device)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels a side of the images."""
+        return default_pixels(self.data) if self.img_size is None else self.img_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings(InputSettings):
+    """What a job works on, and where its results go.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    work_dir: str
+    """folder of the results"""
     launcher: Launcher = 'none'
     """pytorch: started by torchrun, whose processes share the work"""
     resume: bool = switch()
@@ -57,15 +77,8 @@ class JobSettings:
     """replace the earlier results in the work dir"""
 
     def __post_init__(self) -> None:
-        check_at_least('--img-size', self.pixels, 4)
-        check_at_least('--seed', self.seed, 0)
+        super().__post_init__()
         check_choice('--launcher', self.launcher, Launcher)
-        find_device(self.device)
-
-    @property
-    def pixels(self) -> int:
-        """Pixels a side of the images."""
-        return default_pixels(self.data) if self.img_size is None else self.img_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,11 +183,11 @@ class ScaleSettings(RunSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureSettings:
+class MeasureSettings(InputSettings):
     """Settings of measuring a list of architectures.
 
     Raises:
-        InputError: a value out of range, or a device that is not there.
+        InputError: a value out of range.
     """
 
     archs: Sequence[str] = positional(default=(), nargs='*', metavar='ARCH')
@@ -183,19 +196,13 @@ class MeasureSettings:
     """names of measures, or all (default: length_distortion ntk_condition_number params flops)"""
     list: bool = switch()
     """print the measures and stop"""
-    img_size: int | None = None
-    """pixels a side of the images (default: 224; 32 for digits)"""
     repeat: int = 5
     """networks to average over"""
-    seed: int = 0
-    """decides images, curves and weights"""
     batch_size: int = 16
     """images per network"""
     data: str = 'noise'
-    """images for the measures that look at some: digits (of scikit-learn), noise, an image folder or an
+    """images for the measures that need some: digits (of scikit-learn), noise, an image folder or an
     mmpretrain config"""
-    device: str = 'auto'
-    """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
     memory: float | None = option(default=None, metavar='GIB')
     """GiB that activations may take: what needs more runs in parts (default: no limit)"""
     dtype: Dtype = 'float32'
@@ -211,19 +218,12 @@ class MeasureSettings:
                 f'no architecture to measure: give presets ({", ".join(PRESETS)}) or architecture '
                 'strings, before --measures'
             )
-        check_at_least('--img-size', self.pixels, 4)
+        super().__post_init__()
         check_at_least('--batch-size', self.batch_size, 1)
         check_at_least('--repeat', self.repeat, 1)
-        check_at_least('--seed', self.seed, 0)
         check_choice('--dtype', self.dtype, Dtype)
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise InputError(f'--memory {self.memory} is no limit: give GiB, such as 4 or 0.5')
-        find_device(self.device)
-
-    @property
-    def pixels(self) -> int:
-        """Pixels a side of the images."""
-        return default_pixels(self.data) if self.img_size is None else self.img_size
 
 
 def default_pixels(data: str) -> int:

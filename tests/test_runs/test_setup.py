@@ -203,7 +203,7 @@ def test_the_command_says_what_differs_from_the_defaults(tmp_path):
     )
     assert words(search, 'search.py')[0] == str(tmp_path / 'search.py')
     assert ' '.join(words(search, 'search.py')[1:]) == (
-        '--work-dir my run --data digits --device cpu --progressive --steps 7 --resume'
+        '--data digits --device cpu --work-dir my run --progressive --steps 7 --resume'
     )
     shared = words(replace(search, launcher='pytorch'), 'search.py')
     assert shared[:3] == ['-m', 'torch.distributed.run', '--nproc_per_node=1']

@@ -133,7 +133,11 @@ def test_a_search_that_measured_nothing_has_no_result(here):
     here.folder.joinpath('same').mkdir()
     for i in range(4):
         Image.new('RGB', (32, 32), 'red').save(here.folder / 'same' / f'{i}.png')
-    line = here.refusal('search.py', '--data', 'same', '--work-dir', 'run', '--steps', 2, *TINY)
+    run = ('--data', 'same', '--work-dir', 'run', '--steps', 2, *TINY)
+    with pytest.raises(SystemExit, match='2'):
+        here.run('search.py', *run)
+    warning, line = here.capsys.readouterr().err.splitlines()
+    assert warning.startswith('warning: images 0 and 1 of the batch of network 1 are identical')
     assert 'no network of the 2 steps could be measured (ntk_condition_number: network 1' in line
     assert not (here.folder / 'run' / 'result.json').exists()
 
