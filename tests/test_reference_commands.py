@@ -99,7 +99,7 @@ def run_elsewhere():
 
 def tool_of(command):
     """The file name of a command's tool, or the last name of its module; None: neither is ours."""
-    found = re.search(r'\btools/(\w+\.(?:py|sh))|-m asvit_mm\.(\w+)', command)
+    found = re.search(r'\btools/([\w/]+\.(?:py|sh))|-m asvit_mm\.(?:\w+\.)*(\w+)', command)
     return (found[1] or found[2]) if found else None
 
 
