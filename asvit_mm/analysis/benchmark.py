@@ -272,22 +272,31 @@ def cpu_peak(name: str, setting: Setting) -> int:
     return (kibibytes('VmHWM') - before) * 1024
 
 
-def _peak(contestant: Contestant) -> int:
-    """Peak memory of a call in bytes; on the CPU in a process of its own, which has held nothing before."""
-    if contestant.setting.device == 'cuda':
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        contestant.call()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    words = [sys.executable, '-c', _PEAK, contestant.name, json.dumps(asdict(contestant.setting))]
+def own_process_peak(name: str, setting: Setting) -> int:
+    """:func:`cpu_peak` in a process of its own, which has held nothing before.
+
+    Raises:
+        InputError: the process failed; says why.
+    """
+    words = [sys.executable, '-c', _PEAK, name, json.dumps(asdict(setting))]
     environment = {**os.environ, **RETURN_MEMORY}
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1:] or [f'ended with status {done.returncode}']
-        raise InputError(f'peak memory of {contestant.name}: {why[0]}')
+        raise InputError(f'peak memory of {name}: {why[0]}')
     return int(done.stdout.split()[-1])
+
+
+def _peak(contestant: Contestant) -> int:
+    """Peak memory of a call in bytes."""
+    if contestant.setting.device == 'cpu':
+        return own_process_peak(contestant.name, contestant.setting)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    contestant.call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
 
 
 # ---- Models by name
