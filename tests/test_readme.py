@@ -21,7 +21,7 @@ def test_tools_understand_the_commands(command, monkeypatch):
 
 def test_the_make_targets_are_the_ways_in():
     targets = [line.split()[1] for line in COMMANDS if line.startswith('make ')]
-    assert targets == ['demo', 'demo-detection', 'test']
+    assert targets == ['demo', 'test']
 
 
 def test_links_lead_somewhere():
