@@ -7,7 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from asvit_mm.errors import InputError
 from asvit_mm.measures import ImageCircle, extrinsic_curvature, gauss_map_length
-from asvit_mm.measures.curvature import curve_derivatives
+from asvit_mm.measures.curves import curve_derivatives
 from asvit_mm.models import AsViT
 
 from .small import TINY, circle, derivative_by_coordinate, network, output_on

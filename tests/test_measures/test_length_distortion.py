@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from asvit_mm.measures import ImageCircle, length_distortion
-from asvit_mm.measures.length_distortion import output_derivatives
+from asvit_mm.measures.curves import output_derivatives
 from tests.golden import ENTRIES, golden_backbone
 
 from .small import LN, circle, derivative_by_coordinate, network, output_on
