@@ -134,7 +134,7 @@ def _scores(q: Tensor, k: Tensor, scale: float, mask: Tensor | None) -> Tensor:
 
 
 def _fits_kernel(qkv: Tensor, mask: Tensor | None) -> bool:
-    """Whether the kernel can run; a ValueError for shapes or masks that it, given addresses, would misread."""
+    """Whether the kernel can run; a ValueError for what it, which is given addresses, would misread."""
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f'qkv of shape {tuple(qkv.shape)} is not (B, N, 3, heads, dim)')
     expected = (qkv.shape[0], 1, 1, qkv.shape[1])

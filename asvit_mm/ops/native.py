@@ -97,7 +97,7 @@ def _cache_file(source: Path, command: list[str]) -> Path | None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a cached file is the user's own and ends with the hash of its content, which the loader ignores.
+    """Whether a cached file is the user's own and ends with the hash of its content (ignored by the loader).
 
     Loading a truncated library would end the process.
     """
