@@ -200,35 +200,20 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(preset: str, pretrained: bool, /, **kwargs: Any) -> nn.Module:
-    build: Callable[..., nn.Module] = build_model_with_cfg
-    features = {
-        'out_indices': kwargs.pop('out_indices', tuple(range(NUM_STAGES))),
-        'feature_cls': 'getter',
-    }
-    kwargs = {'arch': preset, **kwargs}
-    return build(AsVisionTransformer, f'asvit_{preset}', pretrained, feature_cfg=features, **kwargs)
+def _register(preset: str, description: str) -> Callable[..., nn.Module]:
+    def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        build: Callable[..., nn.Module] = build_model_with_cfg
+        stages = kwargs.pop('out_indices', tuple(range(NUM_STAGES)))
+        features = {'out_indices': stages, 'feature_cls': 'getter'}
+        kwargs = {'arch': preset, 'feature_cfg': features, **kwargs}
+        return build(AsVisionTransformer, create.__name__, pretrained, **kwargs)
+
+    create.__name__ = create.__qualname__ = f'asvit_{preset}'
+    create.__doc__ = description
+    return register_model(create)
 
 
-@register_model
-def asvit_seed(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """The published seed of the search."""
-    return _create('seed', pretrained, **kwargs)
-
-
-@register_model
-def asvit_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """As-ViT-Small, 29.0 M parameters."""
-    return _create('small', pretrained, **kwargs)
-
-
-@register_model
-def asvit_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """As-ViT-Base, 52.6 M parameters."""
-    return _create('base', pretrained, **kwargs)
-
-
-@register_model
-def asvit_large(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """As-ViT-Large, 88.1 M parameters."""
-    return _create('large', pretrained, **kwargs)
+asvit_seed = _register('seed', 'The published seed of the search.')
+asvit_small = _register('small', 'As-ViT-Small, 29.0 M parameters.')
+asvit_base = _register('base', 'As-ViT-Base, 52.6 M parameters.')
+asvit_large = _register('large', 'As-ViT-Large, 88.1 M parameters.')

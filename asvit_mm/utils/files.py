@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,35 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-
-
-def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write ``text`` to ``path``, creating its folder; a reader sees the old file or the new one."""
-    # File names with bytes that are not UTF-8 have lone surrogates in Python.
-    return atomic_write_bytes(path, text.encode('utf-8', errors='backslashreplace'))
-
-
-def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write ``data`` to ``path``, creating its folder; a reader sees either the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def atomic_write_json(path: str | os.PathLike[str], value: Any) -> Path:
-    """Write ``value`` as indented JSON; raises a ValueError for NaN, which is not valid JSON."""
-    return atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
 @contextmanager
@@ -63,17 +33,31 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         FileExistsError: ``path`` is not an empty folder when the block ends.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
-    try:
-        os.chmod(temporary, 0o777 & ~_umask())
+    with atomic_file(path) as temporary:
+        temporary.mkdir()
         yield temporary
         if path.is_dir() and any(path.iterdir()):
             raise FileExistsError(f'{path} exists already')
-        os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write ``data`` to ``path``, creating its folder; a reader sees either the old file or the new one."""
+    with atomic_file(path) as temporary, temporary.open('wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(path)
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write ``text`` to ``path`` as :func:`atomic_write_bytes` does."""
+    # File names with bytes that are not UTF-8 have lone surrogates in Python.
+    return atomic_write_bytes(path, text.encode('utf-8', errors='backslashreplace'))
+
+
+def atomic_write_json(path: str | os.PathLike[str], value: Any) -> Path:
+    """Write ``value`` as indented JSON; raises a ValueError for NaN, which is not valid JSON."""
+    return atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
 def relative(path: Path) -> str:
@@ -134,10 +118,3 @@ def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
         yield prefix, value
     for key, item in items:
         yield from _flat(item, f'{prefix}.{key}' if prefix else str(key))
-
-
-def _umask() -> int:
-    """The umask of the process, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
