@@ -259,8 +259,10 @@ class SearchSpace:
             value[name] = allowed[index]
         stages = range(1, NUM_STAGES + 1)
         # S4, which can only be 1, is not among the choices.
-        columns = (tuple(value.get(f'{letter}{i}', 1) for i in stages) for letter in 'KSE')
-        return Architecture(*columns, heads=value['H'], seed_form=True)
+        kernels, splits, expansions = (
+            tuple(value.get(f'{letter}{i}', 1) for i in stages) for letter in 'KSE'
+        )
+        return Architecture(kernels, splits, expansions, value['H'], seed_form=True)
 
     def encode(self, arch: Architecture) -> list[int]:
         """The index for each choice: the inverse of :meth:`decode`."""
