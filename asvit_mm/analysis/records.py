@@ -20,8 +20,13 @@ from ..runs.progress import Screen
 from ..runs.settings import find_device
 from ..runs.setup import resumable, versions
 from ..utils.command_line import as_arguments
-from ..utils.files import atomic_write_json, atomic_write_text, relative
-from ..utils.identity import first_difference, read_object
+from ..utils.files import (
+    atomic_write_json,
+    atomic_write_text,
+    first_difference,
+    read_object,
+    relative,
+)
 from .settings import StudySettings
 
 FORMAT = 2

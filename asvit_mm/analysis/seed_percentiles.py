@@ -19,7 +19,7 @@ from ..nas.evaluator import usable
 from ..runs.progress import print_summary
 from ..runs.scale import read_topology
 from ..runs.setup import prepare
-from ..utils.identity import read_object
+from ..utils.files import read_object
 from .plots import plot_percentiles, plot_repeats
 from .records import (
     Record,

@@ -13,8 +13,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..errors import InputError
-from ..utils.files import atomic_directory, atomic_write_json
-from ..utils.identity import first_difference, parse_object, read_object
+from ..utils.files import (
+    atomic_directory,
+    atomic_write_json,
+    first_difference,
+    parse_object,
+    read_object,
+)
 
 FORMAT = 3
 NAMES = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..arch import PRESETS, Architecture
 from ..errors import InputError
-from ..utils.command_line import POSITIONAL, option, positional, switch
+from ..utils.command_line import POSITIONAL, option, positional
 from ..utils.units import parse_count
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ class JobSettings(InputSettings):
     """folder of the results"""
     launcher: Launcher = 'none'
     """pytorch: started by torchrun, whose processes share the work"""
-    resume: bool = switch()
+    resume: bool = False
     """continue the run in the work dir, which may have been killed at any moment"""
-    overwrite: bool = switch()
+    overwrite: bool = False
     """replace the earlier results in the work dir"""
 
     def __post_init__(self) -> None:
@@ -111,10 +111,10 @@ class RunSettings(MeasuringSettings):
     """no network has more multiply-adds per image, such as 5G or 400M (default: no limit)"""
     max_latency: float | None = option(default=None, metavar='MS')
     """no network takes more milliseconds per image, timed on the device (default: no limit)"""
-    remeasure: bool = switch()
+    remeasure: bool = False
     """measure an architecture that comes again anew, with fresh weights, as the published code does (default:
     reuse its measurement)"""
-    progressive: bool = switch()
+    progressive: bool = False
     """write configs that train with progressive tokenization"""
 
     def fingerprint(self) -> dict[str, Any]:
@@ -194,7 +194,7 @@ class MeasureSettings(InputSettings):
     """presets (seed, small, base, large) or architecture strings, measured at their own depths and width"""
     measures: Sequence[str] = option(default=(), metavar='NAME')
     """names of measures, or all (default: length_distortion ntk_condition_number params flops)"""
-    list: bool = switch()
+    list: bool = False
     """print the measures and stop"""
     repeat: int = 5
     """networks to average over"""

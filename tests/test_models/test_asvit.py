@@ -426,26 +426,6 @@ def test_maps_are_channels_first_where_they_are_looked_at():
     assert isinstance(AsViT(TINY).norm3, MapNorm)
 
 
-def test_linear_layers_are_torchs():
-    """So that adapters, quantization and pruning, which replace layers by type, find every one."""
-    model = AsViT(TINY, img_size=32).eval()
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    assert {type(module) for module in linear} == {nn.Linear}
-    shapes = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            module.register_forward_hook(
-                lambda module, inputs, output, name=name: shapes.update(
-                    {name: (inputs[0].shape[-1], output.shape[-1])}
-                )
-            )
-    model(images(1, 3, 32, 32))
-    assert len(shapes) == len(linear)
-    for name, shape in shapes.items():
-        module = model.get_submodule(name)
-        assert shape == (module.in_features, module.out_features)
-
-
 @pytest.mark.parametrize('gradients', [False, True])
 def test_traced_by_torchscript(gradients):
     model, x = AsViT(TINY, img_size=36, out_indices=(1, 3)).eval(), images(2, 3, 36, 44)
