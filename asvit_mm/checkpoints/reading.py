@@ -129,20 +129,18 @@ def _first_line(error: Exception) -> str:
 
 def _what_is_wrong(checkpoint: Any) -> str | None:
     """What MMEngine would stumble over in a checkpoint: all but a dict of named, dense tensors."""
-    if not isinstance(checkpoint, dict):
-        return f'holds a {type(checkpoint).__name__}, no weights'
-    weights, meta = checkpoint.get('state_dict', checkpoint), checkpoint.get('meta', {})
+    content = checkpoint if isinstance(checkpoint, dict) else {'state_dict': checkpoint}
+    weights, meta = content.get('state_dict', content), content.get('meta', {})
     if not isinstance(weights, dict):
-        return f'holds a {type(weights).__name__} for its weights: give one that MMEngine wrote'
+        return f'holds a {type(weights).__name__}, no weights'
     if weights is not checkpoint and not isinstance(meta, dict):
         return f'holds a {type(meta).__name__} for its meta data: save its state_dict alone'
     for name, value in weights.items():
-        if not isinstance(name, str):
-            return f'names a weight {name!r}: save it with strings for names'
-        if isinstance(value, Tensor) and (
+        special = isinstance(value, Tensor) and (
             value.is_meta or value.is_quantized or value.layout is not torch.strided
-        ):
-            return f'holds {name!r} as a sparse, quantized or meta tensor: save it as a dense one'
+        )
+        if special or not isinstance(name, str):
+            return f'holds {name!r}, which is not a dense tensor with a string for a name: save it as one'
     return None
 
 

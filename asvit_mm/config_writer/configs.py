@@ -11,7 +11,7 @@ from typing import Any
 from ..arch import Architecture
 from ..cost import count_macs, count_params
 from ..data.source import DataSource
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..token_schedule import DEFAULT, STRIDES, read_schedule
 from ..tokens import fits_windows
 from ..utils.units import format_count
@@ -62,10 +62,7 @@ def config_text(
     except Exception as error:
         if data.config is None:
             raise
-        raise InputError(
-            f'no config can be built on {data.spec!r}: {type(error).__name__}: '
-            f'{" ".join(str(error).split())}'
-        ) from error
+        raise InputError(f'no config can be built on {data.spec!r}: {one_line(error)}') from error
     return text
 
 

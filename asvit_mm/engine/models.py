@@ -8,21 +8,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from ..errors import InputError
-from .config import find_config, load_config, one_line, require
+from ..errors import InputError, one_line
+from .config import find_config, load_config, require
 from .runner import check_codebase
-
-# What constructors of models raise for a config that does not fit them.
-_REFUSALS = (
-    AssertionError,
-    AttributeError,
-    ImportError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def load_model_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
@@ -60,7 +48,7 @@ def build_model(cfg: Config, name: str) -> nn.Module:
             model: nn.Module = MODELS.build(cfg.model)
         except InputError:
             raise
-        except _REFUSALS as error:
+        except Exception as error:
             raise InputError(f'the model of {name} cannot be built: {one_line(error)}') from error
     return model.eval()
 

@@ -67,7 +67,7 @@ class Recorder(Hook):
         if runner.iter == self.kill_at:
             raise KeyboardInterrupt
         backbone = _backbone(runner)
-        self.train.append((backbone.token_stride, backbone.patch_embed.dilation))
+        self.train.append((backbone.token_stride, backbone.token_dilation))
         self.parameters |= {id(p) for p in runner.model.parameters()}
 
     def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
