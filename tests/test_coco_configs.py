@@ -198,7 +198,7 @@ def test_a_training_step_and_an_evaluation(path, here, tmp_path):
 
 @pytest.mark.slow
 def test_the_config_for_scenes_learns(here, tmp_path):
-    write_scenes(tmp_path / 'data/scenes', train=8, val=1, size=64)
+    write_scenes(tmp_path / 'data/scenes', train=4, val=1, size=64)
     cfg = Config.fromfile(SCENES)
     assert cfg.classes == CLASSES
     loaders = [

@@ -21,7 +21,10 @@ _TIMEOUT = datetime.timedelta(days=7)
 # By MMEngine's launcher: the command that starts processes, and the environment variables that it sets.
 _LAUNCHERS = {
     'none': ('', ''),
-    'pytorch': ('torchrun --nproc_per_node=2', 'RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT'),
+    'pytorch': (
+        'torchrun --nproc_per_node=2',
+        'RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT',
+    ),
     'slurm': ('srun', 'SLURM_PROCID SLURM_NTASKS SLURM_NODELIST'),
     'mpi': ('mpirun', 'OMPI_COMM_WORLD_LOCAL_RANK OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE'),
 }

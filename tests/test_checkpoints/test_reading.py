@@ -221,7 +221,9 @@ def test_contents_that_are_no_weights_in_one_line(tmp_path):
         torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
     ):
         assert "'a', which is not a dense tensor" in refused(path, {'state_dict': {'a': odd}})
-    assert 'holds 3, which is not a dense tensor with a string' in refused(path, {'state_dict': {3: weight}})
+    assert 'holds 3, which is not a dense tensor with a string' in refused(
+        path, {'state_dict': {3: weight}}
+    )
     assert 'holds 3, which is not a dense tensor with a string' in refused(path, {3: weight})
     assert 'list for its meta' in refused(path, {'state_dict': {'a': weight}, 'meta': [{}]})
     assert 'holds a list, no weights' in refused(path, [1])

@@ -105,7 +105,8 @@ class ProgressiveTokenizationHook(Hook):
         if fixed and not getattr(backbone, 'keep_map_sizes', False):
             raise InputError(
                 'progressive tokenization: the heads of a detector need feature maps of the full grid: '
-                'set model.backbone.keep_map_sizes=True, or remove the hook if the backbone has no such setting'
+                'set model.backbone.keep_map_sizes=True, or remove the hook if the backbone has no such '
+                'setting'
             )
         length = runner.max_epochs if self.by_epoch else runner.max_iters
         self.phases = phases_of_run(
