@@ -38,7 +38,7 @@ class Recipe:
     """All of a config but the architecture.
 
     Attributes:
-        bases: its ``_base_``.
+        bases: of the config.
         body: text of its data, optimizer and schedule.
         batch_name: GPUs and batch size in its file name.
         run_length: length of the run in epochs (``by_epoch``) or iterations.

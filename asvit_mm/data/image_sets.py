@@ -18,7 +18,7 @@ class ImageSet:
     """Grey images of ten classes, in a fixed, stratified split.
 
     Attributes:
-        name: also the name of its folder.
+        name: also of its folder.
         package: the Python package that ships it.
         read: returns the images (N, height, width), uint8, and the labels (N,), integers.
         train, val: number of images in each split.

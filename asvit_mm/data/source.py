@@ -25,15 +25,14 @@ class DataSource:
     """Images to measure networks on, and the data that a config trains on.
 
     Attributes:
-        kind: how configs train: on the digits, an image folder, the data of a user's config, or, where
-            there are no labels, on ImageNet-1k.
+        kind: what configs train on: the digits, an image folder, the data of a user's config, or, where there
+            are no labels, ImageNet-1k.
         spec: what the user gave as ``--data``.
         name: last part of the config's file name.
         num_classes: classes of the head.
         pixels: height and width of the images that networks are measured on.
         img_size: height and width of the images that a written config trains on.
-        folder: what the image folder holds, if it is one.
-        config: the user's mmpretrain config, if it is one.
+        folder, config: the image folder or the user's mmpretrain config, if it is one.
         note: what the user should know about the choice.
     """
 

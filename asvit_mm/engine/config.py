@@ -1,7 +1,4 @@
-"""Reading a config and checking it before anything expensive is built.
-
-Every mistake of the user's becomes one :class:`~asvit_mm.errors.InputError`, early.
-"""
+"""Reading a config and checking it before anything expensive is built."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -84,11 +81,7 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
-    """Merge ``options`` (dotted keys) into the config called ``name``.
-
-    Raises:
-        InputError: they do not fit.
-    """
+    """Merge ``options`` (dotted keys) into the config called ``name``; an InputError if they do not fit."""
     try:
         cfg.merge_from_dict(dict(options))
     except (KeyError, TypeError, AssertionError, IndexError) as error:
@@ -96,11 +89,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
 
 
 def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
-    """Check that a config has all of ``fields``, which ``purpose`` needs.
-
-    Raises:
-        InputError: names the first field that is missing or None.
-    """
+    """Raise an InputError if one of ``fields``, which ``purpose`` needs, is missing from a config or None."""
     for field in fields:
         if cfg.get(field) is None:
             name = cfg.filename or 'the config'
@@ -118,8 +107,7 @@ def check_data(cfg: Config, loaders: Sequence[str]) -> None:
     Storage addresses (``s3://`` and the like) are not checked.
 
     Args:
-        cfg: the config.
-        loaders: the data loaders that will be used, e.g. ``['train_dataloader']``.
+        loaders: names of the data loaders to check.
 
     Raises:
         InputError: names the path, the field that holds it and what to do.

@@ -50,11 +50,10 @@ class Share:
 
 
 def start_processes(launcher: str, device: torch.device) -> None:
-    """Initialise the process group of the processes that ``launcher`` started; no-op for 'none'.
+    """Initialise the process group, gloo for the CPU and nccl for GPUs; no-op for launcher 'none'.
 
     Args:
         launcher: 'none' or 'pytorch' (torchrun), as MMEngine names them.
-        device: where they compute; determines the backend, gloo for the CPU and nccl for GPUs.
 
     Raises:
         InputError: not started by torchrun, or more processes than GPUs.

@@ -33,15 +33,13 @@ def load_model_config(name: str, options: Mapping[str, Any] | None = None) -> Co
 
 
 def build_model(cfg: Config, name: str) -> nn.Module:
-    """The model of the config called ``name``, on the CPU, in evaluation mode.
-
-    Its random weights are always the same. Checkpoints that ``init_cfg`` names are not loaded.
+    """The model of the config called ``name``, on the CPU, in evaluation mode, always with the same weights.
 
     Raises:
         InputError: it cannot be built.
     """
     scope = cfg.get('default_scope') or 'mmengine'
-    # The weights decide how many proposals a detector keeps: always the same ones.
+    # The weights decide how many proposals a detector keeps.
     with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:

@@ -21,7 +21,7 @@ from mmengine.device import get_device
 from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ..checkpoints.reading import read_checkpoint
+from ..checkpoints.reading import read_checkpoint, select_weights
 from ..errors import InputError, one_line
 from ..utils.files import atomic_write_json, check_writable
 from .config import check_data, is_detector, load_config, require
@@ -106,10 +106,10 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` strings to a dict of dotted keys, with values as MMEngine's DictAction reads them.
+    """Parse ``KEY=VALUE`` words as MMEngine's DictAction does, to values by dotted keys.
 
     Raises:
-        InputError: a string without ``=``.
+        InputError: a word without ``=``.
     """
     if not pairs:
         return {}
@@ -213,10 +213,9 @@ def _require_folder(flag: str, folder: str) -> None:
 def _check_weights(
     model: torch.nn.Module, checkpoint: dict[str, Any], path: str, resume: bool = False
 ) -> None:
-    """Check that some weights of a checkpoint fit the model (MMEngine ignores all that do not).
+    """Check that some weights fit the model, or to resume, all, and that there is a run to resume.
 
-    Args:
-        resume: check that it holds the progress of a run and all weights of the model.
+    MMEngine ignores the weights that do not fit.
     """
     meta = checkpoint.get('meta') if 'state_dict' in checkpoint else None
     if resume and not all(isinstance((meta or {}).get(key), int) for key in ('epoch', 'iter')):
@@ -226,10 +225,8 @@ def _check_weights(
         )
     if not isinstance(model, torch.nn.Module):
         return  # MMEngine's FlexibleRunner builds the model later
-    given = checkpoint.get('state_dict', checkpoint)
-    own = getattr(model, 'module', model).state_dict()
-    shapes = {key.removeprefix('module.'): getattr(v, 'shape', None) for key, v in given.items()}
-    missing = sorted(key for key, value in own.items() if shapes.get(key) != value.shape)
+    given, own = select_weights(checkpoint, ''), getattr(model, 'module', model).state_dict()
+    missing = sorted(k for k, v in own.items() if getattr(given.get(k), 'shape', None) != v.shape)
     if len(missing) == len(own):
         raise InputError(
             f'none of the {len(given)} weights in {path!r} fits the model of the config: '
@@ -261,11 +258,11 @@ def _out_item(args: argparse.Namespace) -> str | None:
         if args.out_item is not None:
             raise InputError('--out-item without --out: name the file with --out')
         return None
-    suffixes = {'metrics': ('.json',), 'pred': ('.pkl', '.pickle')}
     suffix = Path(args.out).suffix
     item = args.out_item or ('metrics' if suffix == '.json' else 'pred')
-    if suffix not in suffixes[item]:
-        raise InputError(f'--out {args.out!r}: {item} are written to {" or ".join(suffixes[item])}')
+    suffixes = ('.json',) if item == 'metrics' else ('.pkl', '.pickle')
+    if suffix not in suffixes:
+        raise InputError(f'--out {args.out!r}: {item} are written to {" or ".join(suffixes)}')
     return item
 
 
