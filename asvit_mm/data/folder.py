@@ -1,7 +1,4 @@
-"""Image folders: which files are images and which folders are classes.
-
-Measuring, writing configs and training all read a folder through this one scan.
-"""
+"""Image folders, as measuring, written configs and training see them: which files are images of which class."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -37,8 +37,6 @@ def load_images(
     Args:
         data: a source, or what :func:`~asvit_mm.data.source.describe_data` takes.
         img_size: height and width of the result, in pixels.
-        count: number of images.
-        seed: an integer or a sequence of integers.
 
     Returns:
         float32 (count, 3, img_size, img_size), normalised: digits by their own mean and deviation,

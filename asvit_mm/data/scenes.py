@@ -33,11 +33,7 @@ TRIES = 20
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """The scenes that are written.
-
-    Raises:
-        InputError: a number is too small.
-    """
+    """The scenes that are written; an InputError if a number is too small."""
 
     root: str = positional(default=ROOT, nargs='?')
     """the folder to write"""
@@ -61,15 +57,14 @@ def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:
     """Write ``root/{train2017,val2017}/NNNNNN.png`` and ``root/annotations/instances_{train,val}2017.json``.
 
     Every scene has two to five digits, each with its box and its mask (run-length encoded). The two splits
-    have no digit in common. Nothing is downloaded, and a folder that holds the same scenes already is
-    returned as it is.
+    have no digit in common. A folder that holds the same scenes already is returned as it is.
 
     Args:
         settings: the other fields of :class:`SceneSettings`.
 
     Raises:
-        InputError: a number that is too small, scikit-learn or pycocotools are missing, or
-            ``root`` holds something else or cannot be written.
+        InputError: a number that is too small, a missing package, or ``root`` holds something else or cannot
+            be written.
     """
     checked = SceneSettings(str(root), **settings)
     info = {'description': 'handwritten digits on photographs', **asdict(checked)}
@@ -98,14 +93,15 @@ def _annotation_file(folder: Path, split: str) -> Path:
 
 def _draw_splits(root: Path, settings: SceneSettings) -> Iterator[tuple[str, dict[str, Any]]]:
     """Write the images of each split; yields its name and its annotations as COCO has them."""
+    pixels, labels, splits = split_image_set(DIGITS)
     from sklearn.datasets import load_sample_images
 
-    pixels, labels, splits = split_image_set(DIGITS)
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
     size = settings.size
     for number, (split, count) in enumerate([('train', settings.train), ('val', settings.val)]):
         (root / FOLDERS[split]).mkdir()
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for i in range(count):
             rng = np.random.default_rng([settings.seed, number, i])
             scene = _background(rng, photographs, size)

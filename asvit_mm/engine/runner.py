@@ -178,7 +178,10 @@ def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequenc
 
 
 def _build(cfg: Config) -> Runner:
-    _require_folder('--work-dir', cfg.work_dir)
+    with suppress(OSError):
+        os.makedirs(cfg.work_dir, exist_ok=True)
+    if not os.path.isdir(cfg.work_dir) or not os.access(cfg.work_dir, os.W_OK | os.X_OK):
+        raise InputError(f'--work-dir {cfg.work_dir!r} cannot be made or written to: name another')
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine's own initialisation and model wrapper require a GPU.
         start_processes(cfg.launcher, torch.device('cpu'))
@@ -200,14 +203,6 @@ def _build(cfg: Config) -> Runner:
             'the config names a checkpoint with more than weights and plain data, which is not loaded, since '
             f'loading could run it: {one_line(error)}'
         ) from error
-
-
-def _require_folder(flag: str, folder: str) -> None:
-    """Create the folder and check that it is writable."""
-    with suppress(OSError):
-        os.makedirs(folder, exist_ok=True)
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f'{flag} {folder!r} cannot be made or written to: name another')
 
 
 def _check_weights(
