@@ -1,4 +1,4 @@
-"""Image folders as measuring, written configs and training see them: which files are images of which class."""
+"""Image folders as measuring, written configs and training see them: which files are images, and of what."""
 
 import os
 from collections.abc import Iterable, Iterator
