@@ -19,10 +19,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..engine.config import is_detector, one_line
+from ..engine.config import is_detector
 from ..engine.models import build_model, load_model_config
 from ..engine.runner import parse_options
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
