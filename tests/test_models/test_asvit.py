@@ -426,6 +426,22 @@ def test_maps_are_channels_first_where_they_are_looked_at():
     assert isinstance(AsViT(TINY).norm3, MapNorm)
 
 
+def test_every_linear_layer_is_torchs_and_is_called():
+    """So that adapters, quantization, pruning and hooks, which go by type, find every one."""
+    model = AsViT(TINY, img_size=32).eval()
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    shapes = {}
+    for module in linear:
+        assert type(module) is nn.Linear
+        module.register_forward_hook(
+            lambda module, inputs, output: shapes.update(
+                {module: (inputs[0].shape[-1], output.shape[-1])}
+            )
+        )
+    model(images(1, 3, 32, 32))
+    assert shapes == {module: (module.in_features, module.out_features) for module in linear}
+
+
 @pytest.mark.parametrize('gradients', [False, True])
 def test_traced_by_torchscript(gradients):
     model, x = AsViT(TINY, img_size=36, out_indices=(1, 3)).eval(), images(2, 3, 36, 44)
