@@ -148,15 +148,18 @@ def check_codebase(cfg: Config) -> None:
     scope = cfg.get('default_scope') or 'mmengine'
     if scope in ('mmengine', 'mmpretrain', 'asvit_mm'):
         return
-    try:
-        # All codebases of OpenMMLab except mmpretrain need mmcv's compiled operators.
-        importlib.import_module('mmcv._ext')
-        importlib.import_module(f'{scope}.registry')
-    except ImportError as error:
-        raise InputError(
-            f'{scope} needs mmcv with compiled operators and a package of its own, and one is missing '
-            f'({error}): {MMCV_COMMAND}'
-        ) from error
+    # All codebases of OpenMMLab except mmpretrain need mmcv's compiled operators.
+    for module, what in (
+        (
+            'mmcv._ext',
+            f'mmcv with compiled operators, and this mmcv has none ({{}}): {MMCV_COMMAND}',
+        ),
+        (f'{scope}.registry', f'{scope} installed ({{}})'),
+    ):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(f'{scope} needs {what.format(error)}') from error
 
 
 def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequence[str]) -> None:

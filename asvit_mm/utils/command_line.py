@@ -131,6 +131,8 @@ def _add_argument(
     if field.metadata.get('positional'):
         if not required:
             arguments.setdefault('nargs', '?')
+            # argparse checks the default of an optional positional, so it cannot be left out.
+            arguments['default'] = field.default
         parser.add_argument(field.name, **arguments)
         return
     flags = (_flag(field), *field.metadata.get('aliases', ()))
