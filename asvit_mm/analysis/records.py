@@ -17,8 +17,8 @@ import torch
 from ..engine.distributed import Share, find_share, wait_for_all
 from ..errors import InputError, ShareError
 from ..runs.progress import Screen
+from ..runs.run import resumable, versions
 from ..runs.settings import find_device
-from ..runs.setup import resumable, versions
 from ..utils.command_line import as_arguments
 from ..utils.files import atomic_write_json, atomic_write_text, relative
 from ..utils.identity import first_difference, read_object

@@ -17,8 +17,8 @@ from ..errors import InputError
 from ..nas import ComplexityMeasure
 from ..nas.evaluator import usable
 from ..runs.progress import print_summary
+from ..runs.run import make_measure
 from ..runs.scale import read_topology
-from ..runs.setup import prepare
 from ..utils.identity import read_object
 from .plots import plot_percentiles, plot_repeats
 from .records import (
@@ -113,7 +113,7 @@ def run_study(settings: SeedPercentileSettings) -> dict[str, Any] | None:
     share, device = take_share(settings)
     run_seed = HELD_OUT + settings.seed
     _refuse_seen(settings.archs, run_seed)
-    _, measure = prepare(replace(settings, device=str(device), seed=run_seed))
+    measure = make_measure(replace(settings, device=str(device), seed=run_seed))
     random = [str(arch) for arch in draw_seeds(settings.num_archs, settings.seed)]
     architectures = [{'arch': arch} for arch in dict.fromkeys([*random, *named.values()])]
     folder = StudyFolder(

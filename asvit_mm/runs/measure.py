@@ -10,14 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ..arch import Architecture, as_architecture
-from ..data.images import load_images
-from ..data.source import describe_data
 from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Score, find_measures, measure
 from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
 from .progress import Screen, printed_warnings
+from .run import load_batches, versions
 from .settings import MeasureSettings, check_at_least, find_device
-from .setup import versions
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
@@ -49,7 +47,8 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
     if settings.json is not None:
         check_writable(Path(settings.json))
     archs = {spec: as_architecture(spec) for spec in settings.archs}
-    images = _images(settings)
+    needed = any('images' in info.needs for info in find_measures(names))
+    images = load_batches(settings) if needed else None
     table: dict[str, dict[str, Score]] = {}
     with printed_warnings(), Screen('measure', len(archs)).shown() as s:
         for spec, arch in archs.items():
@@ -120,16 +119,6 @@ def print_measures() -> None:
 
 def _direction(info: MeasureInfo) -> str:
     return 'higher' if info.higher_is_better else 'lower'
-
-
-def _images(settings: MeasureSettings) -> torch.Tensor | None:
-    """(repeat, batch, 3, pixels, pixels), or None where no measure looks at images."""
-    if not any('images' in info.needs for info in find_measures(measure_names(settings))):
-        return None
-    source = describe_data(settings.data, settings.pixels)
-    count = settings.repeat * settings.batch_size
-    images = load_images(source, settings.pixels, count, settings.seed)
-    return images.reshape(settings.repeat, settings.batch_size, *images.shape[1:])
 
 
 def _measure(

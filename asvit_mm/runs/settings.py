@@ -6,10 +6,11 @@ The string below a field is its help. Imports nothing heavy: a tool's ``-h`` mus
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..arch import PRESETS, Architecture
+from ..data.source import DataSource, describe_data
 from ..errors import InputError
 from ..utils.command_line import POSITIONAL, option, positional, switch
 from ..utils.units import parse_count
@@ -17,8 +18,6 @@ from ..utils.units import parse_count
 if TYPE_CHECKING:
     import torch
 
-DEFAULT_SIZE = 224
-DIGITS_SIZE = 32
 MIN_PARAMS = '80M'
 MAX_PARAMS = '110M'
 
@@ -49,14 +48,24 @@ class InputSettings:
     """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
 
     def __post_init__(self) -> None:
-        check_at_least('--img-size', self.pixels, 4)
+        if self.img_size is not None:
+            check_at_least('--img-size', self.img_size, 4)
         check_at_least('--seed', self.seed, 0)
         find_device(self.device)
+
+    @cached_property
+    def source(self) -> DataSource:
+        """What ``data`` means.
+
+        Raises:
+            InputError: see :func:`~asvit_mm.data.source.describe_data`.
+        """
+        return describe_data(self.data, self.img_size)
 
     @property
     def pixels(self) -> int:
         """Pixels a side of the images."""
-        return default_pixels(self.data) if self.img_size is None else self.img_size
+        return self.source.pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,24 +233,6 @@ class MeasureSettings(InputSettings):
         check_choice('--dtype', self.dtype, Dtype)
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise InputError(f'--memory {self.memory} is no limit: give GiB, such as 4 or 0.5')
-
-
-def default_pixels(data: str) -> int:
-    """Pixels a side of the images of ``data``, where the user does not say.
-
-    Raises:
-        InputError: a config that cannot be read.
-    """
-    if data == 'digits':
-        return DIGITS_SIZE
-    if data.endswith('.py') and Path(data).is_file():
-        from ..engine.config import load_config
-
-        backbone = (load_config(data).get('model') or {}).get('backbone') or {}
-        size = backbone.get('img_size')
-        if type(size) is int:
-            return size
-    return DEFAULT_SIZE
 
 
 def as_count(value: Count | None, what: str = 'parameters') -> int | None:

@@ -11,7 +11,7 @@ from mmengine.registry import DefaultScope
 
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.cost import count_macs, count_params
-from asvit_mm.nas import next_sizes
+from asvit_mm.nas import larger_networks
 from asvit_mm.runs.results import network_record
 from asvit_mm.runs.scale import run_scaling
 from asvit_mm.runs.settings import ScaleSettings
@@ -141,11 +141,8 @@ def test_targets(targets):
         assert arch == as_architecture(of_target[-1]['arch'])
         assert best['params'] == count_params(arch, 10, img_size=32) <= best['target']
         # Nothing that could come next is within the target.
-        following = next_sizes(arch.depths, arch.width // 4)
-        assert all(
-            count_params(arch.with_size(depths, 4 * width), 10, img_size=32) > best['target']
-            for depths, width in following
-        )
+        following = larger_networks(arch)
+        assert all(count_params(n, 10, img_size=32) > best['target'] for n in following)
         backbone = Config.fromfile(targets / 'run' / best['config']).model.backbone
         assert as_architecture(backbone.arch) == arch
     assert result['series'][-1]['arch'] == result['arch'] == result['targets'][-1]['arch']
