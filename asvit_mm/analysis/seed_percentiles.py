@@ -152,7 +152,7 @@ def measure_networks(measure: ComplexityMeasure, arch: Architecture) -> Record:
     """
     values: dict[str, list[float | None]] = {name: [] for name in MEASURED}
     bad, seconds = [], []
-    for r in range(measure.repeat):
+    for r in range(len(measure.images)):
         begin = time.perf_counter()
         scores = measure.network((arch, 0), r)
         seconds.append(round(time.perf_counter() - begin, 4))

@@ -130,7 +130,8 @@ class ComplexityMeasure:
 
 def combine(networks: Sequence[Mapping[str, Score]]) -> Measurement:
     """The measurement of an architecture from the scores of its networks."""
-    return Measurement(*(Score.mean([n[name] for n in networks]) for name in SEARCH_MEASURES))
+    length, kappa = (Score.mean([n[name] for n in networks]) for name in SEARCH_MEASURES)
+    return Measurement(length, kappa)
 
 
 class Memo:

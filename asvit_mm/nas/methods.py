@@ -5,7 +5,7 @@ auto-scaling does.
 """
 
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -133,7 +133,7 @@ def best_of(networks: Sequence[Network]) -> Architecture:
     return networks[ranking.best if ranking else 0][0]
 
 
-METHODS = {
+METHODS: dict[str, Callable[..., SearchMethod]] = {
     'reinforce': Reinforce,
     'evolution': RegularizedEvolution,
     'random': RandomSearch,

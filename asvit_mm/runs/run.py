@@ -40,15 +40,14 @@ from ..utils.files import relative
 from ..version import __version__
 from .folder import RunFolder
 from .progress import print_summary, printed_warnings
-from .results import ScaleResult, SearchResult, cost_rows
+from .results import Network, cost_rows
 from .settings import MeasuringSettings, RunSettings, as_count, find_device
 
 Known = Mapping[Request, Measurement]
 S = TypeVar('S', bound=RunSettings)
-R = TypeVar('R', SearchResult, ScaleResult)
 
 
-class Run(ABC, Generic[S, R]):
+class Run(ABC, Generic[S]):
     """A search or a scaling run in its folder; a subclass takes the steps.
 
     Args:
@@ -57,9 +56,6 @@ class Run(ABC, Generic[S, R]):
 
     Attributes:
         TASK: of run.json, and the name of the tool.
-        TITLE: what the run is called.
-        FOUND: what an interrupted run has found.
-        proxies: whether proxies of the networks are measured.
         configs: of the networks that are found.
         folder, memo, latency: set when the run begins or is resumed.
 
@@ -68,8 +64,6 @@ class Run(ABC, Generic[S, R]):
     """
 
     TASK: ClassVar[str]
-    TITLE: ClassVar[str]
-    FOUND: ClassVar[str]
 
     folder: RunFolder
     memo: Memo
@@ -85,7 +79,7 @@ class Run(ABC, Generic[S, R]):
 
     @abstractmethod
     def smallest(self) -> tuple[Sequence[Architecture], str]:
-        """The smallest networks, and what they are called: of them one must keep the limit on latency."""
+        """The smallest networks, of which one must keep the limit on latency, and what they are called."""
 
     @abstractmethod
     def progress(self, records: Sequence[Mapping[str, Any]]) -> str:
@@ -93,27 +87,15 @@ class Run(ABC, Generic[S, R]):
 
     @abstractmethod
     def take_steps(self) -> dict[str, Any]:
-        """Take all steps, those in the trace without measuring.
-
-        Returns:
-            the result.
-        """
+        """Take all steps, those in the trace without measuring, and write the report; gives the result."""
 
     @abstractmethod
     def so_far(self) -> dict[str, Any] | None:
         """What the steps up to an interruption have found; None if that is nothing."""
 
     @abstractmethod
-    def write_report(self, result: Mapping[str, Any]) -> None:
-        """Write report.html and the figures."""
-
-    @abstractmethod
-    def read_result(self) -> R:
-        """The result of the complete run."""
-
-    @abstractmethod
-    def summary(self, result: R) -> dict[str, str]:
-        """The lines about the result that only this kind of run prints."""
+    def print_result(self) -> None:
+        """Print what result.json says; see :meth:`print_rows`."""
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that determine the result."""
@@ -123,38 +105,51 @@ class Run(ABC, Generic[S, R]):
         """Complete the run, or find that it is complete, and print its result.
 
         Raises:
-            InputError: see :class:`RunFolder`; or the limit on latency cannot be met, or nothing was measured.
+            InputError: see :class:`RunFolder`; or no network keeps the limit on latency or can be measured.
             KeyboardInterrupt: Ctrl-C; says how far the run is and how to go on.
         """
         settings = self.settings
+        latency = read_latency(settings)
         # A run that is resumed has passed this check.
-        if not (settings.resume and (Path(settings.work_dir) / 'run.json').exists()):
-            latency = read_latency(settings)
-            if latency is not None:
-                latency.within_limit(*self.smallest())
+        resumed = settings.resume and (Path(settings.work_dir) / 'run.json').exists()
+        if latency is not None and not resumed:
+            latency.within_limit(*self.smallest())
         self.folder = folder = open_folder(settings, self.TASK, self.fingerprint())
         command = resume_command(settings, self.tools / f'{self.TASK}.py')
         with folder, resumable(self._interrupted, command):
             if folder.is_complete():
-                print(f'the {self.TITLE} in {relative(folder.path)} is complete: its result')
+                print(f'the run in {relative(folder.path)} is complete: its result')
             else:
                 if folder.resumed:
                     print(f'resumed: {self.progress(folder.kept)} are done')
                 self._complete()
-            self._print_result()
+            self.print_result()
+
+    def print_rows(self, network: Network, rows: Mapping[str, str]) -> None:
+        """Print what every run says of its network and files, and ``rows``."""
+        folder = self.folder
+        python, tools = relative(Path(sys.executable)), relative(self.tools)
+        command = train_command(relative(network.config), self.data, python=python, tools=tools)
+        print_summary(
+            {
+                'architecture': str(network.architecture),
+                **cost_rows(network),
+                **rows,
+                'written': ', '.join(map(relative, (folder.result, folder.trace, folder.report))),
+                'train it': command,
+            }
+        )
 
     def _complete(self) -> None:
-        remeasure, folder = self.settings.remeasure, self.folder
+        remeasure, folder, measure = self.settings.remeasure, self.folder, self.measure
         known = known_measurements(folder.kept, remeasure=remeasure)
         self.latency = read_latency(self.settings, known)
-        measure = self.measure
         if self.latency is not None:
             measure = partial(self.latency.measure, measure)
         self.memo = Memo(measure, remeasure=remeasure, known=known)
         try:
             result = self.take_steps()
             folder.write_configs(self.configs.texts)
-            self.write_report({**result, **folder.run})
             folder.write_result(result)
         except KeyboardInterrupt:
             if not folder.replaying and (found := self.so_far()) is not None:
@@ -163,27 +158,12 @@ class Run(ABC, Generic[S, R]):
             raise
 
     def _interrupted(self) -> str:
-        folder = self.folder
-        path = relative(folder.so_far)
-        found = f', {self.FOUND} so far in {path}' if folder.so_far.exists() else ''
-        return self.progress(folder.records) + found
-
-    def _print_result(self) -> None:
-        folder, result = self.folder, self.read_result()
-        python, tools = relative(Path(sys.executable)), relative(self.tools)
-        command = train_command(relative(result.config), self.data, python=python, tools=tools)
-        print_summary(
-            {
-                'architecture': str(result.architecture),
-                **cost_rows(result),
-                **self.summary(result),
-                'written': ', '.join(map(relative, (folder.result, folder.trace, folder.report))),
-                'train it': command,
-            }
-        )
+        path = self.folder.so_far
+        found = f', what it found is in {relative(path)}' if path.exists() else ''
+        return self.progress(self.folder.records) + found
 
 
-def run_on_main_rank(run: type[Run[S, R]], settings: S, tools: Path) -> None:
+def run_on_main_rank(run: type[Run[S]], settings: S, tools: Path) -> None:
     """Execute a run on the main rank of the launcher, and let the other ranks help it to measure.
 
     Raises:
@@ -251,9 +231,12 @@ def open_folder(settings: RunSettings, task: str, fingerprint: Mapping[str, Any]
     kernel = 'asvit_mm' if device.type == 'cpu' and attention.has_kernel() else 'torch'
     folder = RunFolder(
         settings.work_dir,
-        {'task': task, 'settings': fingerprint, 'versions': versions(device)},
-        # Both give the same values to rounding, so a machine without a compiler may go on.
-        facts={'attention_kernel': kernel},
+        {
+            'task': task,
+            'settings': fingerprint,
+            'versions': versions(device),
+            'attention_kernel': kernel,
+        },
         resume=settings.resume,
         overwrite=settings.overwrite,
     )

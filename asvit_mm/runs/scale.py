@@ -3,7 +3,7 @@
 Source: As-ViT (arXiv 2202.11921), section 3.4.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from ..report.plots import plot_scaling
 from ..report.report import write_scale_report
 from ..utils.files import relative
 from ..utils.units import format_count, parse_count
-from .progress import Screen, figure
+from .progress import figure, show_progress
 from .results import Network, ScaleResult, network_record, read_scale_result, read_seed
 from .run import Run, read_budget, run_on_main_rank
 from .settings import MAX_PARAMS, MIN_PARAMS, ScaleSettings, as_count
@@ -81,14 +81,14 @@ class _Scaling:
         return record if self.target is None else {'target': self.target, **record}
 
 
-class _Scale(Run[ScaleSettings, ScaleResult]):
-    TASK, TITLE, FOUND = 'scale', 'scaling run', 'the series'
+class _Scale(Run[ScaleSettings]):
+    TASK = 'scale'
 
     def __init__(self, settings: ScaleSettings, tools: Path) -> None:
         topology = read_topology(settings.arch)
         super().__init__(settings, tools)
         self.measure = partial(measure_proxies, self.measure)
-        targets = sorted({parse_count(str(target)) for target in settings.targets})
+        targets: list[int | None] = [*sorted({parse_count(str(t)) for t in settings.targets})]
         maximum = MAX_PARAMS if settings.max_params is None else settings.max_params
         minimum = as_count(MIN_PARAMS if settings.min_params is None else settings.min_params)
         # In ascending order; they share what they measure.
@@ -106,13 +106,13 @@ class _Scale(Run[ScaleSettings, ScaleResult]):
         self.largest = self.scalings[-1].auto
 
     def fingerprint(self) -> dict[str, Any]:
-        targets = self.settings.targets
+        targets = [scaling.target for scaling in self.scalings if scaling.target is not None]
         return {
             **super().fingerprint(),
             'arch': str(self.largest.topology),
             'min_params': self.largest.min_params,
             'max_params': None if targets else self.largest.budget.max_params,
-            'targets': [scaling.target for scaling in self.scalings] if targets else None,
+            'targets': targets or None,
         }
 
     def smallest(self) -> tuple[list[Architecture], str]:
@@ -125,9 +125,9 @@ class _Scale(Run[ScaleSettings, ScaleResult]):
 
     def take_steps(self) -> dict[str, Any]:
         total, before = sum(s.aim for s in self.scalings), 0
-        with Screen('scaling', total, counts=False).shown() as screen:
+        with show_progress('scaling', total, counts=False) as show:
             for scaling in self.scalings:
-                self._grow(scaling, screen, before)
+                self._grow(scaling, show, before)
                 before += scaling.aim
         plot_scaling(
             [member.to_record(candidates=True) for member in self.largest.series],
@@ -135,19 +135,17 @@ class _Scale(Run[ScaleSettings, ScaleResult]):
             self.largest.min_params,
             self.largest.budget.max_params,
         )
-        return self._result(self.scalings)
+        result = self._result(self.scalings)
+        work_dir, records = relative(self.folder.path), self.folder.records
+        write_scale_report(work_dir, {**result, **self.folder.run}, records, self.data)
+        return result
 
     def so_far(self) -> dict[str, Any] | None:
         grown = [scaling for scaling in self.scalings if scaling.series]
         return self._result(grown) if grown else None
 
-    def write_report(self, result: Mapping[str, Any]) -> None:
-        write_scale_report(relative(self.folder.path), result, self.folder.records, self.data)
-
-    def read_result(self) -> ScaleResult:
-        return read_scale_result(self.folder.path)
-
-    def summary(self, result: ScaleResult) -> dict[str, str]:
+    def print_result(self) -> None:
+        result = read_scale_result(self.folder.path)
         _print_series(result.series)
         for target, best in result.targets.items():
             print(
@@ -155,32 +153,33 @@ class _Scale(Run[ScaleSettings, ScaleResult]):
                 f'{relative(best.config)}'
             )
         configs = self.folder.configs
-        return {
+        rows = {
             'stopped': result.stopped,
             'time': f'{self.folder.seconds:.1f} s for a series of {len(result.series)}',
             'configs': f'{len(list(configs.glob("asvit-*")))} and as many for mmdet in '
             f'{relative(configs)}, the last one is trained with',
         }
+        self.print_rows(result, rows)
 
-    def _grow(self, scaling: _Scaling, screen: Screen, before: int) -> None:
+    def _grow(self, scaling: _Scaling, show: Callable[[float, str], None], before: int) -> None:
         """Take all steps of one scaling; ``before``: parameters that earlier ones grew to."""
         auto, folder = scaling.auto, self.folder
 
-        def show(text: str) -> None:
+        def shown(text: str) -> None:
             if not folder.replaying:
                 best, params = auto.current, auto.budget.params(auto.current)
                 done = before + params if auto.series else before
-                screen.update(done, f'{best}  {format_count(params)}  {text}')
+                show(done, f'{best}  {format_count(params)}  {text}')
 
         def report(number: int, candidate: Candidate) -> None:
             record = {'step': len(auto.series) + 1, 'candidate': number, **candidate.to_record()}
             folder.append(scaling.mark(record))
-            show(f'(measured {candidate.arch})')
+            shown(f'(measured {candidate.arch})')
 
         while (member := auto.step(self.memo, report)) is not None:
             self._append(scaling, member)
             length, kappa = map(figure, member.chosen.measurement.values)
-            show(f'L^E {length}  kappa {kappa}')
+            shown(f'L^E {length}  kappa {kappa}')
         if not auto.series:
             if self.latency is not None:
                 self.latency.within_limit(auto.affordable(), 'all candidates of the first step')

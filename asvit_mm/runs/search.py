@@ -13,7 +13,7 @@ from ..nas import METHODS, Reinforce, SearchMethod, Step, iterate_search, result
 from ..report.plots import plot_search
 from ..report.report import write_search_report
 from ..utils.files import relative
-from .progress import Screen, figure
+from .progress import figure, show_progress
 from .results import SearchResult, network_record, read_search_result
 from .run import Run, read_budget, run_on_main_rank
 from .settings import SearchSettings
@@ -36,9 +36,8 @@ def run_search(settings: SearchSettings, tools: Path = Path('tools')) -> SearchR
     return read_search_result(Path(settings.work_dir))
 
 
-class _Search(Run[SearchSettings, SearchResult]):
-    TASK = TITLE = 'search'
-    FOUND = 'best'
+class _Search(Run[SearchSettings]):
+    TASK = 'search'
 
     def __init__(self, settings: SearchSettings, tools: Path) -> None:
         if settings.method not in METHODS:
@@ -60,7 +59,7 @@ class _Search(Run[SearchSettings, SearchResult]):
 
     def take_steps(self) -> dict[str, Any]:
         self._keep_policy()
-        with Screen('search', self.settings.steps).shown() as screen:
+        with show_progress('search', self.settings.steps) as show:
             for step in iterate_search(self.method, self.memo, self.settings.steps):
                 self.folder.append(step.to_record())
                 self.steps.append(step)
@@ -68,17 +67,21 @@ class _Search(Run[SearchSettings, SearchResult]):
                 if not self.folder.replaying:
                     length, kappa = map(figure, step.measurement.values)
                     text = f'{step.best}  L^E {length}  kappa {kappa}'
-                    screen.update(step.number + 1, text)
+                    show(step.number + 1, text)
         found, measured = self._found(), self.memo.measured
         ((measurement, _),) = self.memo([found])
         plot_search(self.folder.records, self.folder.path / 'search.png')
-        return {
+        result = {
             'arch': str(found),
             **measurement.to_record(),
             **network_record(found, self.configs),
             'steps': self.settings.steps,
             'measured_architectures': measured,
         }
+        work_dir, records = relative(self.folder.path), self.folder.records
+        whole = {**result, **self.folder.run}
+        write_search_report(work_dir, whole, records, self.data, self.policies)
+        return result
 
     def so_far(self) -> dict[str, Any] | None:
         try:
@@ -88,20 +91,15 @@ class _Search(Run[SearchSettings, SearchResult]):
         network = network_record(found, self.configs)
         return {'arch': str(found), **network, 'steps': len(self.folder.records)}
 
-    def write_report(self, result: Mapping[str, Any]) -> None:
-        work_dir, records = relative(self.folder.path), self.folder.records
-        write_search_report(work_dir, result, records, self.data, self.policies)
-
-    def read_result(self) -> SearchResult:
-        return read_search_result(self.folder.path)
-
-    def summary(self, result: SearchResult) -> dict[str, str]:
-        return {
+    def print_result(self) -> None:
+        result = read_search_result(self.folder.path)
+        rows = {
             'length distortion': f'{figure(result.length_distortion)} (higher is better)',
             'NTK condition number': f'{figure(result.ntk_condition_number)} (lower is better)',
             'time': f'{self.folder.seconds:.1f} s for {self.settings.steps} steps',
             'configs': f'{relative(result.config)}, {relative(result.detection_config)}',
         }
+        self.print_rows(result, rows)
 
     def _keep_policy(self) -> None:
         if isinstance(self.method, Reinforce):

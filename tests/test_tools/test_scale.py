@@ -191,7 +191,7 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
     line, command = errors.rstrip('\n').split('; go on with: ')
     assert line == (
         f'interrupted after {len(members)} steps and {len(candidates)} candidates, '
-        'the series so far in run/so_far.json'
+        'what it found is in run/so_far.json'
     )
     assert not (tmp_path / 'run' / 'result.json').exists()
     so_far = json.loads((tmp_path / 'run' / 'so_far.json').read_text())
@@ -223,7 +223,7 @@ def test_interrupted_before_a_member_has_its_configs(here, monkeypatch):
 
     monkeypatch.setattr('asvit_mm.runs.scale.network_record', interrupt)
     with pytest.raises(
-        KeyboardInterrupt, match=r'after 1 steps .* series so far in run/so_far\.json'
+        KeyboardInterrupt, match=r'after 1 steps .* what it found is in run/so_far\.json'
     ):
         run_scaling(settings)
     so_far = json.loads((here.folder / 'run' / 'so_far.json').read_text())

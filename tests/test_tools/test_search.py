@@ -187,7 +187,7 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
     assert trace.read_bytes().startswith(kept)
     line, command = errors.rstrip('\n').split('; go on with: ')
     assert line == (
-        f'interrupted after {len(done)} of {STEPS} steps, best so far in run/so_far.json'
+        f'interrupted after {len(done)} of {STEPS} steps, what it found is in run/so_far.json'
     )
     assert not (tmp_path / 'run' / 'result.json').exists()
     so_far = json.loads((tmp_path / 'run' / 'so_far.json').read_text())
@@ -249,7 +249,7 @@ def test_interrupted_at_the_end(here, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr('asvit_mm.runs.search.plot_search', interrupt)
         with pytest.raises(
-            KeyboardInterrupt, match=r'3 of 3 steps, best so far in run/so_far\.json'
+            KeyboardInterrupt, match=r'3 of 3 steps, what it found is in run/so_far\.json'
         ):
             run_search(settings, TOOLS)
     so_far = json.loads((here.folder / 'run' / 'so_far.json').read_text())
@@ -271,7 +271,7 @@ def test_a_trace_cut_anywhere(finished, copied, here, share):
 
 def test_a_finished_search_is_not_done_again(finished, copied, here):
     out = here.run('search.py', *RUN, '--resume')
-    assert 'the search in run is complete' in out
+    assert 'the run in run is complete' in out
     assert json.loads((copied / 'result.json').read_text())['arch'] in out
     assert out.splitlines()[-6:-2] == finished[1].stdout.splitlines()[-6:-2]
     assert files(copied) == files(finished[0] / 'run')
