@@ -58,9 +58,14 @@ def test_a_notebook_without_ipywidgets_has_lines_and_no_warning(capsys, monkeypa
 
 def test_the_bar_ends_with_an_error():
     shown = console(force_terminal=True)
-    with pytest.raises(KeyError), show_progress('search', 50, console=shown) as update:
-        update(7, 'best')
-        raise KeyError
+
+    def run():
+        with show_progress('search', 50, console=shown) as update:
+            update(7, 'best')
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        run()
     assert ' 7/50' in shown.file.getvalue()
     assert not shown._live_stack
 

@@ -1,5 +1,6 @@
-"""tools/scale.py as a process: the series, its configs, and the lines of its refusals."""
+"""tools/scale.py: the series, its configs, resuming, and the lines of its refusals."""
 
+import contextlib
 import json
 import shutil
 import signal
@@ -116,15 +117,19 @@ def test_refusals(here, args, words):
     assert not (here.folder / 'work_dirs').exists()
 
 
-TARGETS = [2_300_000, 2_600_000, 3_300_000]
+TARGETS = [2_300_000, 2_600_000]
 
 
 @pytest.fixture(scope='module')
 def targets(tmp_path_factory):
-    """A folder with a finished run to targets, given in another order, in run/."""
+    """A folder with a finished run to targets, given in descending order, in run/."""
     folder = tmp_path_factory.mktemp('targets')
-    done = tool('scale.py', *RUN[:6], '--targets', '3.3M', '2.3M', '2.6M', *TINY, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    settings = ScaleSettings(
+        SEED, work_dir=str(folder / 'run'), data='digits', img_size=32, batch_size=4, repeat=1,
+        device='cpu', targets=['2.6M', '2.3M'], progressive=True,
+    )  # fmt: skip
+    with contextlib.chdir(folder):
+        run_scaling(settings)
     return folder
 
 
@@ -152,7 +157,7 @@ def test_a_run_to_targets_cut_anywhere(targets, here):
     copy = here.folder / 'run'
     shutil.copytree(targets / 'run', copy)
     cut(copy, int(0.6 * (copy / 'trace.jsonl').stat().st_size))
-    run = (*RUN[:6], '--targets', '2.3M', '2600000', '3.3M', *TINY, '--resume')
+    run = (*RUN[:6], '--targets', '2300000', '2.6M', *TINY, '--resume')
     here.run('scale.py', *run)
     assert files(copy) == files(targets / 'run')
 
@@ -245,18 +250,15 @@ def test_a_trace_cut_anywhere(finished, copied, here):
     assert files(copied) == files(finished[0] / 'run')
 
 
-def test_what_is_not_resumed(finished, copied, here):
+def test_what_is_resumed_and_what_is_not(finished, copied, here):
+    """The architecture is compared, however it is named."""
     run = ('--work-dir', 'run', '--data', 'digits', *BUDGET, *TINY)
     line = here.refusal('scale.py', '4' + SEED[1:], *run, '--progressive', '--resume')
     assert f"settings.arch is '{SEED}' there" in line
     line = here.refusal('search.py', '--work-dir', 'run', *TINY, '--resume')
     assert "task is 'scale' there and 'search' here" in line
     assert 'run/run.json exists already: give --resume' in here.refusal('scale.py', *RUN)
-    assert files(copied) == files(finished[0] / 'run')
-
-
-def test_the_seed_may_be_named_otherwise(finished, copied, here):
-    """What is compared is the architecture, not the way to it."""
     (here.folder / 'result.json').write_text(json.dumps({'arch': SEED}))
-    run = ('--work-dir', 'run', '--data', 'digits', '--progressive', *BUDGET, *TINY)
-    assert 'is complete' in here.run('scale.py', 'result.json', *run, '--resume')
+    out = here.run('scale.py', 'result.json', *run, '--progressive', '--resume')
+    assert 'is complete' in out
+    assert files(copied) == files(finished[0] / 'run')
