@@ -17,9 +17,9 @@ from ..arch import Architecture
 from ..engine.distributed import Share, wait_for_all
 from ..nas import METHODS, ComplexityMeasure
 from ..runs.progress import print_summary
+from ..runs.run import make_measure
 from ..runs.search import run_search
 from ..runs.settings import SearchSettings
-from ..runs.setup import prepare
 from ..utils.files import relative
 from .plots import plot_methods
 from .records import (
@@ -95,7 +95,7 @@ def run_comparison(settings: MethodsSettings, tools: Path = Path('tools')) -> di
     share, device = take_share(settings)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     searches = [search_settings(settings, m, seed, device) for seed in seeds for m in METHODS]
-    measures = [prepare(search)[1] for search in searches[:: len(METHODS)]]
+    measures = [make_measure(search) for search in searches[:: len(METHODS)]]
     random = draw_seeds(settings.reference, (settings.seed, *REFERENCE_STREAM))
     architectures = [{'arch': str(arch)} for arch in random]
     folder = StudyFolder(

@@ -14,7 +14,6 @@ from mmengine.config import Config
 from ..arch import as_architecture
 from ..config_writer.configs import TOKEN_HOOK
 from ..config_writer.recipes import recipe
-from ..data.source import describe_data
 from ..engine.config import check_data, merge_options
 from ..engine.runner import parse_options
 from ..errors import InputError
@@ -68,7 +67,7 @@ def run_schedules(settings: SchedulesSettings) -> dict[str, Any] | None:
         KeyboardInterrupt: Ctrl-C while training; says how far the study is and how to go on.
     """
     share, device = take_share(settings)
-    data = describe_data(settings.data, settings.pixels)
+    data = settings.source
     arch = as_architecture(settings.arch)
     epochs = recipe(data).run_length if settings.epochs is None else settings.epochs
     names = (FULL, *dict.fromkeys(settings.schedules))

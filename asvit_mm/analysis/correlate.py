@@ -19,7 +19,6 @@ from scipy import stats
 from ..arch import PRESETS, SEARCH_SPACE, Architecture
 from ..cost import count_macs, count_params
 from ..data.images import load_images
-from ..data.source import describe_data
 from ..errors import InputError
 from ..measures import MEASURES
 from ..measures import measure as measure_architecture
@@ -89,7 +88,7 @@ def run_study(settings: CorrelateSettings) -> dict[str, Any] | None:
     """
     names = measure_names(settings.measures)
     share, device = take_share(settings)
-    data = describe_data(settings.data, settings.pixels)
+    data = settings.source
 
     def size(arch: Architecture) -> int:
         return count_params(arch, data.num_classes, img_size=data.img_size)

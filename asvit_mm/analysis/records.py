@@ -16,9 +16,9 @@ import torch
 
 from ..engine.distributed import Share, find_share, wait_for_all
 from ..errors import InputError, ShareError
-from ..runs.progress import Screen
+from ..runs.progress import show_progress
+from ..runs.run import resumable, versions
 from ..runs.settings import find_device
-from ..runs.setup import resumable, versions
 from ..utils.command_line import as_arguments
 from ..utils.files import (
     atomic_write_json,
@@ -132,14 +132,14 @@ class StudyFolder:
         """
         total, done = len(self.architectures), set(self.done())
         todo = [index for index in self.share.of(total) if index not in done]
-        main, screen = self.share.rank == 0, Screen('study', total)
-        with own_errors(self.share), screen.shown() if main else nullcontext():
+        shown = show_progress('study', total) if self.share.rank == 0 else nullcontext()
+        with own_errors(self.share), shown as show:
             for index in todo:
                 known = {'format': FORMAT, 'index': index, **self.architectures[index]}
                 record = {**known, **measure(index)}
                 atomic_write_json(self.record(index), record)
-                if main:
-                    screen.update(len(self.done()), describe(record))
+                if show is not None:
+                    show(len(self.done()), describe(record))
         wait_for_all(self.share, f'records {total}')
         return self.read_all()
 

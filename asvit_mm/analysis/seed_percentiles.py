@@ -17,8 +17,8 @@ from ..errors import InputError
 from ..nas import ComplexityMeasure
 from ..nas.evaluator import usable
 from ..runs.progress import print_summary
+from ..runs.run import make_measure
 from ..runs.scale import read_topology
-from ..runs.setup import prepare
 from ..utils.files import read_object
 from .plots import plot_percentiles, plot_repeats
 from .records import (
@@ -113,7 +113,7 @@ def run_study(settings: SeedPercentileSettings) -> dict[str, Any] | None:
     share, device = take_share(settings)
     run_seed = HELD_OUT + settings.seed
     _refuse_seen(settings.archs, run_seed)
-    _, measure = prepare(replace(settings, device=str(device), seed=run_seed))
+    measure = make_measure(replace(settings, device=str(device), seed=run_seed))
     random = [str(arch) for arch in draw_seeds(settings.num_archs, settings.seed)]
     architectures = [{'arch': arch} for arch in dict.fromkeys([*random, *named.values()])]
     folder = StudyFolder(
@@ -152,7 +152,7 @@ def measure_networks(measure: ComplexityMeasure, arch: Architecture) -> Record:
     """
     values: dict[str, list[float | None]] = {name: [] for name in MEASURED}
     bad, seconds = [], []
-    for r in range(measure.repeat):
+    for r in range(len(measure.images)):
         begin = time.perf_counter()
         scores = measure.network((arch, 0), r)
         seconds.append(round(time.perf_counter() - begin, 4))
