@@ -9,9 +9,10 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from asvit_mm.analysis.benchmark_detectors import Detector, load_detector
+from asvit_mm.analysis.benchmark_detectors import Detector
 from asvit_mm.analysis.settings import DETECTORS
 from asvit_mm.engine.config import find_config
+from asvit_mm.engine.models import load_model_config
 
 from .runs import TOOLS, Here
 
@@ -129,7 +130,7 @@ def settings(value):
 def test_default_peers_and_their_weights_that_are_not_fetched(tmp_path):
     backbones = []
     for peer in DETECTORS:
-        model = load_detector(peer).model
+        model = load_model_config(peer).model
         assert not {'init_cfg', 'pretrained'} & {key for key, _ in settings(model)}
         backbones.append((model.type, model.backbone.type, model.backbone.get('arch')))
     ours, convnext = 'asvit_mm.AsViT', 'mmpretrain.ConvNeXt'
@@ -154,7 +155,7 @@ def test_default_peers_and_their_weights_that_are_not_fetched(tmp_path):
     for name, key in fetching:
         raw = dict(settings(Config.fromfile(find_config(name)).model))
         assert raw[key]
-        assert key not in dict(settings(load_detector(name).model))
+        assert key not in dict(settings(load_model_config(name).model))
 
 
 @pytest.mark.parametrize(
