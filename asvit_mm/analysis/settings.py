@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError
-from ..runs.settings import JobSettings, MeasuringSettings, check_at_least, find_device
+from ..runs.settings import JobSettings, MeasuringSettings, find_device
 from ..token_schedule import PUBLISHED, read_schedule
-from ..utils.command_line import option, positional
+from ..utils.command_line import check_minimums, option, positional
 
 Mode = Literal['inference', 'training']
 Dtype = Literal['float32', 'bfloat16', 'float16']
@@ -43,12 +43,12 @@ DETECTORS = (
 class StudySettings(JobSettings):
     """Settings that all studies share; bad values of any settings here raise an :class:`InputError`."""
 
-    threads: int = 1
+    threads: int = option(default=1, at_least=1)
     """of torch on the CPU, in each process; part of the study, since sums depend on it in the last digits"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least('--threads', self.threads, 1)
+        check_minimums(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +58,8 @@ class TrainingStudySettings(StudySettings):
     data: str = 'digits'
     """to train on (and to measure on): digits (of scikit-learn), an image folder (train/ and val/ with class
     folders) or an mmpretrain config"""
-    workers: int = 0
+    workers: int = option(default=0, at_least=0)
     """processes that load the images of a training; 0: the one that trains"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--workers', self.workers, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,19 +68,14 @@ class CorrelateSettings(TrainingStudySettings, MeasuringSettings):
 
     work_dir: str = 'work_dirs/correlate'
     # torchrun takes --num for an abbreviation of its own options.
-    num_archs: int = option(default=40, aliases=('--num',))
+    num_archs: int = option(default=40, aliases=('--num',), at_least=3)
     """architectures; under torchrun it must be written --num-archs"""
     strata: int = 4
     """parts by parameter count, equally many architectures of each"""
-    epochs: int = 8
+    epochs: int = option(default=8, at_least=1)
     """that each architecture is trained for"""
     measures: Sequence[str] = ('all',)
     """names of measures, or all"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--num', self.num_archs, 3)
-        check_at_least('--epochs', self.epochs, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +86,8 @@ class SeedPercentileSettings(StudySettings, MeasuringSettings):
     """seeds to rank: preset, architecture string or result.json of a search, with a name for the report or
     without (default: seed, the published one)"""
     work_dir: str = 'work_dirs/seed_percentiles'
-    num_archs: int = option(default=200, aliases=('--num',))
+    num_archs: int = option(default=200, aliases=('--num',), at_least=2)
     """random seeds; under torchrun it must be written --num-archs"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--num', self.num_archs, 2)
 
     def fingerprint(self) -> dict[str, Any]:
         """As of every study; a resumed one may name other architectures."""
@@ -116,19 +103,13 @@ class MethodsSettings(StudySettings, MeasuringSettings):
     work_dir: str = 'work_dirs/compare'
     data: str = 'digits'
     repeat: int = 1
-    seeds: int = 5
+    seeds: int = option(default=5, at_least=2)
     """searches of each method, from --seed on; each result is measured with the images and curves of the
     others"""
-    steps: int = 500
+    steps: int = option(default=500, at_least=1)
     """of each search"""
-    reference: int = 200
+    reference: int = option(default=200, at_least=2)
     """random seeds that scores are percentiles among"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--seeds', self.seeds, 2)
-        check_at_least('--steps', self.steps, 1)
-        check_at_least('--reference', self.reference, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +122,9 @@ class SchedulesSettings(TrainingStudySettings):
     schedules: Sequence[str] = tuple(PUBLISHED)
     """published ones by name, or stride@end,... (epochs or shares of the run), such as
     16@0.25,8@0.5,4@1.0, or with a dilation, 16/1@0.25,8@0.5,4@1.0; beside training without one"""
-    seeds: int = 3
+    seeds: int = option(default=3, at_least=1)
     """trainings with each, from --seed on"""
-    epochs: int | None = None
+    epochs: int | None = option(default=None, at_least=1)
     """of each (default: those of the data's recipe)"""
     cfg_options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
     """override settings of the config of every training: pairs with dotted keys, e.g.
@@ -151,9 +132,6 @@ class SchedulesSettings(TrainingStudySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least('--seeds', self.seeds, 1)
-        if self.epochs is not None:
-            check_at_least('--epochs', self.epochs, 1)
         for name in self.schedules:
             read_schedule(name)
         for given in self.cfg_options:
@@ -197,17 +175,15 @@ class TimingSettings:
 
     device: Literal['cpu', 'cuda'] = 'cpu'
     """where models run"""
-    rounds: int = 9
+    rounds: int = option(default=9, at_least=1)
     """timed calls of each model, in turn"""
-    threads: int | None = None
+    threads: int | None = option(default=None, at_least=1)
     """CPU threads (default: torch's)"""
     json: str | None = option(default=None, metavar='FILE')
     """file to write the figures to"""
 
     def __post_init__(self) -> None:
-        check_at_least('--rounds', self.rounds, 1)
-        if self.threads is not None:
-            check_at_least('--threads', self.threads, 1)
+        check_minimums(self)
         find_device(self.device)
 
 
@@ -224,7 +200,7 @@ class BenchmarkSettings(TimingSettings):
     """float32, or autocast"""
     compile: Sequence[Literal['no', 'yes']] = ('no',)
     """yes: through torch.compile; both: every model as it is and compiled, in turn in the same rounds"""
-    batch_size: int = 8
+    batch_size: int = option(default=8, at_least=1)
     """images per call"""
     size: Sequence[str] = ('224',)
     """pixels: 384, or 224x320 (height x width)"""
@@ -237,7 +213,6 @@ class BenchmarkSettings(TimingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least('--batch-size', self.batch_size, 1)
         for text in self.size:
             parse_size(text)
 
@@ -251,7 +226,7 @@ class DetectorSettings(TimingSettings):
     backbones, mmdet's Swin and ConvNeXt)"""
     shape: Sequence[int] = (800, 1344)
     """pixels of the image: a side, or height and width (default: 800 1344, COCO's padded)"""
-    rounds: int = 3
+    rounds: int = option(default=3, at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,14 +237,10 @@ class TokenizationSettings(TimingSettings):
     """presets or architectures"""
     dtype: Dtype = 'float32'
     """float32, or autocast"""
-    batch_size: int = 8
+    batch_size: int = option(default=8, at_least=1)
     """images per step"""
     size: int = 224
     """pixels a side"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--batch-size', self.batch_size, 1)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -14,6 +14,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -39,6 +41,7 @@ def option(
     metavar: str | None = None,
     choices: Sequence[str] | None = None,
     aliases: Collection[str] = (),
+    at_least: int | None = None,
     **field: Any,
 ) -> Any:
     """A field whose flag is not what its name and type make of it.
@@ -50,6 +53,7 @@ def option(
         metavar: what stands for the value in the help.
         choices: the values that the command line takes; None: all, or those of a ``Literal``.
         aliases: further flags.
+        at_least: the smallest value that :func:`check_minimums` lets pass.
         field: arguments of :func:`dataclasses.field`.
     """
     metadata = {
@@ -58,6 +62,7 @@ def option(
         'metavar': metavar,
         'choices': choices,
         'aliases': aliases,
+        'at_least': at_least,
     }
     return dataclasses.field(metadata=metadata, **field)
 
@@ -85,6 +90,18 @@ def parse(
     return settings(
         **{k: tuple(value) if isinstance(value, list) else value for k, value in given.items()}
     )
+
+
+def check_minimums(settings: Any) -> None:
+    """Refuse a value below what its field has as ``at_least``; None is no value.
+
+    Raises:
+        InputError: it is.
+    """
+    for field in dataclasses.fields(settings):
+        smallest, value = field.metadata.get('at_least'), getattr(settings, field.name)
+        if smallest is not None and value is not None and value < smallest:
+            raise InputError(f'{_flag(field)} {value} is too small: give at least {smallest}')
 
 
 def as_arguments(settings: Any, leave_out: Collection[str] = ()) -> list[str]:
