@@ -94,7 +94,6 @@ def test_unknown_models(name, said):
     ('field', 'said'),
     [
         ({'batch_size': 0}, '--batch-size 0 is too small'),
-        ({'rounds': 0}, '--rounds 0 is too small'),
         ({'size': ('224x',)}, "--size '224x' is not pixels"),
     ],
 )

@@ -11,7 +11,7 @@ from .runs import Here, write_images
 
 ARCH = '4,2,2|2,1,2|2,1,2|2,1,2|16'
 TOOL = 'analysis_tools/compare_schedules.py'
-STUDY = ['--data', 'images', '--img-size', '32', '--epochs', '4', '--seeds', '2', '--device', 'cpu']
+STUDY = ['--data', 'images', '--img-size', '32', '--epochs', '4', '--seeds', '1', '--device', 'cpu']
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_comparison_and_resumed(here):
     out = here.run(TOOL, *args, '--work-dir', 'run')
     assert '| 80-140 | ' in out
     found = records(here.folder / 'run')
-    assert set(found) == {('full', 0), ('80-140', 0), ('full', 1), ('80-140', 1)}
+    assert set(found) == {('full', 0), ('80-140', 0)}
     assert all(len(one['curve']) == 4 for one in found.values())
     assert (here.folder / 'run' / 'curves.png').stat().st_size > 10_000
     # 4 * 80 / 300 and 4 * 140 / 300 epochs; the backbone has no head.
@@ -47,11 +47,11 @@ def test_a_comparison_and_resumed(here):
         log = (here.folder / 'run' / 'logs' / f'{schedule}-seed{seed}.log').read_text()
         assert ('token stride 16' in log) != full
     page = (here.folder / 'run' / 'report.md').read_text()
-    assert f"tools/analysis_tools/compare_schedules.py '{ARCH}' --work-dir run" in page
+    assert f"tools/analysis_tools/compare_schedules.py '{ARCH}' --data images" in page
     assert ' --schedules 80-140 ' in page
 
-    (here.folder / 'run' / 'records' / 'full-seed1.json').unlink()
-    assert 'resumed: 3 of 4' in here.run(TOOL, *args, '--work-dir', 'run', '--resume')
+    (here.folder / 'run' / 'records' / 'full-seed0.json').unlink()
+    assert 'resumed: 1 of 2' in here.run(TOOL, *args, '--work-dir', 'run', '--resume')
     assert records(here.folder / 'run') == found
 
 
