@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 
 from ..report.figure import (
@@ -162,7 +163,9 @@ def plot_detections(
     from mmdet.visualization import DetLocalVisualizer
 
     visualizer = DetLocalVisualizer()
-    visualizer.dataset_meta = {'classes': classes}
+    colours = (mpl.colormaps['tab10'](i % 10, bytes=True)[:3] for i in range(len(classes)))
+    palette = [tuple(map(int, colour)) for colour in colours]
+    visualizer.dataset_meta = {'classes': classes, 'palette': palette}
     rows = -(-len(images) // IMAGES)
     with figure(path, rows, IMAGES, (3 * IMAGES, 3 * rows)) as axes:
         for ax in axes.flat:
