@@ -82,6 +82,13 @@ class JobSettings(InputSettings):
         super().__post_init__()
         check_choice('--launcher', self.launcher, Launcher)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that determine the result, as plain data; a resumed job must have the same."""
+        values = asdict(self)
+        for name in ('work_dir', 'launcher', 'resume', 'overwrite'):
+            del values[name]
+        return {**values, 'img_size': self.pixels, 'device': find_device(self.device).type}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuringSettings(JobSettings):
@@ -116,12 +123,8 @@ class RunSettings(MeasuringSettings):
     """write configs that train with progressive tokenization"""
 
     def fingerprint(self) -> dict[str, Any]:
-        """The settings that determine the result, as plain data; a resumed run must have the same."""
-        values = asdict(self)
-        for name in ('work_dir', 'launcher', 'resume', 'overwrite'):
-            del values[name]
-        values['img_size'] = self.pixels
-        values['device'] = find_device(self.device).type
+        """As of every job, with limits as numbers."""
+        values = super().fingerprint()
         values['max_params'] = as_count(self.max_params)
         values['max_flops'] = as_count(self.max_flops, 'multiply-adds')
         return values

@@ -14,6 +14,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -32,6 +34,7 @@ def option(
     default: Any = MISSING,
     positional: bool = False,
     aliases: Collection[str] = (),
+    at_least: int | None = None,
     **arguments: Any,
 ) -> Any:
     """A field whose flag is not what its name and type make of it.
@@ -41,9 +44,15 @@ def option(
         positional: whether the command line takes it without a flag. A field that Python takes by position
             too is written ``field(kw_only=False, metadata=POSITIONAL)``, which type checkers understand.
         aliases: further flags.
+        at_least: the smallest value that :func:`check_minimums` lets pass.
         arguments: of argparse's ``add_argument``: nargs, metavar, choices.
     """
-    metadata = {'positional': positional, 'aliases': aliases, 'arguments': arguments}
+    metadata = {
+        'positional': positional,
+        'aliases': aliases,
+        'at_least': at_least,
+        'arguments': arguments,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -67,6 +76,18 @@ def parse(
     return settings(
         **{k: tuple(value) if isinstance(value, list) else value for k, value in given.items()}
     )
+
+
+def check_minimums(settings: Any) -> None:
+    """Refuse a value below what its field has as ``at_least``; None is no value.
+
+    Raises:
+        InputError: it is.
+    """
+    for field in dataclasses.fields(settings):
+        smallest, value = field.metadata.get('at_least'), getattr(settings, field.name)
+        if smallest is not None and value is not None and value < smallest:
+            raise InputError(f'{_flag(field)} {value} is too small: give at least {smallest}')
 
 
 def as_arguments(settings: Any, leave_out: Collection[str] = ()) -> list[str]:

@@ -149,7 +149,10 @@ def test_digits_that_cannot_be_written(here):
     assert "digits cannot be written to 'data/digits'" in line
 
 
-@pytest.mark.parametrize('name', ['search.py', 'scale.py', 'analysis_tools/measure.py'])
+@pytest.mark.parametrize(
+    'name',
+    ['search.py', 'scale.py', 'analysis_tools/measure.py', 'analysis_tools/correlate.py'],
+)
 def test_help_is_cheap(name):
     code = (
         f'import runpy, sys; sys.argv[:] = [{str(TOOLS / name)!r}, "-h"]\n'
