@@ -14,6 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from asvit_mm.arch import SEARCH_SPACE
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 from asvit_mm.models.asvit import MapNorm, partition_windows, reverse_windows
@@ -155,6 +156,16 @@ def test_float32_agrees_with_float64():
     with torch.no_grad():
         single, double = model(x)[0], copy.deepcopy(model).double()(x.double())[0]
     assert (single - double).abs().max() < 1e-5 * double.abs().max()
+
+
+def test_every_extreme_of_the_search_space_runs_at_small_images():
+    for pick in (0, -1):
+        arch = SEARCH_SPACE.decode(
+            [range(len(values))[pick] for values in SEARCH_SPACE.choices.values()]
+        )
+        for size in (8, 32):
+            output = AsViT(arch, img_size=size)(torch.zeros(2, 3, size, size))
+            assert output[-1].isfinite().all()
 
 
 @pytest.mark.parametrize('size', [(64, 64), (33, 70), (4, 4), (1, 9), (100, 57)])
