@@ -11,7 +11,7 @@ Differences from the published search code, none of which changes an output at i
 - identity norms are a setting (``norm_cfg=None``) instead of surgery on a built network.
 
 From top to bottom: patch embedding and patch merging, windows, attention, feed-forward layers and block,
-stage, backbone. Token maps are (B, H, W, C); inside a stage tokens are (B, windows, N, C), N per window.
+stage, backbone. Token maps are (B, H, W, C); inside a stage tokens are (B, T, C), window after window.
 """
 
 from collections.abc import Mapping, Sequence
@@ -137,15 +137,15 @@ def resize_map(x: Tensor, image: Tensor, stage: int, merge_rounding: str) -> Ten
 @torch.fx.wrap
 def partition_windows(
     x: Tensor, split: int, window_size: int | None
-) -> tuple[Tensor, Tensor | None]:
-    """Tokens (B, H, W, C) to windows (B, windows, N, C), and the attention mask.
-
-    Where windows do not tile the map it is padded at the bottom and right. The mask then is
-    (B * windows, 1, 1, N), True where a token may be attended to, so that padding
-    reaches no token of the map; without padding it is None.
+) -> tuple[Tensor, int, Tensor | None]:
+    """Cut a token map (B, H, W, C) into windows, padded at the bottom and right where they do not tile it.
 
     Args:
         split: windows per side; where ``window_size``, tokens per side of a window, is given, that decides.
+
+    Returns:
+        Tokens (B, windows * N, C), window after window; N, the tokens of a window; and the attention mask
+        (B * windows, 1, 1, N), True where a token is not padding, or None if none is.
     """
     batch, height, width, channels = x.shape
     (rows, window_h), (columns, window_w) = _windows(x.shape[1:3], split, window_size)
@@ -158,12 +158,12 @@ def partition_windows(
         mask = valid.expand(batch, -1, -1).flatten(0, 1)[:, None, None]
         x = F.pad(x, (0, 0, 0, right, 0, bottom))
     x = x.reshape(batch, rows, window_h, columns, window_w, channels).transpose(2, 3)
-    return x.reshape(batch, rows * columns, window_h * window_w, channels), mask
+    return x.reshape(batch, -1, channels), window_h * window_w, mask
 
 
 @torch.fx.wrap
 def reverse_windows(x: Tensor, size: Sequence[int], split: int, window_size: int | None) -> Tensor:
-    """The inverse of :func:`partition_windows`: windows back to tokens (B, *size, C) without padding."""
+    """The inverse of :func:`partition_windows`: (B, windows * N, C) to (B, *size, C), without padding."""
     (rows, window_h), (columns, window_w) = _windows(size, split, window_size)
     x = x.reshape(x.shape[0], rows, columns, window_h, window_w, x.shape[-1]).transpose(2, 3)
     x = x.reshape(x.shape[0], rows * window_h, columns * window_w, x.shape[-1])
@@ -193,7 +193,7 @@ def _is_padded(amount: int) -> bool:
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention inside each window: (B, windows, N, C) to the same.
+    """Multi-head self-attention inside each window of ``window`` tokens: (B, T, C) to the same.
 
     No shift and no relative position bias. A head is floor(C / heads) wide, so the heads together may be
     narrower than C; the output projection brings C back.
@@ -207,11 +207,11 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(num_heads * self.head_dim, width)
         self.proj_drop = nn.Dropout(drop_rate)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        batch, windows, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(batch * windows, tokens, 3, self.num_heads, self.head_dim)
-        out = attend(qkv, self.scale, mask)  # (B * windows, N, heads, dim)
-        return self.proj_drop(self.proj(out.reshape(batch, windows, tokens, -1)))
+    def forward(self, x: Tensor, window: int, mask: Tensor | None = None) -> Tensor:
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(-1, window, 3, self.num_heads, self.head_dim)
+        out = attend(qkv, self.scale, mask)  # (B * windows, window, heads, dim)
+        return self.proj_drop(self.proj(out.reshape(batch, tokens, -1)))
 
 
 class FeedForward(nn.Module):
@@ -248,8 +248,8 @@ class Block(nn.Module):
         self.ffn = FeedForward(width, expansion * width, act_cfg, drop_rate)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x), mask))
+    def forward(self, x: Tensor, window: int, mask: Tensor | None = None) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), window, mask))
         return x + self.drop_path(self.ffn(self.norm2(x)))
 
 
@@ -273,12 +273,12 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.merging(x)
         size = x.shape[1:3]
-        x, mask = partition_windows(x, self.split, self.window_size)
+        x, window, mask = partition_windows(x, self.split, self.window_size)
         for block in self.blocks:
             if self.with_cp and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, mask, use_reentrant=False)
+                x = checkpoint(block, x, window, mask, use_reentrant=False)
             else:
-                x = block(x, mask)
+                x = block(x, window, mask)
         return reverse_windows(x, size, self.split, self.window_size)
 
 

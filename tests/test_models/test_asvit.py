@@ -184,14 +184,15 @@ def test_what_pads_a_window_reaches_no_token():
     torch.manual_seed(0)
     stage = AsViT(TINY, img_size=64).double().eval().stages[0]
     x = torch.randn(2, 7, 9, 16, dtype=torch.float64)
-    windows, mask = partition_windows(x, 2, None)
+    tokens, window, mask = partition_windows(x, 2, None)
+    assert window == 20
     assert mask.shape == (2 * 4, 1, 1, 20)
     assert mask.sum() == 2 * 7 * 9
-    dirty = torch.where(mask.view(2, 4, 20, 1), windows, torch.full_like(windows, 50.0))
+    dirty = torch.where(mask.view(2, 80, 1), tokens, torch.full_like(tokens, 50.0))
     assert (dirty == 50).any()
     clean, changed = (
-        reverse_windows(stage.blocks[0](tokens, mask), (7, 9), 2, None)
-        for tokens in (windows, dirty)
+        reverse_windows(stage.blocks[0](given, window, mask), (7, 9), 2, None)
+        for given in (tokens, dirty)
     )
     torch.testing.assert_close(changed, clean, rtol=0, atol=0)
 
@@ -223,8 +224,8 @@ def test_zeros_beyond_the_windows_of_an_image_leave_its_first_map_as_it_is():
 def test_windows_reverse(size):
     x = images(2, *size, 5)
     for cut in ((4, None), (1, 7)):
-        windows, _ = partition_windows(x, *cut)
-        assert torch.equal(reverse_windows(windows, size, *cut), x)
+        tokens, _, _ = partition_windows(x, *cut)
+        assert torch.equal(reverse_windows(tokens, size, *cut), x)
 
 
 def test_registered_once_and_built_from_every_scope():
@@ -372,8 +373,8 @@ def test_stochastic_depth_drops_whole_images():
     torch.manual_seed(0)
     model = AsViT(TINY, img_size=32, drop_path_rate=0.9, out_indices=(1,)).train()
     block = model.stages[1].blocks[1]
-    x = torch.randn(16, 4, 4, 32)
-    changed = (block(x) - x).abs().amax((2, 3)) > 0  # (images, windows)
+    x = torch.randn(16, 4 * 4, 32)  # 4 windows of 4 tokens
+    changed = (block(x, 4) - x).abs().amax(2) > 0  # (images, tokens)
     assert changed.any()
     assert not changed.all()
     assert (changed.all(1) | ~changed.any(1)).all()
@@ -472,7 +473,7 @@ def test_traced_by_fx_at_any_size():
     extract = create_feature_extractor(model, {'stages.1.blocks.0': 'block', 'norm3': 'last'})
     found = extract(images(2, 3, 32, 32))
     assert found['last'].shape == (2, 128, 1, 1)
-    assert found['block'].shape == (2, 1, 16, 32)
+    assert found['block'].shape == (2, 16, 32)
 
 
 @pytest.mark.slow
