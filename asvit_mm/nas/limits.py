@@ -14,20 +14,20 @@ from ..errors import InputError
 from .evaluator import Measure, Measurement, Request
 from .space import Choices
 
-# A network is timed for this many seconds, and for at least so many runs.
+# A network is timed for at least this many seconds and runs.
 SECONDS = 0.2
 RUNS = 7
-# Another timing of the same network may come out slower by some per cent.
+# Factor on a latency in advice to the user: timing the same network again may give some per cent more.
 HEADROOM = 1.1
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the classifier of an architecture may cost.
+    """Limits on the parameters and multiply-adds of an architecture's classifier.
 
     Args:
         num_classes: classes of its head.
-        img_size: pixels a side of its images.
+        img_size: pixels per side of its images.
         max_params: parameters; None: no limit.
         max_macs: multiply-adds per image; None: no limit.
     """
@@ -57,7 +57,7 @@ class Budget:
         """The choices of a search within these limits.
 
         Raises:
-            InputError: no seed is; names the least that one needs.
+            InputError: no seed is within them; names the least limit that allows one.
         """
         self.check(self.smallest_seeds(space), 'seed')
         return Choices(space, self.fits, self.macs) if self._limits else Choices(space)
@@ -72,10 +72,13 @@ class Budget:
         return [replace(smallest, heads=heads) for heads in space.choices['H']]
 
     def check(self, networks: Sequence[Architecture], what: str) -> None:
-        """Refuse limits that none of the networks, each called ``what``, is within.
+        """Check that at least one of the networks is within the limits.
+
+        Args:
+            what: a network in the message, such as 'seed'.
 
         Raises:
-            InputError: none is; names the least that one needs.
+            InputError: none is; names the least limit that allows one.
         """
         if any(map(self.fits, networks)):
             return
@@ -106,11 +109,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Clock:
-    """Times the classifier of an architecture: one image, evaluation mode, random weights.
+    """Times the classifier of an architecture: one image, evaluation mode, random weights, float32.
 
     Args:
         num_classes: classes of its head.
-        img_size: pixels a side of the image.
+        img_size: pixels per side of the image.
         device: where it runs; on the CPU with as many threads as torch has.
     """
 
@@ -119,7 +122,7 @@ class Clock:
     device: str | torch.device = 'cpu'
 
     def __call__(self, arch: Architecture) -> float:
-        """Median of the forward pass in milliseconds, after a warm-up."""
+        """Median time of the forward pass in milliseconds, after a warm-up."""
         # On import torch warns if there is no CUDA to build extensions for.
         logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
         from torch.utils.benchmark import Timer
@@ -155,10 +158,10 @@ class Clock:
 
 
 class Latency:
-    """Latencies of a run, and their limit.
+    """The latency limit of a run, and the latencies that it has measured.
 
-    Latencies are measured times, so no two runs have the same. A run times every network once; when it is
-    resumed it takes them from the trace.
+    Measured times differ from run to run. So each network is timed once, and a resumed run takes its latency
+    from the trace.
 
     Args:
         clock: times a network, in milliseconds.
@@ -182,13 +185,13 @@ class Latency:
         self._known = dict(known or {})
 
     def __call__(self, arch: Architecture) -> float:
-        """Milliseconds of the network, to 3 decimals."""
+        """Latency of the network in milliseconds, to 3 decimals."""
         if arch not in self._known:
             self._known[arch] = round(self.clock(arch), 3)
         return self._known[arch]
 
     def measure(self, measure: Measure, requests: Sequence[Request]) -> Iterator[Measurement]:
-        """Time every network first, and let ``measure`` measure those that are not too slow."""
+        """Time all networks, then ``measure`` those within the limit; the others are refused."""
         fast = [request for request in requests if self(request[0]) <= self.limit]
         measured = measure(fast)
         for arch, _ in requests:
@@ -200,7 +203,10 @@ class Latency:
                 yield Measurement.refusal(why, latency)
 
     def within_limit(self, networks: Iterable[Architecture], what: str) -> list[Architecture]:
-        """The networks, called ``what``, that are not too slow.
+        """The networks within the limit.
+
+        Args:
+            what: the networks in the message, such as 'the smallest seeds'.
 
         Raises:
             InputError: all are too slow; names the fastest.

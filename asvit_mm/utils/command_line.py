@@ -44,7 +44,7 @@ def option(
         positional: whether the command line takes it without a flag. A field that Python takes by position
             too is written ``field(kw_only=False, metadata=POSITIONAL)``, which type checkers understand.
         aliases: further flags.
-        at_least: the smallest value that :func:`check_minimums` lets pass.
+        at_least: the smallest value that :func:`check_values` accepts.
         arguments: of argparse's ``add_argument``: nargs, metavar, choices.
     """
     metadata = {
@@ -78,16 +78,24 @@ def parse(
     )
 
 
-def check_minimums(settings: Any) -> None:
-    """Refuse a value below what its field has as ``at_least``; None is no value.
+def check_values(settings: Any) -> None:
+    """Check settings that Python has created, where argparse has not seen them; None is not checked.
 
     Raises:
-        InputError: it is.
+        InputError: a value below ``at_least`` of its field, or none of those of a ``Literal`` field.
     """
+    hints = get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
-        smallest, value = field.metadata.get('at_least'), getattr(settings, field.name)
-        if smallest is not None and value is not None and value < smallest:
+        value = getattr(settings, field.name)
+        if value is None:
+            continue
+        smallest, kind = field.metadata.get('at_least'), _one_of(hints[field.name])
+        if smallest is not None and value < smallest:
             raise InputError(f'{_flag(field)} {value} is too small: give at least {smallest}')
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise InputError(
+                f'{_flag(field)} {value!r} is not known: choose from {", ".join(get_args(kind))}'
+            )
 
 
 def as_arguments(settings: Any, leave_out: Collection[str] = ()) -> list[str]:
