@@ -83,7 +83,7 @@ class _Search(Run[SearchSettings]):
         write_search_report(work_dir, whole, records, self.data, self.policies)
         return result
 
-    def so_far(self) -> dict[str, Any] | None:
+    def partial_result(self) -> dict[str, Any] | None:
         try:
             found = self._found()
         except InputError:
