@@ -47,11 +47,11 @@ class Budget:
 
     def fits(self, arch: Architecture) -> bool:
         """Whether the classifier is within every limit."""
-        return all(count(arch) <= limit for _, _, limit, count in self._limits)
+        return all(limit.count(arch) <= limit.value for limit in self._limits)
 
     def __str__(self) -> str:
         """The limits in words: '3,000,000 parameters or 400,000,000 multiply-adds'."""
-        return ' or '.join(f'{limit:,} {what}' for _, what, limit, _ in self._limits) or 'no limit'
+        return ' or '.join(f'{x.value:,} {x.unit}' for x in self._limits) or 'no limit'
 
     def choices(self, space: SearchSpace = SEARCH_SPACE) -> Choices:
         """The choices of a search within these limits.
@@ -82,29 +82,44 @@ class Budget:
         """
         if any(map(self.fits, networks)):
             return
-        for option, _, limit, count in self._limits:
-            nearest = min(networks, key=count)
-            if count(nearest) > limit:
+        for limit in self._limits:
+            nearest = min(networks, key=limit.count)
+            if limit.count(nearest) > limit.value:
                 raise InputError(
-                    f'{option} {limit:,} is less than the smallest {what} has ({nearest}): give at '
-                    f'least {count(nearest):,}'
+                    f'{limit} is less than the smallest {what} has ({nearest}): give at '
+                    f'least {limit.count(nearest):,}'
                 )
         # Each limit alone can be met, so there are two: keep the second one and relax the first.
-        (option, _, limit, count), (kept, _, most, other) = self._limits
-        nearest = min((arch for arch in networks if other(arch) <= most), key=count)
+        relaxed, kept = self._limits
+        within = [arch for arch in networks if kept.count(arch) <= kept.value]
+        nearest = min(within, key=relaxed.count)
         raise InputError(
-            f'no {what} keeps {option} {limit:,} and {kept} {most:,} together: with the latter give '
-            f'{option} at least {count(nearest):,} ({nearest})'
+            f'no {what} keeps {relaxed} and {kept} together: with the latter give '
+            f'{relaxed.option} at least {relaxed.count(nearest):,} ({nearest})'
         )
 
     @property
-    def _limits(self) -> list[tuple[str, str, int, Callable[[Architecture], int]]]:
-        """Option, what it counts, limit and count, of each limit that is set."""
-        limits = (
-            ('--max-params', 'parameters', self.max_params, self.params),
-            ('--max-flops', 'multiply-adds', self.max_macs, self.macs),
-        )
-        return [(option, what, m, count) for option, what, m, count in limits if m is not None]
+    def _limits(self) -> list['_Limit']:
+        """The limits that are set."""
+        limits = []
+        if self.max_params is not None:
+            limits.append(_Limit('--max-params', 'parameters', self.max_params, self.params))
+        if self.max_macs is not None:
+            limits.append(_Limit('--max-flops', 'multiply-adds', self.max_macs, self.macs))
+        return limits
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """One limit of a budget: ``count`` of a network is at most ``value``."""
+
+    option: str
+    unit: str
+    value: int
+    count: Callable[[Architecture], int]
+
+    def __str__(self) -> str:
+        return f'{self.option} {self.value:,}'
 
 
 @dataclass(frozen=True)

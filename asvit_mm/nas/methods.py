@@ -67,11 +67,11 @@ class RandomSearch:
     @property
     def best(self) -> Architecture:
         """The best of all networks that were measured."""
-        return best_of(self.networks)
+        return best_ranked(self.networks)
 
     def best_of(self, archs: Collection[Architecture]) -> Architecture:
         """The best of some of the networks that were measured."""
-        return best_of([network for network in self.networks if network[0] in archs])
+        return best_ranked([network for network in self.networks if network[0] in archs])
 
     def ask(self) -> Sequence[Architecture]:
         """The next draws, as many as a batch has."""
@@ -107,7 +107,7 @@ class RegularizedEvolution(RandomSearch):
             return self._draw(POPULATION - first)
         rng = np.random.default_rng([self.seed, first])
         drawn = rng.integers(len(self.alive), size=TOURNAMENT)
-        return [self._mutate(best_of([self.alive[i] for i in drawn]), rng)]
+        return [self._mutate(best_ranked([self.alive[i] for i in drawn]), rng)]
 
     def tell(self, arch: Architecture, measurement: Measurement) -> dict[str, float]:
         """Take in a network; if the population is full, the oldest leaves it."""
@@ -127,7 +127,7 @@ class RegularizedEvolution(RandomSearch):
         return self.choices.draw(rng)
 
 
-def best_of(networks: Sequence[Network]) -> Architecture:
+def best_ranked(networks: Sequence[Network]) -> Architecture:
     """The best by :func:`~asvit_mm.nas.rank_networks`; the first one if none has an L^E."""
     ranking = rank_networks([values for _, values in networks])
     return networks[ranking.best if ranking else 0][0]

@@ -92,6 +92,6 @@ def print_summary(rows: dict[str, str]) -> None:
         print(f'{name:<{width}}  {value}')
 
 
-def figure(value: float | None) -> str:
+def format_value(value: float | None) -> str:
     """A measured value for people; a dash where there is none."""
     return '-' if value is None else f'{value:.4g}'

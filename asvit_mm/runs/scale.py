@@ -16,7 +16,7 @@ from ..report.plots import plot_scaling
 from ..report.report import write_scale_report
 from ..utils.files import relative
 from ..utils.units import format_count, parse_count
-from .progress import figure, show_progress
+from .progress import format_value, show_progress
 from .results import Network, ScaleResult, network_record, read_scale_result, read_seed
 from .run import Run, read_budget, run_on_main_rank
 from .settings import MAX_PARAMS, MIN_PARAMS, ScaleSettings, as_count
@@ -183,7 +183,7 @@ class _Scale(Run[ScaleSettings]):
 
         while (member := auto.step(self.memo, report)) is not None:
             self._append(scaling, member)
-            length, kappa = map(figure, member.chosen.measurement.values)
+            length, kappa = map(format_value, member.chosen.measurement.values)
             shown(f'L^E {length}  kappa {kappa}')
         if not auto.series:
             if self.latency is not None:
@@ -220,6 +220,9 @@ def _print_series(series: Sequence[Network]) -> None:
     widest = max(len(str(member.architecture)) for member in series)
     print(f'{"step":>4}  {"architecture":<{widest}}  {"params":>8}  {"L^E":>9}  {"kappa":>9}')
     for step, member in enumerate(series, 1):
-        length, kappa = figure(member.length_distortion), figure(member.ntk_condition_number)
+        length, kappa = (
+            format_value(member.length_distortion),
+            format_value(member.ntk_condition_number),
+        )
         arch, params = str(member.architecture), format_count(member.params)
         print(f'{step:>4}  {arch:<{widest}}  {params:>8}  {length:>9}  {kappa:>9}')

@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, float]) -> str:
-    """Results and paths, one a line; also draws the learning curve."""
+    """Results and paths, one per line; also draws the learning curve."""
     from mmengine.config import Config
 
     from asvit_mm.arch import as_architecture
@@ -105,7 +105,8 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
     saved = 1 - schedule_share(arch, phases, size, classes)
     log = max(train.glob('*/*.log'))
     scalars = log.parent / 'vis_data' / 'scalars.json'
-    curve = plot_learning_curve(scalars, train / 'learning_curve.png', hook.phases)
+    curve = train / 'learning_curve.png'
+    plot_learning_curve(scalars, curve, hook.phases)
     found: dict[str, Any] = json.loads((work_dir / 'search' / 'result.json').read_text())
     accuracy = json.loads((train / 'test.json').read_text())['accuracy/top1']
     here = Path(checkpoint).is_relative_to(Path.cwd())
