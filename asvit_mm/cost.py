@@ -118,7 +118,7 @@ def count_macs(
 
 def schedule_share(
     arch: Architecture,
-    phases: Sequence[tuple[int, int]],
+    phases: Sequence[tuple[float, int]],
     img_size: ImageSize = 224,
     num_classes: int | None = None,
 ) -> float:
@@ -128,7 +128,8 @@ def schedule_share(
     that of the whole step.
 
     Args:
-        phases: (end, token stride) of each phase of progressive tokenization, with increasing ends.
+        phases: (end, token stride) of each phase of progressive tokenization, with increasing ends in any
+            unit.
     """
     macs = {
         stride: float(count_macs(arch, img_size, num_classes, token_stride=stride))

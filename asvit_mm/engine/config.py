@@ -12,6 +12,7 @@ from mmengine.utils import import_modules_from_strings
 from ..checkpoints.reading import secure_mmengine
 from ..errors import InputError, one_line
 
+TOKEN_HOOK = 'asvit_mm.ProgressiveTokenizationHook'
 # Commands that write the data of shipped configs, by the name of the folder that they write.
 DATA_COMMANDS = {
     'digits': 'python -m asvit_mm.data.image_sets digits',
@@ -99,6 +100,11 @@ def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
 def is_detector(cfg: Config) -> bool:
     """Whether it is a config of mmdet, hence of a detector."""
     return cfg.get('default_scope') == 'mmdet'
+
+
+def is_token_hook(hook: Mapping[str, Any]) -> bool:
+    """Whether the config of a hook is that of progressive tokenization, with or without the scope."""
+    return hook.get('type') in (TOKEN_HOOK, TOKEN_HOOK.removeprefix('asvit_mm.'))
 
 
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:

@@ -64,8 +64,6 @@ class RunFolder:
     def __init__(
         self, path: str, run: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
     ) -> None:
-        if resume and overwrite:
-            raise InputError('--resume keeps what is there and --overwrite removes it: give one')
         self.path = Path(path)
         self.result = self.path / 'result.json'
         self.so_far = self.path / 'so_far.json'

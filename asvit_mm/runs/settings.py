@@ -76,6 +76,11 @@ class JobSettings(InputSettings):
     overwrite: bool = False
     """replace the earlier results in the work dir"""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.resume and self.overwrite:
+            raise InputError('--resume keeps what is there and --overwrite removes it: give one')
+
     def fingerprint(self) -> dict[str, Any]:
         """The settings that determine the result, as plain data; a resumed job must have the same."""
         values = asdict(self)

@@ -92,6 +92,7 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
 
     from asvit_mm.arch import as_architecture
     from asvit_mm.cost import count_macs, count_params, schedule_share
+    from asvit_mm.engine.config import is_token_hook
     from asvit_mm.report.plots import plot_learning_curve
     from asvit_mm.utils.units import format_count
 
@@ -100,7 +101,7 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
     settings = Config.fromfile(train / config.name)
     arch, size = as_architecture(settings.model.backbone.arch), settings.model.backbone.img_size
     classes = settings.model.head.num_classes
-    hook = next(h for h in settings.custom_hooks if 'ProgressiveTokenization' in h.type)
+    hook = next(filter(is_token_hook, settings.custom_hooks))
     phases = [(phase.end, phase.stride) for phase in hook.phases]
     saved = 1 - schedule_share(arch, phases, size, classes)
     log = max(train.glob('*/*.log'))
