@@ -194,6 +194,9 @@ def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequenc
 
 def _build(cfg: Config) -> Runner:
     _require_folder('--work-dir', Path(cfg.work_dir))
+    if (cfg.get('randomness') or {}).get('deterministic'):
+        # Without it torch refuses matrix products on CUDA; cuBLAS reads it when it is first used.
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine's own initialisation and model wrapper require a GPU.
         start_processes(cfg.launcher, torch.device('cpu'))
