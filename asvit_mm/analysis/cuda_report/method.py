@@ -110,7 +110,7 @@ def _images(context: Context) -> torch.Tensor:
 def _search(context: Context) -> Figures:
     """Steps of the paper's search for a part of the time that is left; those that recall count as quick."""
     measure = Memo(ComplexityMeasure(_images(context), _size(context), device=context.device))
-    allowed = 3.0 if context.quick else 0.45 * context.left()
+    allowed = 1.0 if context.quick else 0.45 * context.left()
     begin = time.time()
     steps = 0
     for _ in iterate_search(Reinforce(), measure, STEPS):
@@ -162,7 +162,7 @@ def _scaling(context: Context) -> Figures:
     """
     size = _size(context)
     measure = ComplexityMeasure(_images(context), size, device=context.device)
-    allowed = 5.0 if context.quick else max(5.0, 0.85 * context.left())
+    allowed = 2.0 if context.quick else max(5.0, 0.85 * context.left())
     partly = _PartlyMeasured(measure, time.time() + allowed)
     scaling = AutoScaling(
         as_architecture(PRESETS['seed']),

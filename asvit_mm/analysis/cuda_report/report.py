@@ -85,7 +85,11 @@ def run_cuda_report(settings: CudaReportSettings) -> dict[str, Any]:
 
     Returns:
         what report.json holds.
+
+    Raises:
+        InputError: a device or data that are not there, or a folder that holds a report.
     """
+    settings.check()
     folder = Path(settings.out).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     cache = folder / 'cache'

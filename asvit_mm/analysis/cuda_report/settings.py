@@ -18,7 +18,7 @@ class CudaReportSettings:
     """What is reported, and where to.
 
     Raises:
-        InputError: a value that is not allowed, or a device or data that are not there.
+        InputError: a value that is not allowed.
     """
 
     out: str = 'work_dirs/cuda_report'
@@ -36,11 +36,18 @@ class CudaReportSettings:
     """tiny networks and sizes, for a rehearsal on a CPU"""
 
     def __post_init__(self) -> None:
-        find_device(self.device)
         for part in self.parts:
             check_choice('--parts', part, Part)
         if not 0 < self.minutes < 1440:
             raise InputError(f'--minutes {self.minutes} is no time limit: give minutes, such as 8')
+
+    def check(self) -> None:
+        """Refuse a device or data that are not there, and a folder that holds a report.
+
+        Raises:
+            InputError: so it is.
+        """
+        find_device(self.device)
         if self.cifar10 is not None and not Path(self.cifar10).exists():
             raise InputError(f'--cifar10 {self.cifar10!r} is not there')
         report = Path(self.out) / 'report.json'

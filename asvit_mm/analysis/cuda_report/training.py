@@ -126,7 +126,7 @@ def _train(context: Context, data: _Cifar10, progressive: bool, parts: int) -> F
     phases = phases_of_run(read_schedule(SCHEDULE), PUBLISHED_LENGTH)
     _warm_up(context, model, optimizer, images[:batch], labels[:batch])
     # A tenth is for testing, and for what is not foreseen.
-    seconds = 2.0 if context.quick else 0.9 * context.left() / parts
+    seconds = 1.0 if context.quick else 0.9 * context.left() / parts
     begin = now(context.device)
     share, seen, stride, steps = 0.0, 0, STRIDES[-1], dict.fromkeys(STRIDES, 0)
     while share < 1:
