@@ -28,6 +28,10 @@ def new_report(folder, *rows, ends=60.0):
     return report
 
 
+def start(*words):
+    return subprocess.Popen(words, start_new_session=True)
+
+
 def running_row(limit):
     row = {'part': 'fast', 'table': 'models', 'name': 'swin', 'status': 'running'}
     return {**row, 'began': time.time(), 'limit': limit}
@@ -70,20 +74,20 @@ def test_a_dead_process_is_a_row_and_the_next_one_goes_on(tmp_path):
         'sys.exit(9)'
     )
     report = new_report(tmp_path)
-    process = subprocess.Popen([sys.executable, '-c', script, str(report.path)])
+    process = start(sys.executable, '-c', script, str(report.path))
     assert report_module._supervise(process, tmp_path)
     (row,) = Report(tmp_path).rows
     assert row['status'] == 'crashed'
     assert 'status 9' in row['note']
     # A process that dies before its first row is not tried again.
-    assert not report_module._supervise(subprocess.Popen(['false']), tmp_path)
+    assert not report_module._supervise(start('false'), tmp_path)
 
 
 def test_a_row_that_hangs_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(report_module, 'GRACE', 0.2)
     new_report(tmp_path, running_row(0.1))
     began = time.time()
-    report_module._supervise(subprocess.Popen(['sleep', '60']), tmp_path)
+    report_module._supervise(start('sleep', '60'), tmp_path)
     assert time.time() - began < 30
     assert Report(tmp_path).rows[0]['status'] == 'crashed'
 

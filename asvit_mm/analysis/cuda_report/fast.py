@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,29 +36,7 @@ CHANNELS_LAST = ' (channels-last)'
 def jobs(context: Context) -> Iterator[Job]:
     """The rows that tell most come first: a time limit cuts the others."""
     yield Job('matrix product', 'bfloat16, square', partial(_matrix_product_row, context))
-    plan: list[tuple[str, int, bool, tuple[str, ...]]]
-    if context.quick:
-        plan = [('inference', 4, False, QUICK), ('training', 4, False, QUICK)]
-        plan += [('inference', 4, True, QUICK[:1])]
-    else:
-        first, second, third = CLASSES
-        convnext = tuple(name + CHANNELS_LAST for name in CONVNEXT)
-        plan = [
-            ('inference', 256, True, first),
-            ('training', 256, False, first),
-            ('inference', 256, True, (*second, *third)),
-            ('training', 256, True, first),
-            ('attention', 64, False, ()),
-            ('inference', 256, False, (*ALL, *convnext, f'small{CHANNELS_LAST}')),
-            ('training', 64, False, (*ALL, *convnext)),
-            ('training', 64, True, (*second, *third)),
-            ('inference', 256, False, MMPRETRAIN),
-            ('training', 64, False, MMPRETRAIN),
-            ('inference', 64, False, ALL),
-            ('inference', 256, True, convnext),
-            ('training', 256, False, (*second, *third, *convnext)),
-            ('inference', 64, True, ALL),
-        ]
+    plan = _plan(context.quick)
     done_attention = False
     for mode, batch, compiled, names in plan:
         if mode == 'attention':
@@ -69,6 +49,31 @@ def jobs(context: Context) -> Iterator[Job]:
             yield Job(table, name, run, limit=90)
     if not done_attention:
         yield from _attention_jobs(context)
+
+
+def _plan(quick: bool) -> list[tuple[str, int, bool, tuple[str, ...]]]:
+    """Mode, batch, whether compiled, and models of each table, in order."""
+    if quick:
+        plan = [('inference', 4, False, QUICK), ('training', 4, False, QUICK)]
+        return [*plan, ('inference', 4, True, QUICK[:1])]
+    first, second, third = CLASSES
+    convnext = tuple(name + CHANNELS_LAST for name in CONVNEXT)
+    return [
+        ('inference', 256, True, first),
+        ('training', 256, False, first),
+        ('inference', 256, True, (*second, *third)),
+        ('training', 256, True, first),
+        ('attention', 64, False, ()),
+        ('inference', 256, False, (*ALL, *convnext, f'small{CHANNELS_LAST}')),
+        ('training', 64, False, (*ALL, *convnext)),
+        ('training', 64, True, (*second, *third)),
+        ('inference', 256, False, MMPRETRAIN),
+        ('training', 64, False, MMPRETRAIN),
+        ('inference', 64, False, ALL),
+        ('inference', 256, True, convnext),
+        ('training', 256, False, (*second, *third, *convnext)),
+        ('inference', 64, True, ALL),
+    ]
 
 
 # ---- The device's own speed
@@ -149,11 +154,20 @@ def training_step(
     return step
 
 
-def _time_model(context: Context, name: str, training: bool, compiled: bool, batch: int) -> Figures:
+@dataclass
+class _Timed:
+    """A model that is ready to be timed: what one call does, and what is known of it."""
+
+    call: Callable[[], None]
+    parameters: int
+    macs: int
+
+
+def _prepare(context: Context, name: str, training: bool, compiled: bool, batch: int) -> _Timed:
+    """Build a model and call it twice, so that everything is compiled and chosen."""
     size = (160 if 'timm:test' in name else 64) if context.quick else 224
     layout = torch.channels_last if name.endswith(CHANNELS_LAST) else torch.contiguous_format
     torch.manual_seed(0)
-    begin = time.time()
     model = build(name.removesuffix(CHANNELS_LAST), size)
     model.train(training)
     model = model.to(context.device, memory_format=layout)
@@ -174,15 +188,21 @@ def _time_model(context: Context, name: str, training: bool, compiled: bool, bat
 
     call()
     call()
+    return _Timed(call, sum(p.numel() for p in model.parameters()), macs)
+
+
+def _time_model(context: Context, name: str, training: bool, compiled: bool, batch: int) -> Figures:
+    begin = time.time()
+    timed = _prepare(context, name, training, compiled, batch)
     prepared = time.time() - begin
     if context.device == 'cuda':
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    seconds = seconds_per_call(call, context.device, 0.2 if context.quick else 1.5)
-    rate = (3 if training else 1) * macs * batch / seconds
+    seconds = seconds_per_call(timed.call, context.device, 0.2 if context.quick else 1.5)
+    rate = (3 if training else 1) * timed.macs * batch / seconds
     figures = {
-        'parameters_M': sum(p.numel() for p in model.parameters()) / 1e6,
-        'GMAC_per_image': macs / 1e9,
+        'parameters_M': timed.parameters / 1e6,
+        'GMAC_per_image': timed.macs / 1e9,
         'ms': 1e3 * seconds,
         'images_per_s': batch / seconds,
         'TMAC_per_s': rate / 1e12,
@@ -192,6 +212,31 @@ def _time_model(context: Context, name: str, training: bool, compiled: bool, bat
     if context.device == 'cuda':
         figures['peak_MiB'] = torch.cuda.max_memory_allocated() / 2**20
     return figures
+
+
+# ---- Compilation ahead
+
+
+def precompile(device: str, quick: bool, first: int, step: int) -> None:
+    """Compile every ``step``-th of the models that this part times compiled, in its order, into the cache.
+
+    Processes that do this while the part "correct" runs save the timed process most of the compilation.
+    """
+    context = Context(device, quick, Path())
+    rows = [
+        (name, mode == 'training', compiled, batch)
+        for mode, batch, compiled, names in _plan(quick)
+        if compiled
+        for name in names
+    ]
+    for row in rows[first::step]:
+        try:
+            _prepare(context, *row)
+        except Exception as error:  # noqa: BLE001 (the row itself will tell)
+            print(f'compiling {row[0]} ahead: {type(error).__name__}', flush=True)
+        torch._dynamo.reset()
+        if device == 'cuda':
+            torch.cuda.empty_cache()
 
 
 # ---- Attention
