@@ -13,7 +13,7 @@ in stage 4 and C the width of stage 1. This module does not import torch.
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ SPLIT_CHOICES = ((2, 4, 8), (1, 2, 4), (1, 2), (1,))
 EXPANSION_CHOICES = ((2, 3, 4, 5, 6),) * NUM_STAGES
 HEAD_CHOICES = (16, 32, 64)
 
+_DICT_KEYS = ('kernels', 'splits', 'expansions', 'heads', 'depths', 'width')
 SEED_GRAMMAR = 'K1,S1,E1|K2,S2,E2|K3,S3,E3|K4,S4,E4|H'
 SCALED_GRAMMAR = 'K1,S1,E1,L1|K2,S2,E2,L2|K3,S3,E3,L3|K4,S4,E4,L4|H,C'
 
@@ -49,10 +50,9 @@ def _check(name: str, value: object, allowed: Sequence[int]) -> None:
         raise ArchitectureError(f'{name} = {value!r} is not allowed: {hint}')
 
 
-def _as_int(value: Any) -> Any:
-    # numpy integers are converted, so that equal architectures have the same string.
-    is_numpy = isinstance(value, Integral) and not isinstance(value, int)
-    return int(value) if is_numpy else value
+def _plain(value: Any) -> Any:
+    # Integers of numpy are converted, so that equal architectures have the same string.
+    return int(value) if isinstance(value, Integral) and type(value) is not bool else value
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Architecture:
                 raise ArchitectureError(
                     f'{name} = {list(value)} has {len(value)} values: give {NUM_STAGES}, one per stage'
                 )
-            object.__setattr__(self, name, tuple(map(_as_int, value)))
+            object.__setattr__(self, name, tuple(map(_plain, value)))
         for name in ('heads', 'width'):
-            object.__setattr__(self, name, _as_int(getattr(self, name)))
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         for i in range(NUM_STAGES):
             _check(f'K{i + 1} (kernel)', self.kernels[i], KERNEL_CHOICES[i])
             _check(f'S{i + 1} (split)', self.splits[i], SPLIT_CHOICES[i])
@@ -116,11 +116,7 @@ class Architecture:
 
     @classmethod
     def parse(cls, text: str) -> 'Architecture':
-        """Parse an architecture string of either form; ``str`` of the result is the same string.
-
-        Raises:
-            ArchitectureError: the string is malformed.
-        """
+        """Parse an architecture string of either form; ``str`` of the result is the same string."""
         if not isinstance(text, str):
             raise ArchitectureError(f'{text!r} is not an architecture string ({SEED_GRAMMAR})')
         groups = [group.split(',') for group in text.split('|')]
@@ -192,9 +188,8 @@ class Architecture:
 
     def to_dict(self) -> dict[str, Any]:
         """A dict that :func:`as_architecture` converts back."""
-        fields = asdict(self)
-        del fields['seed_form']
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+        values = {name: getattr(self, name) for name in _DICT_KEYS}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def _parse_int(name: str, text: str) -> int:
@@ -215,11 +210,7 @@ PRESETS: dict[str, Architecture] = {
 
 
 def as_architecture(spec: 'str | Mapping[str, Any] | Architecture') -> Architecture:
-    """An architecture from the name of a preset, an architecture string or a dict of its fields.
-
-    Raises:
-        ArchitectureError: it is none of these, or malformed.
-    """
+    """An architecture from the name of a preset, an architecture string or a dict of its fields."""
     if isinstance(spec, Architecture):
         return spec
     if isinstance(spec, str):
@@ -232,12 +223,11 @@ def as_architecture(spec: 'str | Mapping[str, Any] | Architecture') -> Architect
             )
         return Architecture.parse(spec)
     if isinstance(spec, Mapping):
-        known = ('kernels', 'splits', 'expansions', 'heads', 'depths', 'width')
-        wrong = [f'an unknown key {key!r}' for key in spec if key not in known]
-        wrong += [f'no {key!r}' for key in known[:4] if key not in spec]
+        wrong = [f'an unknown key {key!r}' for key in spec if key not in _DICT_KEYS]
+        wrong += [f'no {key!r}' for key in _DICT_KEYS[:4] if key not in spec]
         if wrong:
             raise ArchitectureError(
-                f'the architecture dict has {wrong[0]}: its keys are {", ".join(known)}'
+                f'the architecture dict has {wrong[0]}: its keys are {", ".join(_DICT_KEYS)}'
             )
         return Architecture(**spec)
     raise ArchitectureError(
@@ -257,11 +247,7 @@ class SearchSpace:
         return math.prod(len(values) for values in self.choices.values())
 
     def decode(self, indices: Sequence[int]) -> Architecture:
-        """The seed with the given index for each choice, in the order of ``choices``.
-
-        Raises:
-            ArchitectureError: not one index per choice, or an index out of range.
-        """
+        """The seed with the given index for each choice; an ArchitectureError for any other index."""
         if len(indices) != len(self.choices):
             raise ArchitectureError(f'{len(indices)} indices for {len(self.choices)} choices')
         value = {}
@@ -272,13 +258,11 @@ class SearchSpace:
                 )
             value[name] = allowed[index]
         stages = range(1, NUM_STAGES + 1)
-        return Architecture(
-            kernels=tuple(value[f'K{i}'] for i in stages),
-            splits=tuple(value.get(f'S{i}', 1) for i in stages),
-            expansions=tuple(value[f'E{i}'] for i in stages),
-            heads=value['H'],
-            seed_form=True,
+        # S4, which can only be 1, is not among the choices.
+        kernels, splits, expansions = (
+            tuple(value.get(f'{letter}{i}', 1) for i in stages) for letter in 'KSE'
         )
+        return Architecture(kernels, splits, expansions, value['H'], seed_form=True)
 
     def encode(self, arch: Architecture) -> list[int]:
         """The index for each choice: the inverse of :meth:`decode`."""
@@ -293,12 +277,13 @@ class SearchSpace:
         return self.decode([int(rng.integers(len(values))) for values in self.choices.values()])
 
 
-_STAGE_CHOICES = {'K': KERNEL_CHOICES, 'S': SPLIT_CHOICES, 'E': EXPANSION_CHOICES}
 SEARCH_SPACE = SearchSpace(
     {
         f'{letter}{i + 1}': choices[i]
         for i in range(NUM_STAGES)
-        for letter, choices in _STAGE_CHOICES.items()
+        for letter, choices in zip(
+            'KSE', (KERNEL_CHOICES, SPLIT_CHOICES, EXPANSION_CHOICES), strict=True
+        )
         if len(choices[i]) > 1
     }
     | {'H': HEAD_CHOICES}

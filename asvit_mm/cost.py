@@ -55,7 +55,7 @@ def count_params(
         out_norms: stages (from 0) of a backbone whose outputs have a norm.
     """
     widths = arch.widths
-    total = arch.kernels[0] ** 2 * in_channels * widths[0] + widths[0] + 2 * widths[0]
+    total = arch.kernels[0] ** 2 * in_channels * widths[0] + 3 * widths[0]
     if abs_pos_embed:
         height, width = as_pair(img_size)
         total += embedded(height) * embedded(width) * widths[0]
@@ -136,11 +136,8 @@ def schedule_share(
 
 
 def token_grids(
-    img_size: ImageSize = 224,
-    token_stride: int = BASE_STRIDE,
-    merge_rounding: str = 'up',
+    img_size: ImageSize = 224, token_stride: int = BASE_STRIDE, merge_rounding: str = 'up'
 ) -> tuple[tuple[int, int], ...]:
     """(height, width) of the token grid per stage."""
-    height, width = as_pair(img_size)
-    rows, columns = (stage_sizes(side, token_stride, merge_rounding) for side in (height, width))
-    return tuple(zip(rows, columns, strict=True))
+    sides = (stage_sizes(side, token_stride, merge_rounding) for side in as_pair(img_size))
+    return tuple(zip(*sides, strict=True))

@@ -14,6 +14,11 @@ class ShareError(InputError):
     """Invalid input that a single process of several encounters in its share of the work."""
 
 
+def one_line(error: Exception) -> str:
+    """Type and message of an error in one line."""
+    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn an :class:`InputError` into one line on stderr and exit status 2, Ctrl-C into status 130.

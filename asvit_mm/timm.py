@@ -20,8 +20,6 @@ from .arch import NUM_STAGES
 from .errors import InputError
 from .models.asvit import AsViT, ToMap
 
-STAGES = tuple(range(NUM_STAGES))
-
 
 class ClassifierHead(nn.Module):
     """Pooled tokens (B, C) to logits: linear, tanh, linear, like mmpretrain's VisionTransformerClsHead."""
@@ -36,8 +34,7 @@ class ClassifierHead(nn.Module):
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits (B, num_classes), or the input of the last linear layer, (B, C)."""
-        layers = self.layers[:-1] if pre_logits else self.layers
-        return layers(x)
+        return (self.layers[:-1] if pre_logits else self.layers)(x)
 
 
 class AsVisionTransformer(nn.Module):
@@ -124,10 +121,7 @@ class AsVisionTransformer(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to the normalized map (B, C, h, w) of the last stage."""
-        x = self.backbone.embed(x)
-        for stage in self.backbone.stages:
-            x = stage(x)
-        return self.backbone.norm3(x)
+        return self.backbone.norm3(self.backbone.last_tokens(x))
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """The map to logits (B, num_classes)."""
@@ -206,32 +200,20 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def _create(preset: str, pretrained: bool, /, **kwargs: Any) -> nn.Module:
-    build: Callable[..., nn.Module] = build_model_with_cfg
-    features = {'out_indices': kwargs.pop('out_indices', STAGES), 'feature_cls': 'getter'}
-    kwargs = {'arch': preset, **kwargs}
-    return build(AsVisionTransformer, f'asvit_{preset}', pretrained, feature_cfg=features, **kwargs)
+def _register(preset: str, description: str) -> Callable[..., nn.Module]:
+    def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+        build: Callable[..., nn.Module] = build_model_with_cfg
+        stages = kwargs.pop('out_indices', tuple(range(NUM_STAGES)))
+        features = {'out_indices': stages, 'feature_cls': 'getter'}
+        kwargs = {'arch': preset, 'feature_cfg': features, **kwargs}
+        return build(AsVisionTransformer, create.__name__, pretrained, **kwargs)
+
+    create.__name__ = create.__qualname__ = f'asvit_{preset}'
+    create.__doc__ = description
+    return register_model(create)
 
 
-@register_model
-def asvit_seed(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """The published seed of the search."""
-    return _create('seed', pretrained, **kwargs)
-
-
-@register_model
-def asvit_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """As-ViT-Small, 29.0 M parameters."""
-    return _create('small', pretrained, **kwargs)
-
-
-@register_model
-def asvit_base(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """As-ViT-Base, 52.6 M parameters."""
-    return _create('base', pretrained, **kwargs)
-
-
-@register_model
-def asvit_large(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """As-ViT-Large, 88.1 M parameters."""
-    return _create('large', pretrained, **kwargs)
+asvit_seed = _register('seed', 'The published seed of the search.')
+asvit_small = _register('small', 'As-ViT-Small, 29.0 M parameters.')
+asvit_base = _register('base', 'As-ViT-Base, 52.6 M parameters.')
+asvit_large = _register('large', 'As-ViT-Large, 88.1 M parameters.')

@@ -99,12 +99,7 @@ def read_schedule(schedule: Schedule, base_stride: int = BASE_STRIDE) -> tuple[P
 
 
 def phases_of_run(phases: Sequence[Phase], length: int, unit: str = 'epoch') -> tuple[Phase, ...]:
-    """The phases of a run of ``length`` epochs or iterations, with ends as counts of these.
-
-    Args:
-        phases: from :func:`read_schedule`.
-        length: of the run.
-        unit: of the length, for error messages.
+    """The phases of a run of ``length`` epochs or iterations (``unit``), with ends as counts of these.
 
     Raises:
         InputError: the last phase does not end with the run, or a phase is shorter than one unit.
@@ -132,12 +127,10 @@ def phase_at(phases: Sequence[Phase], step: int) -> Phase:
 
 
 def mean_cost(phases: Sequence[Phase], costs: Mapping[int, float], until: float) -> float:
-    """Mean cost of the steps before ``until``.
+    """Mean cost of the steps before ``until`` (> 0) in a run of :func:`phases_of_run`.
 
     Args:
-        phases: from :func:`phases_of_run`.
         costs: cost of a step by token stride.
-        until: in the unit of the phases, > 0; the last end gives the mean over the whole run.
     """
     spent, start = 0.0, 0.0
     for phase in phases:

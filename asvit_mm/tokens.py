@@ -29,8 +29,11 @@ def default_dilation(stride: int, kernel: int) -> int:
     return max(1, (stride - 1) // (kernel - 1))
 
 
-def check_token_stride(stride: int, dilation: int | None) -> None:
+def check_token_stride(stride: int, dilation: int | None, base: int = 1) -> None:
     """Check stride and dilation of the patch embedding.
+
+    Args:
+        base: what the stride must be a multiple of, so that coarse tokens consist of whole fine ones.
 
     Raises:
         InputError: the stride is not an integer >= 4, or the dilation not an integer >= 1 or None.
@@ -38,39 +41,15 @@ def check_token_stride(stride: int, dilation: int | None) -> None:
     if type(stride) is not int or stride < BASE_STRIDE:
         raise InputError(f'token stride {stride!r} is not an integer >= {BASE_STRIDE}')
     if dilation is not None and (type(dilation) is not int or dilation < 1):
-        raise InputError(f'dilation {dilation!r} is neither an integer >= 1 nor None (by the rule)')
-
-
-def check_multiple(stride: int, base: int) -> None:
-    """Raise an InputError unless ``stride`` is a multiple of ``base``, so that tokens join whole ones."""
+        raise InputError(f'dilation {dilation!r} is neither an integer >= 1 nor None (the default)')
     if stride % base:
         raise InputError(f'token stride {stride} is not a multiple of {base}')
-
-
-def check_merge_rounding(rounding: str) -> None:
-    """Raise an InputError unless ``rounding`` is one of ``MERGE_ROUNDINGS``."""
-    if rounding not in MERGE_ROUNDINGS:
-        raise InputError(
-            f'merge_rounding = {rounding!r} is not one of {", ".join(MERGE_ROUNDINGS)}'
-        )
 
 
 def fits_windows(size: int, stride: int, splits: Sequence[int], merge_rounding: str = 'up') -> bool:
     """Whether every stage has at least as many tokens per side as windows; True at the base stride."""
     sizes = stage_sizes(size, stride, merge_rounding)
     return stride <= BASE_STRIDE or all(map(operator.ge, sizes, splits))
-
-
-def check_fits_windows(
-    size: int, stride: int, splits: Sequence[int], merge_rounding: str = 'up'
-) -> None:
-    """Raise an InputError unless the windows fit an image side of ``size`` pixels (:func:`fits_windows`)."""
-    if not fits_windows(size, stride, splits, merge_rounding):
-        sizes = stage_sizes(size, stride, merge_rounding)
-        raise InputError(
-            f'token stride {stride} is too coarse for {size} pixels: fewer tokens per side '
-            f'({", ".join(map(str, sizes))} in the stages) than windows ({", ".join(map(str, splits))})'
-        )
 
 
 def embedded(size: int, stride: int = BASE_STRIDE) -> int:
@@ -100,8 +79,7 @@ def merge_padding(size: int, kernel: int, rounding: str = 'up') -> tuple[int, in
     (K-2)//2 and (K-1)//2 if an even side is halved, one more after an odd side that is rounded up.
     """
     before = (kernel - 2) // 2
-    after = (merged(size, rounding) - 1) * 2 + kernel - size - before
-    return before, after
+    return before, (merged(size, rounding) - 1) * 2 + kernel - size - before
 
 
 def window_length(size: int, split: int, window_size: int | None = None) -> int:
@@ -125,11 +103,7 @@ def stage_sizes(
 
 
 def as_pair(size: ImageSize, name: str = 'img_size') -> tuple[int, int]:
-    """(height, width) from one positive integer or a pair of them.
-
-    Raises:
-        InputError: it is neither.
-    """
+    """(height, width) from one positive integer or a pair of them; an InputError for anything else."""
     pair = (size, size) if type(size) is int else tuple(size) if isinstance(size, Sequence) else ()
     if len(pair) != 2 or any(type(side) is not int or side < 1 for side in pair):
         raise InputError(
@@ -139,11 +113,7 @@ def as_pair(size: ImageSize, name: str = 'img_size') -> tuple[int, int]:
 
 
 def as_window_sizes(window_size: int | Sequence[int | None] | None) -> tuple[int | None, ...]:
-    """Fixed tokens per side of a window for each stage; None where (token grid / split) determines them.
-
-    Raises:
-        InputError: it is neither None, nor a positive integer, nor four of these.
-    """
+    """Fixed tokens per side of a window for each stage; None where (token grid / split) determines them."""
     sizes = tuple(window_size) if isinstance(window_size, Sequence) else (window_size,) * NUM_STAGES
     if len(sizes) != NUM_STAGES or any(
         size is not None and (type(size) is not int or size < 1) for size in sizes

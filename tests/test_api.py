@@ -23,9 +23,9 @@ from asvit_mm.runs.settings import ScaleSettings, SearchSettings
 from .test_tools.kills import files
 from .test_tools.runs import TINY, TOOLS, Here
 
-QUICK = dict(data='digits', repeat=1, img_size=32, batch_size=4, device='cpu')
+QUICK = dict(data='digits', repeat=1, img_size=16, batch_size=4, device='cpu')
 NAMES = {'search': SearchSettings, 'scale': ScaleSettings}
-BUDGET = dict(min_params='3.6M', max_params='9M')
+BUDGET = dict(min_params='5.2M', max_params='9M')
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def found(tmp_path_factory):
     """A search, its work dir, and what it printed."""
     folder = tmp_path_factory.mktemp('search') / 'run'
     with redirect_stdout(io.StringIO()) as printed:
-        result = asvit_mm.search(**QUICK, steps=3, work_dir=str(folder))
+        result = asvit_mm.search(**QUICK, steps=3, max_params=2_500_000, work_dir=str(folder))
     return result, folder, printed.getvalue()
 
 
@@ -127,11 +127,12 @@ def test_what_a_search_returns(found):
     arch = result.architecture
     assert isinstance(arch, Architecture)
     assert str(arch) == written['arch']
-    assert result.params == count_params(arch, 10, img_size=32) == written['params']
-    assert result.macs == count_macs(arch, 32, 10) == written['macs']
+    assert result.params == count_params(arch, 10, img_size=16) == written['params']
+    assert result.macs == count_macs(arch, 16, 10) == written['macs']
     assert result.length_distortion == written['length_distortion'] > 0
     assert result.ntk_condition_number == written['ntk_condition_number'] >= 1
     assert result.work_dir == folder
+    assert result.params <= 2_500_000
     assert [record['step'] for record in result.records] == [0, 1, 2]
     assert result.config == folder / written['config']
     assert result.detection_config == folder / written['detection_config']
@@ -153,29 +154,25 @@ def test_what_a_scaling_run_returns(scaled):
     for member in result.series:
         arch = member.architecture
         assert arch.seed == PRESETS['seed']
-        assert member.params == count_params(arch, 10, img_size=32)
-        assert member.macs == count_macs(arch, 32, 10)
+        assert member.params == count_params(arch, 10, img_size=16)
+        assert member.macs == count_macs(arch, 16, 10)
         assert member.config.is_file()
         assert member.detection_config.is_file()
     configs = [m.config for m in result.series] + [m.detection_config for m in result.series]
     assert sorted(configs) == sorted((folder / 'configs').iterdir())
     assert result.architecture == result.series[-1].architecture
-    assert 3_600_000 <= result.params <= 9_000_000
+    assert 5_200_000 <= result.params <= 9_000_000
     assert (result.stopped, result.targets) == (written['stopped'], {})
     assert sum('candidate' not in record for record in result.records) == len(result.series)
     assert str(result.architecture) in printed
 
 
-def test_the_files_are_the_tools(found, scaled, here):
-    budget = [
-        word for key, value in BUDGET.items() for word in (f'--{key.replace("_", "-")}', value)
-    ]
-    runs = (found, ['search.py', '--steps', 3]), (scaled, ['scale.py', 'seed', *budget])
-    for (_, folder, _), tool in runs:
-        before = files(folder)
-        assert 'result.json' in before
-        here.run(*tool, *TINY, '--data', 'digits', '--work-dir', folder, '--overwrite')
-        assert files(folder) == before
+def test_the_files_are_the_tools(found, here):
+    before = files(found[1])
+    assert 'result.json' in before
+    run = ('search.py', '--steps', 3, '--max-params', '2.5M', *TINY, '--img-size', 16)
+    here.run(*run, '--data', 'digits', '--work-dir', found[1], '--overwrite')
+    assert files(found[1]) == before
 
 
 def test_what_was_found_is_scaled(found, tmp_path, capsys):
@@ -194,8 +191,6 @@ def test_mistakes_are_raised_and_not_printed(found, tmp_path, capsys, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match='exists already: give --resume'):
         asvit_mm.search(**QUICK, steps=3, work_dir=str(found[1]))
-    with pytest.raises(InputError, match='--steps 0 is too small'):
-        asvit_mm.search(**QUICK, steps=0)
     with pytest.raises(InputError, match='neither a preset'):
         asvit_mm.scale('1,2,3', **QUICK)
     with pytest.raises(TypeError, match='stesp'):
@@ -206,21 +201,13 @@ def test_mistakes_are_raised_and_not_printed(found, tmp_path, capsys, monkeypatc
 
 def test_targets_are_a_mapping_and_may_be_numbers(tmp_path, capsys):
     result = asvit_mm.scale(
-        'seed', **QUICK, targets=['3.6M', 4_500_000], work_dir=str(tmp_path / 'r')
+        'seed', **QUICK, targets=['2.3M', 2_600_000], work_dir=str(tmp_path / 'r')
     )
-    assert list(result.targets) == [3_600_000, 4_500_000]
+    assert list(result.targets) == [2_300_000, 2_600_000]
     for target, network in result.targets.items():
         assert network.params <= target
         assert network.config.is_file()
-        assert network.params == count_params(network.architecture, 10, img_size=32)
-    assert result.targets[4_500_000] == result.series[-1]
+        assert network.params == count_params(network.architecture, 10, img_size=16)
+    assert result.targets[2_600_000] == result.series[-1]
     assert result.latency_ms is None
-    assert str(result.targets[3_600_000].architecture) in capsys.readouterr().out
-
-
-def test_limits_may_be_numbers(tmp_path):
-    result = asvit_mm.search(
-        **QUICK, steps=2, max_params=1_500_000, max_latency=1e6, work_dir=str(tmp_path / 'run')
-    )
-    assert result.params <= 1_500_000
-    assert result.latency_ms > 0
+    assert str(result.targets[2_300_000].architecture) in capsys.readouterr().out

@@ -198,7 +198,7 @@ def test_a_training_step_and_an_evaluation(path, here, tmp_path):
 
 @pytest.mark.slow
 def test_the_config_for_scenes_learns(here, tmp_path):
-    write_scenes(tmp_path / 'data/scenes', train=8, val=1, size=64)
+    write_scenes(tmp_path / 'data/scenes', train=4, val=1, size=64)
     cfg = Config.fromfile(SCENES)
     assert cfg.classes == CLASSES
     loaders = [
@@ -213,7 +213,8 @@ def test_the_config_for_scenes_learns(here, tmp_path):
         '--work-dir',
         'run',
         '--cfg-options',
-        'train_cfg.val_interval=12',
+        'train_cfg.max_epochs=6',
+        'train_cfg.val_interval=6',
         'param_scheduler.0.end=5',
         'default_hooks.logger.interval=1',
         'model.train_cfg.rcnn.sampler.num=32',

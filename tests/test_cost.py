@@ -18,7 +18,7 @@ def built(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     architectures(max_depth=2, max_width=160),
     st.integers(1, 4),
@@ -40,10 +40,10 @@ def test_parameters_equal_the_built_models(arch, in_channels, img_size, pos, out
     )
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(
-    architectures(max_depth=1, max_width=96),
-    st.tuples(st.integers(16, 300), st.integers(16, 300)),
+    architectures(max_depth=1, max_width=64),
+    st.tuples(st.integers(16, 150), st.integers(16, 150)),
     st.sampled_from([4, 8, 12, 16]),
     st.one_of(st.none(), st.tuples(*[st.integers(2, 16)] * 4)),
     st.sampled_from(MERGE_ROUNDINGS),

@@ -5,24 +5,16 @@ slows all of them alike. A large matrix product is timed in the same rounds: its
 multiply-adds are the floor that the device sets.
 """
 
-import gc
 import itertools
-import json
-import os
-import re
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from ..arch import PRESETS, as_architecture
@@ -35,15 +27,10 @@ from ..utils.units import format_count
 from .flops import count_multiply_adds, count_parameters
 from .plots import plot_timings
 from .settings import BenchmarkSettings, parse_size
+from .tables import print_table
 
 WARMUP = 3
 COMPILED = ' (compiled)'
-# glibc gives a tensor's memory back to the system as soon as it is freed.
-RETURN_MEMORY = {'MALLOC_MMAP_THRESHOLD_': '65536'}
-_PEAK = (
-    'import json, sys; from asvit_mm.analysis.benchmark import Setting, cpu_peak; '
-    'print(cpu_peak(sys.argv[1], Setting(**json.loads(sys.argv[2]))))'
-)
 
 
 @dataclass(frozen=True)
@@ -71,45 +58,16 @@ class Setting:
         return f'{self.mode}, {self.device}, {self.dtype}, batch {self.batch}, {height}x{width}'
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Figures of one model in one setting.
-
-    Attributes:
-        name: the model.
-        macs: multiply-adds of one image's forward pass.
-        params: parameters.
-        seconds: median of a call.
-        spread: third minus first quartile of the calls, as a share of the median.
-        images_per_second: images a second.
-        ms_per_gmac: milliseconds of a call per billion multiply-adds of its forward passes.
-        floor_ms_per_gmac: what the large matrix product takes for as many (training: for three times as many,
-            as the backward pass has two products for one), in the same rounds.
-        memory: peak bytes: allocated on a GPU, growth of the resident set of a process of its own on
-            the CPU; None where not measured.
-    """
-
-    name: str
-    macs: int
-    params: int
-    seconds: float
-    spread: float
-    images_per_second: float
-    ms_per_gmac: float
-    floor_ms_per_gmac: float
-    memory: int | None = None
-
-
 class Contestant:
     """A model ready to be called again and again in one setting.
 
     Args:
         name: see :func:`build_model`; with ' (compiled)' behind it for the model under ``torch.compile``,
-        whose
-            weights are constants in inference.
+            whose weights are constants in inference.
+        warmup: calls that are made at once.
     """
 
-    def __init__(self, name: str, setting: Setting) -> None:
+    def __init__(self, name: str, setting: Setting, warmup: int = WARMUP) -> None:
         self.name, self.setting = name, setting
         torch.manual_seed(0)
         self.images = torch.randn(setting.batch, 3, *setting.size).to(setting.device)
@@ -123,14 +81,14 @@ class Contestant:
         self.model: Callable[[Tensor], Any] = model
         if name.endswith(COMPILED):
             self.model = torch.compile(model, options={'freezing': not self.training})
+        print_progress(f'warm-up of {name} ({setting})')
+        for _ in range(warmup):
+            self.call()
 
     def call(self) -> None:
         """One forward pass, or one training step."""
-        setting = self.setting
-        dtype = getattr(torch, setting.dtype)
-        autocast = (
-            torch.autocast(setting.device, dtype) if dtype != torch.float32 else nullcontext()
-        )
+        device, dtype = self.setting.device, getattr(torch, self.setting.dtype)
+        autocast = torch.autocast(device, dtype) if dtype != torch.float32 else nullcontext()
         with torch.set_grad_enabled(self.training), autocast:
             outputs = self.model(self.images)
             if not self.training:
@@ -147,7 +105,8 @@ def run_benchmark(settings: BenchmarkSettings) -> list[dict[str, Any]]:
     """Run every setting, print its table, and write the JSON file and the picture.
 
     Returns:
-        what the file holds of each model in each setting: the setting's and :class:`Timing`'s fields.
+        what the file holds of each model in each setting: the setting's fields and what
+        :func:`time_models` gives.
 
     Raises:
         InputError: an unknown model, or one that does not take such images.
@@ -155,21 +114,20 @@ def run_benchmark(settings: BenchmarkSettings) -> list[dict[str, Any]]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device, options = device_name(settings.device), parse_options(settings.options)
-    names = [
-        name + suffix
-        for name in settings.models
-        for suffix in ('', COMPILED)
-        if ('yes' if suffix else 'no') in settings.compile
+    suffixes = [
+        suffix for word, suffix in (('no', ''), ('yes', COMPILED)) if word in settings.compile
     ]
+    names = [name + suffix for name in settings.models for suffix in suffixes]
     print(f'{device}; torch {torch.__version__}', flush=True)
     tables = {}
     for mode, dtype, size in itertools.product(settings.mode, settings.dtype, settings.size):
         setting = Setting(
             mode, settings.device, dtype, settings.batch_size, parse_size(size), options
         )
-        timings = time_models(names, setting, settings.rounds, memory=settings.memory)
+        models = [(name, setting) for name in names]
+        timings = time_models(models, settings.rounds, memory=settings.memory)
         _print(setting, timings)
-        tables[str(setting)] = [{**asdict(setting), **asdict(timing)} for timing in timings]
+        tables[str(setting)] = [{**asdict(setting), **timing} for timing in timings]
     found = [timing for timings in tables.values() for timing in timings]
     if settings.json:
         result = {'device': device, 'torch': str(torch.__version__), 'timings': found}
@@ -180,30 +138,33 @@ def run_benchmark(settings: BenchmarkSettings) -> list[dict[str, Any]]:
 
 
 def time_models(
-    names: Sequence[str],
-    setting: Setting,
+    models: Sequence[tuple[str, Setting]],
     rounds: int = 9,
     *,
     warmup: int = WARMUP,
     memory: bool = False,
-) -> list[Timing]:
+) -> list[dict[str, Any]]:
     """Time models side by side; says on stderr what is being done.
 
     Args:
-        names: see :class:`Contestant`.
+        models: each with its name, see :class:`Contestant`, and its setting; all on one device in one mode
+            and type.
         rounds: calls of each model, in turn.
         warmup: calls of each before the first round.
-        memory: whether peak memory is measured too (CPU: in a process of its own for each model).
+        memory: whether peak memory is measured too, see :func:`peak_memory`.
+
+    Returns:
+        Plain data of each model: ``name``, ``params``, ``macs`` (of one image's forward pass), ``seconds``
+        (median of a call), ``spread`` (third minus first quartile as a share of it), ``images_per_second``,
+        ``ms_per_gmac`` (milliseconds of a call per billion multiply-adds of its forward passes),
+        ``floor_ms_per_gmac`` (of the large matrix product in the same rounds; training: three times as much,
+        as the backward pass has two products for one) and ``memory`` in bytes, None where not measured.
 
     Raises:
         InputError: an unknown model.
     """
-    contestants = []
-    for name in names:
-        print_progress(f'warm-up of {name} ({setting})')
-        contestants.append(Contestant(name, setting))
-        for _ in range(warmup):
-            contestants[-1].call()
+    contestants = [Contestant(name, setting, warmup) for name, setting in models]
+    _, setting = models[0]
     product, product_macs = matrix_product(setting)
     product()
     calls = [product, *(contestant.call for contestant in contestants)]
@@ -213,17 +174,17 @@ def time_models(
     for contestant, taken in zip(contestants, seconds, strict=True):
         median, spread = median_and_spread(taken)
         timings.append(
-            Timing(
-                contestant.name,
-                contestant.macs,
-                contestant.params,
-                median,
-                spread,
-                images_per_second=setting.batch / median,
-                ms_per_gmac=median * 1e12 / (setting.batch * contestant.macs),
-                floor_ms_per_gmac=passes * median_and_spread(floor)[0] * 1e12 / product_macs,
-                memory=_peak(contestant) if memory else None,
-            )
+            {
+                'name': contestant.name,
+                'params': contestant.params,
+                'macs': contestant.macs,
+                'seconds': median,
+                'spread': spread,
+                'images_per_second': len(contestant.images) / median,
+                'ms_per_gmac': median * 1e12 / (len(contestant.images) * contestant.macs),
+                'floor_ms_per_gmac': passes * median_and_spread(floor)[0] * 1e12 / product_macs,
+                'memory': peak_memory(contestant.call, setting.device) if memory else None,
+            }
         )
     return timings
 
@@ -241,62 +202,22 @@ def matrix_product(setting: Setting) -> tuple[Callable[[], Any], int]:
     return (lambda: left @ right), side**3
 
 
-# ---- Memory
-
-
-def cpu_peak(name: str, setting: Setting) -> int:
-    """Peak of this process's resident set over a second call above what it was before, in bytes (Linux).
-
-    The first call leaves what stays, such as the optimizer's state. Run it in a process of its own with
-    :data:`RETURN_MEMORY` in its environment, or what the first call's tensors leave with the
-    allocator is not seen.
-
-    Raises:
-        InputError: the system does not tell its processes' peaks.
-    """
-    status, clear = Path('/proc/self/status'), Path('/proc/self/clear_refs')
-    if not clear.exists():
-        raise InputError('peak memory on the CPU is known on Linux only: leave out --memory')
-    contestant = Contestant(name, setting)
-    contestant.call()
-    gc.collect()
-
-    def kibibytes(field: str) -> int:
-        found = re.search(rf'{field}:\s+(\d+)', status.read_text())
-        assert found is not None
-        return int(found[1])
-
-    clear.write_text('5')  # resets the peak; that of getrusage is the parent's until it is exceeded
-    before = kibibytes('VmRSS')
-    contestant.call()
-    return (kibibytes('VmHWM') - before) * 1024
-
-
-def own_process_peak(name: str, setting: Setting) -> int:
-    """:func:`cpu_peak` in a process of its own, which has held nothing before.
-
-    Raises:
-        InputError: the process failed; says why.
-    """
-    words = [sys.executable, '-c', _PEAK, name, json.dumps(asdict(setting))]
-    environment = {**os.environ, **RETURN_MEMORY}
-    done = subprocess.run(words, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        why = done.stderr.strip().splitlines()[-1:] or [f'ended with status {done.returncode}']
-        raise InputError(f'peak memory of {name}: {why[0]}')
-    return int(done.stdout.split()[-1])
-
-
-def _peak(contestant: Contestant) -> int:
-    """Peak memory of a call in bytes."""
-    if contestant.setting.device == 'cpu':
-        return own_process_peak(contestant.name, contestant.setting)
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    contestant.call()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+def peak_memory(call: Callable[[], Any], device: str) -> int:
+    """Bytes that torch has allocated at the peak of a call, above what it had before."""
+    if device == 'cuda':
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    cpu = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=cpu, profile_memory=True, acc_events=True) as profile:
+        call()
+    # Of each allocation the bytes, of each release as many below zero.
+    results = profile.profiler.kineto_results
+    changes = (event.nbytes() for event in results.events() if event.name() == '[memory]')
+    return max(itertools.accumulate(changes), default=0)
 
 
 # ---- Models by name
@@ -329,15 +250,13 @@ def _own_classifier(arch: str, options: Mapping[str, Any]) -> nn.Module:
     from mmpretrain.registry import MODELS
 
     width = as_architecture(arch).widths[-1]
-    head = dict(
-        type='VisionTransformerClsHead', num_classes=1000, in_channels=width, hidden_dim=width
-    )
+    sizes = dict(num_classes=1000, in_channels=width, hidden_dim=width)
     return MODELS.build(
         dict(
             type='ImageClassifier',
             backbone=dict(type='asvit_mm.AsViT', arch=arch, **options),
             neck=dict(type='GlobalAveragePooling'),
-            head=head,
+            head=dict(type='VisionTransformerClsHead', **sizes),
         )
     )
 
@@ -371,25 +290,22 @@ def _timm(name: str) -> nn.Module:
     return timm.create_model(name)
 
 
-def _print(setting: Setting, timings: Sequence[Timing]) -> None:
-    floor = timings[0].floor_ms_per_gmac
-    table = Table(title=f'{setting}; matrix product {floor:.3g} ms/GMAC', title_justify='left')
-    for column in ('model', 'params', 'GMACs', 'ms', 'spread', 'images/s', 'ms/GMAC', 'of matmul'):
-        table.add_column(column, justify='left' if column == 'model' else 'right')
-    if timings[0].memory is not None:
-        table.add_column('MiB/image', justify='right')
-    for timing in timings:
-        row = [
-            timing.name,
-            format_count(timing.params),
-            f'{timing.macs / 1e9:.2f}',
-            f'{timing.seconds * 1e3:.1f}',
-            f'{timing.spread:.0%}',
-            f'{timing.images_per_second:.1f}',
-            f'{timing.ms_per_gmac:.3g}',
-            f'{timing.floor_ms_per_gmac / timing.ms_per_gmac:.0%}',
-        ]
-        if timing.memory is not None:
-            row.append(f'{timing.memory / setting.batch / 2**20:.1f}')
-        table.add_row(*row)
-    Console(width=max(100, Console().width)).print(table)
+def _print(setting: Setting, timings: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        {
+            'model': timing['name'],
+            'params': format_count(timing['params']),
+            'GMACs': f'{timing["macs"] / 1e9:.2f}',
+            'ms': f'{timing["seconds"] * 1e3:.1f}',
+            'spread': f'{timing["spread"]:.0%}',
+            'images/s': f'{timing["images_per_second"]:.1f}',
+            'ms/GMAC': f'{timing["ms_per_gmac"]:.3g}',
+            'of matmul': f'{timing["floor_ms_per_gmac"] / timing["ms_per_gmac"]:.0%}',
+        }
+        for timing in timings
+    ]
+    for row, timing in zip(rows, timings, strict=True):
+        if timing['memory'] is not None:
+            row['MiB/image'] = f'{timing["memory"] / setting.batch / 2**20:.1f}'
+    floor = timings[0]['floor_ms_per_gmac']
+    print_table(f'{setting}; matrix product {floor:.3g} ms/GMAC', rows)

@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from ..engine.config import is_detector
@@ -19,6 +16,7 @@ from ..utils.timing import device_name, median_and_spread, now, time_in_turn
 from .benchmark import print_progress
 from .flops import black_image, count_parameters, count_prediction, detect, keep_all_scores
 from .settings import DetectorSettings
+from .tables import print_table
 
 # mmdet's names are long, and a name on two lines cannot be copied.
 TABLE_WIDTH = 160
@@ -39,10 +37,8 @@ def run_detectors(settings: DetectorSettings) -> dict[str, Any]:
     model: the backbone's time inside the same predictions is given, too.
 
     Returns:
-        Plain data: ``device``, ``torch``, ``shape``, ``rounds``; for each of ``detectors`` its ``config``,
-        ``params``, ``macs``, ``backbone_macs``, ``rois`` (regions that each kind of head sees), ``seconds``
-        (median), ``spread`` (third minus first quartile as a share of it), ``backbone_seconds`` (median)
-        and ``ms_per_gmac``, milliseconds of the whole prediction per billion multiply-adds.
+        Plain data: ``device``, ``torch``, ``shape``, ``rounds``; for each of ``detectors`` what
+        :meth:`Detector.figures` gives.
 
     Raises:
         InputError: a config that is none of a detector, or an image that a detector cannot take.
@@ -50,17 +46,17 @@ def run_detectors(settings: DetectorSettings) -> dict[str, Any]:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     size = settings.shape
-    height, width = as_pair(size[0] if len(size) == 1 else size, '--shape')
+    shape = as_pair(size[0] if len(size) == 1 else size, '--shape')
     if settings.json is not None:
         check_writable(Path(settings.json))  # not when everything is measured
     # All of them before the first is counted: a wrong name must not cost minutes.
     detectors = [Detector(config) for config in settings.configs]
     for detector in detectors:
-        detector.count(height, width)
+        detector.count(shape)
         print_progress(f'counted {detector.config}: {detector.macs / 1e9:.4g} G multiply-adds')
     for detector in detectors:
         print_progress(f'warm-up of {detector.config}')
-        detector.prepare(height, width, settings.device)
+        detector.prepare(shape, settings.device)
         for _ in range(WARMUP[settings.device]):
             detector.predict()
     calls = [detector.predict for detector in detectors]
@@ -68,7 +64,7 @@ def run_detectors(settings: DetectorSettings) -> dict[str, Any]:
     result = {
         'device': device_name(settings.device),
         'torch': str(torch.__version__),
-        'shape': [height, width],
+        'shape': list(shape),
         'rounds': settings.rounds,
         'detectors': [
             detector.figures(taken) for detector, taken in zip(detectors, seconds, strict=True)
@@ -92,29 +88,30 @@ class Detector:
 
     def __init__(self, config: str) -> None:
         self.config = relative(Path(config))
-        self.cfg = load_detector(config)
+        self.cfg = load_model_config(config)
+        if not is_detector(self.cfg):
+            raise InputError(f"{config} is no detector's config: its default_scope is not mmdet")
         self.model: Any = build_model(self.cfg, config)
         if not isinstance(getattr(self.model, 'backbone', None), nn.Module):
             raise InputError(f'{config}: {type(self.model).__name__} has no backbone of its own')
-        self.params = count_parameters(self.model)
         self.device = 'cpu'
         self.backbone_seconds: list[float] = []
 
-    def count(self, height: int, width: int) -> None:
+    def count(self, shape: tuple[int, int]) -> None:
         """Count the multiply-adds of a prediction and the regions that its heads see.
 
         Raises:
             InputError: it cannot take such an image.
         """
-        counts, self.rois = count_prediction(self.model, self.cfg, (height, width))
+        counts, self.rois = count_prediction(self.model, self.cfg, shape)
         self.macs, self.backbone_macs = counts[''], counts['backbone']
 
-    def prepare(self, height: int, width: int, device: str) -> None:
+    def prepare(self, shape: tuple[int, int], device: str) -> None:
         """Move model and image to the device; from now on the backbone's time is noted."""
         self.device = device
         keep_all_scores(self.model)
         self.model.to(device)
-        self.image = black_image(height, width, device)
+        self.image = black_image(*shape, device)
         # A backbone that is called several times in a prediction adds up.
         self.model.backbone.register_forward_pre_hook(lambda *_: self._add(-now(self.device)))
         self.model.backbone.register_forward_hook(lambda *_: self._add(now(self.device)))
@@ -126,12 +123,19 @@ class Detector:
             detect(self.model, self.image)
 
     def figures(self, seconds: Sequence[float]) -> dict[str, Any]:
-        """Plain data for the predictions that took ``seconds``, the last ones that were made."""
+        """Plain data for the predictions that took ``seconds``, the last ones that were made.
+
+        Returns:
+            ``config``, ``params``, ``macs``, ``backbone_macs``, ``rois`` (regions that each kind of head
+            sees), ``seconds`` (median), ``spread`` (third minus first quartile as a share of it),
+            ``backbone_seconds`` (median) and ``ms_per_gmac``, milliseconds of the whole prediction per
+            billion multiply-adds.
+        """
         median, spread = median_and_spread(seconds)
         inside, _ = median_and_spread(self.backbone_seconds[-len(seconds) :])
         return {
             'config': self.config,
-            'params': self.params,
+            'params': count_parameters(self.model),
             'macs': self.macs,
             'backbone_macs': self.backbone_macs,
             'rois': self.rois,
@@ -145,42 +149,25 @@ class Detector:
         self.backbone_seconds[-1] += seconds
 
 
-def load_detector(name: str) -> Config:
-    """The config of a detector; see :class:`Detector`.
-
-    Raises:
-        InputError: no such config, or none of a detector.
-    """
-    cfg = load_model_config(name)
-    if not is_detector(cfg):
-        raise InputError(f"{name} is no detector's config: its default_scope is not mmdet")
-    return cfg
-
-
 def _print(result: dict[str, Any]) -> None:
     height, width = result['shape']
-    shown = Table(
-        title=f'A prediction of one image of {height}x{width}, {result["rounds"]} rounds in turn; '
-        f'{result["device"]}; torch {result["torch"]}',
-        title_justify='left',
-    )
-    shown.add_column('detector')
-    columns = ('params', 'GMACs', 'backbone', 'regions', 's', 'spread', 'backbone s', 'ms/GMAC')
-    for column in columns:
-        shown.add_column(column, justify='right')
     stems = [Path(found['config']).stem for found in result['detectors']]
-    for found, stem in zip(result['detectors'], stems, strict=True):
-        shown.add_row(
-            stem if stems.count(stem) == 1 else found['config'],
-            f'{found["params"] / 1e6:.1f} M',
-            f'{found["macs"] / 1e9:.4g}',
-            f'{found["backbone_macs"] / 1e9:.4g}',
-            '/'.join(map(str, found['rois'].values())) or '-',
-            f'{found["seconds"]:.3g}',
-            f'{found["spread"]:.0%}',
-            f'{found["backbone_seconds"]:.3g}',
-            f'{found["ms_per_gmac"]:.3g}',
-        )
-    console = Console(highlight=False)
-    console.width = max(TABLE_WIDTH, console.width)
-    console.print(shown)
+    rows = [
+        {
+            'detector': stem if stems.count(stem) == 1 else found['config'],
+            'params': f'{found["params"] / 1e6:.1f} M',
+            'GMACs': f'{found["macs"] / 1e9:.4g}',
+            'backbone': f'{found["backbone_macs"] / 1e9:.4g}',
+            'regions': '/'.join(map(str, found['rois'].values())) or '-',
+            's': f'{found["seconds"]:.3g}',
+            'spread': f'{found["spread"]:.0%}',
+            'backbone s': f'{found["backbone_seconds"]:.3g}',
+            'ms/GMAC': f'{found["ms_per_gmac"]:.3g}',
+        }
+        for found, stem in zip(result['detectors'], stems, strict=True)
+    ]
+    title = (
+        f'A prediction of one image of {height}x{width}, {result["rounds"]} rounds in turn; '
+        f'{result["device"]}; torch {result["torch"]}'
+    )
+    print_table(title, rows, TABLE_WIDTH)

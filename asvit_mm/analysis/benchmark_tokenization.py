@@ -3,8 +3,6 @@
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from ..token_schedule import (
     PUBLISHED,
@@ -15,9 +13,10 @@ from ..token_schedule import (
     read_schedule,
 )
 from ..utils.files import atomic_write_json
-from ..utils.timing import device_name, median_and_spread, time_in_turn
-from .benchmark import Contestant, Setting
+from ..utils.timing import device_name
+from .benchmark import Setting, time_models
 from .settings import TokenizationSettings
+from .tables import print_table
 
 
 def run_tokenization(settings: TokenizationSettings) -> list[dict[str, Any]]:
@@ -25,10 +24,9 @@ def run_tokenization(settings: TokenizationSettings) -> list[dict[str, Any]]:
 
     Returns:
         Plain data of each model: ``steps``, for each stride ``seconds``, ``spread`` and ``macs`` of a
-        step's forward pass per image; ``percent``, seconds and multiply-adds of a step by stride, in per
-        cent of one at the full grid; ``schedules``, for each what it saves, ``time_saved`` and
-        ``macs_saved`` in per cent, and ``seen``, the share of the saved multiply-adds that shows on the
-        clock.
+        step's forward pass per image; ``schedules``, for each what it saves, ``time_saved`` and
+        ``macs_saved`` in per cent of training at the full grid, and ``seen``, the share of the saved
+        multiply-adds that shows on the clock.
 
     Raises:
         InputError: no such model.
@@ -37,11 +35,11 @@ def run_tokenization(settings: TokenizationSettings) -> list[dict[str, Any]]:
         torch.set_num_threads(settings.threads)
     found = []
     for model in settings.models:
-        print(f'timing {model}', flush=True)
         found.append({'model': model, **_time(model, settings)})
+    side = settings.size
     title = (
-        f'Training steps, {settings.batch_size} images of {settings.size} x {settings.size}, '
-        f'{settings.dtype}; {device_name(settings.device)}'
+        f'Training steps, {settings.batch_size} images of {side} x {side}, {settings.dtype}; '
+        f'{device_name(settings.device)}'
     )
     _print(title, found)
     if settings.json is not None:
@@ -51,54 +49,54 @@ def run_tokenization(settings: TokenizationSettings) -> list[dict[str, Any]]:
 
 
 def _time(model: str, settings: TokenizationSettings) -> dict[str, Any]:
-    contestants = []
+    models = []
     for stride in STRIDES:
+        options = {'token_stride': stride, 'img_size': settings.size}
+        size = (settings.size, settings.size)
         setting = Setting(
-            'training',
-            settings.device,
-            settings.dtype,
-            settings.batch_size,
-            (settings.size, settings.size),
-            {'token_stride': stride, 'img_size': settings.size},
+            'training', settings.device, settings.dtype, settings.batch_size, size, options
         )
-        contestants.append(Contestant(model, setting))
-        for _ in range(2):
-            contestants[-1].call()
-    taken = time_in_turn([c.call for c in contestants], settings.device, settings.rounds)
-    steps = {}
-    for stride, seconds, contestant in zip(STRIDES, taken, contestants, strict=True):
-        median, spread = median_and_spread(seconds)
-        steps[stride] = {'seconds': median, 'spread': spread, 'macs': contestant.macs}
-    full = steps[STRIDES[-1]]
-    percent = {
-        what: {stride: 100 * step[what] / full[what] for stride, step in steps.items()}
-        for what in ('seconds', 'macs')
+        models.append((model, setting))
+    timings = time_models(models, settings.rounds)
+    steps = {
+        stride: {key: timing[key] for key in ('seconds', 'spread', 'macs')}
+        for stride, timing in zip(STRIDES, timings, strict=True)
     }
-    schedules = {}
+    full, schedules = steps[STRIDES[-1]], {}
     for name in PUBLISHED:
         phases = phases_of_run(read_schedule(name), PUBLISHED_LENGTH)
         time, macs = (
-            100 - mean_cost(phases, percent[what], PUBLISHED_LENGTH) for what in ('seconds', 'macs')
+            100 - mean_cost(phases, percent, PUBLISHED_LENGTH)
+            for what in ('seconds', 'macs')
+            for percent in ({k: 100 * step[what] / full[what] for k, step in steps.items()},)
         )
         schedules[name] = {'time_saved': time, 'macs_saved': macs, 'seen': 100 * time / macs}
-    return {'steps': steps, 'percent': percent, 'schedules': schedules}
+    return {'steps': steps, 'schedules': schedules}
 
 
 def _print(title: str, found: list[dict[str, Any]]) -> None:
-    steps = Table(title=title, title_justify='left')
-    for column in ('model', 'stride', 's a step', 'spread', 'time', 'multiply-adds'):
-        steps.add_column(column, justify='left' if column == 'model' else 'right')
-    saved = Table(title='What a schedule saves', title_justify='left')
-    for column in ('model', 'schedule', 'multiply-adds', 'time', 'of it seen on the clock'):
-        saved.add_column(column, justify='left' if column == 'model' else 'right')
-    for one in found:
-        for stride, step in one['steps'].items():
-            shares = [f'{one["percent"][what][stride]:.1f} %' for what in ('seconds', 'macs')]
-            measured = f'{step["seconds"]:.3f}', f'{step["spread"]:.0%}'
-            steps.add_row(one['model'], str(stride), *measured, *shares)
-        for name, schedule in one['schedules'].items():
-            figures = [f'{schedule[key]:.1f} %' for key in ('macs_saved', 'time_saved', 'seen')]
-            saved.add_row(one['model'], name, *figures)
-    console = Console(highlight=False, width=100)
-    console.print(steps)
-    console.print(saved)
+    steps = [
+        {
+            'model': one['model'],
+            'stride': str(stride),
+            's a step': f'{step["seconds"]:.3f}',
+            'spread': f'{step["spread"]:.0%}',
+            'time': f'{step["seconds"] / one["steps"][STRIDES[-1]]["seconds"]:.1%}',
+            'multiply-adds': f'{step["macs"] / one["steps"][STRIDES[-1]]["macs"]:.1%}',
+        }
+        for one in found
+        for stride, step in one['steps'].items()
+    ]
+    saved = [
+        {
+            'model': one['model'],
+            'schedule': name,
+            'multiply-adds': f'{schedule["macs_saved"]:.1f} %',
+            'time': f'{schedule["time_saved"]:.1f} %',
+            'of it seen on the clock': f'{schedule["seen"]:.1f} %',
+        }
+        for one in found
+        for name, schedule in one['schedules'].items()
+    ]
+    print_table(title, steps)
+    print_table('What a schedule saves', saved)

@@ -6,33 +6,32 @@ which is all that counting takes.
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..engine.config import is_detector, one_line
+from ..engine.config import is_detector
 from ..engine.models import build_model, load_model_config
 from ..engine.runner import parse_options
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
 from .settings import FlopsSettings
+from .tables import print_table
 
-TABLE_WIDTH = 90
 # The parts of a detector whose outputs follow from the shapes of their inputs, and where they are.
-PARTS = ('backbone', 'neck', 'rpn_head', 'bbox_head', 'mask_head')
 HEADS = ('bbox_head', 'mask_head')
-EXTRACTORS = ('bbox_roi_extractor', 'mask_roi_extractor')
+PARTS = ('backbone', 'neck', 'rpn_head', *HEADS, *(f'roi_head.{head}' for head in HEADS))
+EXTRACTORS = ('roi_head.bbox_roi_extractor', 'roi_head.mask_roi_extractor')
 # Of 80 classes with random scores every twelfth is above it: enough detections, and few to compare.
 RANDOM_SCORE = 0.03
 # What models raise for images that do not fit them.
@@ -70,15 +69,31 @@ def run_flops(settings: FlopsSettings) -> dict[str, Any]:
         raise InputError(f'{config} does not say how large images are: give --shape HEIGHT WIDTH')
     height, width = as_pair(size[0] if len(size) == 1 else size, '--shape')
     counts, rois = count_prediction(model, cfg, (height, width))
+    params, modules = count_parameters(model), _rows(model, counts)
+    title = (
+        f'{config}: {params:,} parameters, {format_count(counts[""])} multiply-adds per image of '
+        f'{height}x{width}'
+    )
+    rows = [
+        {
+            'module': '  ' * row['depth'] + row['name'],
+            'parameters': f'{row["params"]:,}',
+            'multiply-adds': format_count(row['macs']),
+            'share': f'{row["macs"] / counts[""]:.1%}',
+        }
+        for row in modules
+    ]
+    print_table(title, rows)
+    for kind, regions in rois.items():
+        print(f'{kind}: {regions} regions')
     result = {
         'config': config,
         'shape': [height, width],
-        'params': count_parameters(model),
+        'params': params,
         'macs': counts[''],
-        'modules': _rows(model, counts),
+        'modules': modules,
         'rois': rois,
     }
-    _print(result)
     if settings.json is not None:
         print(f'written: {relative(atomic_write_json(settings.json, result))}')
     return result
@@ -202,7 +217,7 @@ def _count(
         def note(module: nn.Module, inputs: tuple[Tensor, ...], kind: str = kind) -> None:
             regions[kind] = max(regions.get(kind, 0), len(inputs[0]))
 
-        for head in _listed(getattr(getattr(model, 'roi_head', None), kind, None)):
+        for head in _listed(model, f'roi_head.{kind}'):
             handles.append(head.register_forward_pre_hook(note))
     image = black_image(*shape)
     try:
@@ -219,26 +234,22 @@ def _run_parts_on_meta(model: Any) -> None:
     def wrap(forward: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
             args, kwargs = tree_map_only(Tensor, lambda t: t.to('meta'), (args, kwargs))
+            outputs = forward(*args, **kwargs)
             return tree_map_only(
-                Tensor,
-                lambda t: torch.randn(t.shape, generator=generator),
-                forward(*args, **kwargs),
+                Tensor, lambda t: torch.randn(t.shape, generator=generator), outputs
             )
 
         return run
 
-    roi_head = getattr(model, 'roi_head', None)
-    for owner in (model, roi_head):
-        for name in PARTS:
-            for module in _listed(getattr(owner, name, None)):
-                module.to('meta')
-                module.forward = wrap(module.forward)
-    if roi_head is not None:
-        keep_all_scores(model, RANDOM_SCORE)
-        for name in EXTRACTORS:
-            for module in _listed(getattr(roi_head, name, None)):
-                if type(module).__name__ == 'SingleRoIExtractor':
-                    module.forward = _empty_regions(module)
+    for name in PARTS:
+        for module in _listed(model, name):
+            module.to('meta')
+            module.forward = wrap(module.forward)
+    keep_all_scores(model, RANDOM_SCORE)
+    for name in EXTRACTORS:
+        for module in _listed(model, name):
+            if type(module).__name__ == 'SingleRoIExtractor':
+                module.forward = _empty_regions(module)
 
 
 def _empty_regions(extractor: Any) -> Callable[..., Tensor]:
@@ -251,51 +262,33 @@ def _empty_regions(extractor: Any) -> Callable[..., Tensor]:
     return forward
 
 
-def _listed(module: nn.Module | None) -> list[Any]:
-    """The module, or those of a ``ModuleList``; None: no module."""
-    if module is None:
-        return []
-    return list(module) if isinstance(module, nn.ModuleList) else [module]
+def _listed(model: nn.Module, name: str) -> list[Any]:
+    """The module of that dotted name, or those of a ``ModuleList``; none where there is no such module."""
+    module = dict(model.named_modules()).get(name)
+    return list(module) if isinstance(module, nn.ModuleList) else [module] if module else []
 
 
 def _rows(model: nn.Module, counts: Mapping[str, int]) -> list[dict[str, Any]]:
     """The outermost modules that were called, those of a list joined; those of the backbone below it."""
-    called = [name for name in counts if name]
-    outermost = [n for n in called if not any(n.startswith(f'{other}.') for other in called)]
-    rows: list[dict[str, Any]] = []
-    for name in dict.fromkeys(re.sub(r'\.\d+$', '', n) for n in outermost):
-        members = [n for n in outermost if re.sub(r'\.\d+$', '', n) == name]
-        rows.append(_row(model, name, 0, sum(counts[n] for n in members)))
-        inside = [n for n in called if n.startswith(f'{name}.') and name == 'backbone']
-        parts = [n for n in inside if not any(n.startswith(f'{other}.') for other in inside)]
-        rows += [_row(model, n, 1, counts[n]) for n in parts if counts[n]]
+
+    def row(name: str, depth: int, macs: int) -> dict[str, Any]:
+        params = count_parameters(model.get_submodule(name))
+        return {'name': name, 'depth': depth, 'params': params, 'macs': macs}
+
+    rows = []
+    joined: dict[str, int] = {}
+    for name in _outermost(counts.keys() - {''}, counts):
+        whole = re.sub(r'\.\d+$', '', name)
+        joined[whole] = joined.get(whole, 0) + counts[name]
+    for name, macs in joined.items():
+        rows.append(row(name, 0, macs))
+        if name == 'backbone':
+            inside = {name for name in counts if name.startswith('backbone.')}
+            rows += [row(n, 1, counts[n]) for n in _outermost(inside, counts) if counts[n]]
     return rows
 
 
-def _row(model: nn.Module, name: str, depth: int, macs: int) -> dict[str, Any]:
-    params = count_parameters(model.get_submodule(name))
-    return {'name': name, 'depth': depth, 'params': params, 'macs': macs}
-
-
-def _print(result: Mapping[str, Any]) -> None:
-    height, width = result['shape']
-    shown = Table(
-        title=f'{result["config"]}: {result["params"]:,} parameters, {format_count(result["macs"])} '
-        f'multiply-adds per image of {height}x{width}',
-        title_justify='left',
-    )
-    shown.add_column('module')
-    for column in ('parameters', 'multiply-adds', 'share'):
-        shown.add_column(column, justify='right')
-    for row in result['modules']:
-        shown.add_row(
-            '  ' * row['depth'] + row['name'],
-            f'{row["params"]:,}',
-            format_count(row['macs']),
-            f'{100 * row["macs"] / result["macs"]:.1f} %',
-        )
-    console = Console(highlight=False)
-    console.width = max(TABLE_WIDTH, console.width)
-    console.print(shown)
-    for kind, regions in result['rois'].items():
-        print(f'{kind}: {regions} regions')
+def _outermost(names: set[str], order: Iterable[str]) -> list[str]:
+    """Those of the dotted names that are inside no other, in the given order."""
+    parents = {name: set(accumulate(name.split('.'), '{}.{}'.format)) for name in names}
+    return [name for name in order if name in names and not names & (parents[name] - {name})]

@@ -1,12 +1,9 @@
 """What each phase of progressive tokenization costs, before anything is trained."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from rich.console import Console
-from rich.table import Table
 
 from ..config_writer.configs import TOKEN_HOOK
 from ..engine.config import load_config, require
@@ -16,7 +13,6 @@ from ..token_schedule import (
     PUBLISHED,
     PUBLISHED_SAVINGS,
     PUBLISHED_STEPS,
-    Phase,
     TokenizedBackbone,
     mean_cost,
     phases_of_run,
@@ -25,9 +21,9 @@ from ..token_schedule import (
 from ..utils.files import atomic_write_json, relative
 from ..utils.units import format_count
 from .settings import CostSettings
+from .tables import print_table
 
 OWN = "the config's"
-TABLE_WIDTH = 100
 
 
 def run_costs(settings: CostSettings) -> dict[str, Any]:
@@ -53,17 +49,23 @@ def run_costs(settings: CostSettings) -> dict[str, Any]:
     for hook in cfg.get('custom_hooks') or ():
         if TOKEN_HOOK.endswith(str(hook.get('type') or ' ')):
             schedules = {OWN: hook['phases'], **schedules}
+    costs = {name: _cost(backbone, schedule, length, unit) for name, schedule in schedules.items()}
+    height, width = backbone.img_size
+    macs = backbone.count_macs(backbone.token_stride)
+    print(
+        f'{settings.config}: {length} {unit}s at {height}x{width} pixels, backbone '
+        f'{format_count(macs)} multiply-adds per image at the full grid'
+    )
+    for name, cost in costs.items():
+        _print(name, cost, unit)
     result = {
         'config': settings.config,
-        'img_size': list(backbone.img_size),
-        'macs': backbone.count_macs(backbone.token_stride),
+        'img_size': [height, width],
+        'macs': macs,
         'unit': unit,
         'length': length,
-        'schedules': {
-            name: _cost(backbone, schedule, length, unit) for name, schedule in schedules.items()
-        },
+        'schedules': costs,
     }
-    _print(result)
     if settings.json is not None:
         print(f'written: {relative(atomic_write_json(settings.json, result))}')
     return result
@@ -75,8 +77,7 @@ def build_tokenized(cfg: Config, name: str) -> Any:
     Raises:
         InputError: it cannot be built, or its tokens cannot be changed.
     """
-    scope = cfg.get('default_scope') or 'mmengine'
-    with DefaultScope.overwrite_default_scope(scope):
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'):
         try:
             backbone = MODELS.build(cfg.model.backbone)
         except (AttributeError, KeyError, TypeError) as error:
@@ -92,77 +93,55 @@ def build_tokenized(cfg: Config, name: str) -> Any:
 
 
 def _cost(backbone: Any, schedule: Any, length: int, unit: str) -> dict[str, Any]:
-    full = backbone.count_macs(backbone.token_stride)
+    full = backbone.token_stride
     try:
         phases = phases_of_run(read_schedule(schedule, backbone.base_token_stride), length, unit)
         for phase in phases:
             backbone.check_token_stride(phase.stride, phase.dilation)
     except InputError as error:
         return {'refused': str(error)}
-    steps = {phase.stride: 100 * backbone.count_macs(phase.stride) / full for phase in phases}
-    starts = [0, *(phase.end for phase in phases)]
-    # What is published is of ImageNet's size.
-    known = schedule in tuple(PUBLISHED_SAVINGS) and tuple(backbone.img_size) == (224, 224)
-    return {
-        'phases': [
+    found, steps, start = [], {}, 0.0
+    for phase in phases:
+        step = 100 * backbone.count_macs(phase.stride) / backbone.count_macs(full)
+        backbone.set_token_stride(phase.stride, phase.dilation)
+        found.append(
             {
                 'end': phase.end,
                 'stride': phase.stride,
-                'dilation': _dilation(backbone, phase),
+                'dilation': backbone.token_dilation,
                 'grids': [list(grid) for grid in backbone.token_grids(phase.stride)],
-                'step': steps[phase.stride],
+                'step': step,
                 'share': 100 * (phase.end - start) / length,
             }
-            for phase, start in zip(phases, starts, strict=False)
-        ],
+        )
+        steps[phase.stride], start = step, phase.end
+        backbone.set_token_stride(full)
+    # What is published is of ImageNet's size.
+    known = schedule in tuple(PUBLISHED_SAVINGS) and tuple(backbone.img_size) == (224, 224)
+    return {
+        'phases': found,
         'saved': 100 - mean_cost(phases, steps, length),
         'published': PUBLISHED_SAVINGS[schedule] if known else None,
     }
 
 
-def _dilation(backbone: Any, phase: Phase) -> int:
-    before = backbone.token_stride, backbone.token_dilation
-    backbone.set_token_stride(phase.stride, phase.dilation)
-    dilation: int = backbone.token_dilation
-    backbone.set_token_stride(*before)
-    return dilation
-
-
-def _print(result: Mapping[str, Any]) -> None:
-    height, width = result['img_size']
-    console = Console(highlight=False)
-    console.width = max(TABLE_WIDTH, console.width)
-    print(
-        f'{result["config"]}: {result["length"]} {result["unit"]}s at {height}x{width} pixels, backbone '
-        f'{format_count(result["macs"])} multiply-adds per image at the full grid'
-    )
-    for name, schedule in result['schedules'].items():
-        if 'refused' in schedule:
-            print(f'{name}: does not fit: {schedule["refused"]}')
-            continue
-        console.print(_table(name, schedule, result['unit']))
-
-
-def _table(name: str, schedule: Mapping[str, Any], unit: str) -> Table:
-    published = schedule['published']
-    saved = f'{schedule["saved"]:.1f} % of the multiply-adds of training saved'
-    shown = Table(
-        title=f'{name}: {saved}' + (f' (published: {published:g} %)' if published else ''),
-        title_justify='left',
-    )
-    for column in (f'to {unit}', 'share of the run', 'stride', 'dilation', 'tokens of the stages'):
-        shown.add_column(column, justify='right')
-    shown.add_column('a step', justify='right')
-    shown.add_column('published', justify='right')
-    for phase in schedule['phases']:
-        step = PUBLISHED_STEPS.get(phase['stride']) if published else None
-        shown.add_row(
-            str(phase['end']),
-            f'{phase["share"]:.1f} %',
-            str(phase['stride']),
-            str(phase['dilation']),
-            ', '.join(f'{rows}x{columns}' for rows, columns in phase['grids']),
-            f'{phase["step"]:.1f} %',
-            '' if step is None else f'{step:g} %',
-        )
-    return shown
+def _print(name: str, cost: dict[str, Any], unit: str) -> None:
+    if 'refused' in cost:
+        print(f'{name}: does not fit: {cost["refused"]}')
+        return
+    published = cost['published']
+    saved = f'{cost["saved"]:.1f} % of the multiply-adds of training saved'
+    rows = [
+        {
+            f'to {unit}': str(phase['end']),
+            'share of the run': f'{phase["share"]:.1f} %',
+            'stride': str(phase['stride']),
+            'dilation': str(phase['dilation']),
+            'tokens of the stages': ', '.join(f'{h}x{w}' for h, w in phase['grids']),
+            'a step': f'{phase["step"]:.1f} %',
+            'published': f'{step:g} %' if published and step else '',
+        }
+        for phase in cost['phases']
+        for step in (PUBLISHED_STEPS.get(phase['stride']),)
+    ]
+    print_table(f'{name}: {saved}' + (f' (published: {published:g} %)' if published else ''), rows)

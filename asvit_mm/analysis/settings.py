@@ -4,16 +4,15 @@ Imports nothing heavy: a tool's ``-h`` must not wait for torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from ..errors import InputError
-from ..runs.settings import JobSettings, MeasuringSettings, check_at_least, find_device
+from ..runs.settings import JobSettings, MeasuringSettings, find_device
 from ..token_schedule import PUBLISHED, read_schedule
-from ..utils.command_line import option, positional
+from ..utils.command_line import check_minimums, option, positional
 
-Device = Literal['cpu', 'cuda']
 Mode = Literal['inference', 'training']
 Dtype = Literal['float32', 'bfloat16', 'float16']
 
@@ -42,90 +41,56 @@ DETECTORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings(JobSettings):
-    """Settings that all studies share.
+    """Settings that all studies share; bad values of any settings here raise an :class:`InputError`."""
 
-    Raises:
-        InputError: a value out of range.
-    """
-
-    TOOL: ClassVar[str]  # the name of its file in tools/analysis_tools/
-
-    threads: int = 1
+    threads: int = option(default=1, at_least=1)
     """of torch on the CPU, in each process; part of the study, since sums depend on it in the last digits"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least('--threads', self.threads, 1)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """The settings that determine the records, as plain data; a resumed study must have the same."""
-        values = asdict(self)
-        for name in ('work_dir', 'launcher', 'resume', 'overwrite'):
-            del values[name]
-        return {**values, 'img_size': self.pixels, 'device': find_device(self.device).type}
+        check_minimums(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrelateSettings(StudySettings, MeasuringSettings):
-    """Settings of the study of what the measures predict.
+class TrainingStudySettings(StudySettings):
+    """Settings of a study that trains networks."""
 
-    Raises:
-        InputError: a value out of range, or no such measure.
-    """
+    data: str = 'digits'
+    """to train on (and to measure on): digits (of scikit-learn), an image folder (train/ and val/ with class
+    folders) or an mmpretrain config"""
+    workers: int = option(default=0, at_least=0)
+    """processes that load the images of a training; 0: the one that trains"""
 
-    TOOL = 'correlate'
+
+@dataclass(frozen=True, kw_only=True)
+class CorrelateSettings(TrainingStudySettings, MeasuringSettings):
+    """Settings of the study of what the measures predict."""
 
     work_dir: str = 'work_dirs/correlate'
-    """folder of the results"""
-    data: str = 'digits'
-    """to measure and to train on: digits (of scikit-learn), an image folder (train/ and val/ with class
-    folders) or an mmpretrain config"""
     # torchrun takes --num for an abbreviation of its own options.
-    num_archs: int = option(default=40, aliases=('--num',))
+    num_archs: int = option(default=40, aliases=('--num',), at_least=3)
     """architectures; under torchrun it must be written --num-archs"""
     strata: int = 4
     """parts by parameter count, equally many architectures of each"""
-    epochs: int = 8
+    epochs: int = option(default=8, at_least=1)
     """that each architecture is trained for"""
     measures: Sequence[str] = ('all',)
     """names of measures, or all"""
-    workers: int = 0
-    """processes that load the images of a training; 0: the one that trains"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--num', self.num_archs, 3)
-        check_at_least('--epochs', self.epochs, 1)
-        check_at_least('--workers', self.workers, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeedPercentileSettings(StudySettings, MeasuringSettings):
-    """Settings of the study of how named seeds rank among random ones.
-
-    Raises:
-        InputError: a value out of range.
-    """
-
-    TOOL = 'seed_percentiles'
+    """Settings of the study of how named seeds rank among random ones."""
 
     archs: Sequence[str] = positional(default=('seed',), nargs='*', metavar='[NAME=]ARCH')
     """seeds to rank: preset, architecture string or result.json of a search, with a name for the report or
     without (default: seed, the published one)"""
     work_dir: str = 'work_dirs/seed_percentiles'
-    """folder of the results"""
-    data: str = 'noise'
-    """images for the NTK condition number: digits (of scikit-learn), noise, an image folder or an mmpretrain
-    config"""
-    num_archs: int = option(default=200, aliases=('--num',))
+    num_archs: int = option(default=200, aliases=('--num',), at_least=2)
     """random seeds; under torchrun it must be written --num-archs"""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--num', self.num_archs, 2)
-
     def fingerprint(self) -> dict[str, Any]:
-        """As of every study; architectures can be added to this one."""
+        """As of every study; a resumed one may name other architectures."""
         values = super().fingerprint()
         del values['archs']
         return values
@@ -133,76 +98,42 @@ class SeedPercentileSettings(StudySettings, MeasuringSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class MethodsSettings(StudySettings, MeasuringSettings):
-    """Settings of the comparison of search methods.
-
-    Raises:
-        InputError: a value out of range.
-    """
-
-    TOOL = 'compare_methods'
+    """Settings of the comparison of search methods."""
 
     work_dir: str = 'work_dirs/compare'
-    """folder of the results"""
     data: str = 'digits'
-    """images for the NTK condition number: digits (of scikit-learn), noise, an image folder or an mmpretrain
-    config"""
     repeat: int = 1
-    """networks to average over"""
-    seeds: int = 5
+    seeds: int = option(default=5, at_least=2)
     """searches of each method, from --seed on; each result is measured with the images and curves of the
     others"""
-    steps: int = 500
+    steps: int = option(default=500, at_least=1)
     """of each search"""
-    reference: int = 200
+    reference: int = option(default=200, at_least=2)
     """random seeds that scores are percentiles among"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--seeds', self.seeds, 2)
-        check_at_least('--steps', self.steps, 1)
-        check_at_least('--reference', self.reference, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchedulesSettings(StudySettings):
-    """Settings of the comparison of schedules.
-
-    Raises:
-        InputError: a value out of range, or no such schedule.
-    """
-
-    TOOL = 'compare_schedules'
+class SchedulesSettings(TrainingStudySettings):
+    """Settings of the comparison of schedules."""
 
     arch: str = positional(default='seed')
     """preset or architecture"""
     work_dir: str = 'work_dirs/schedules'
-    """folder of the results"""
-    data: str = 'digits'
-    """to train on: digits (of scikit-learn), an image folder (train/ and val/ with class folders) or an
-    mmpretrain config"""
     schedules: Sequence[str] = tuple(PUBLISHED)
     """published ones by name, or stride@end,... (epochs or shares of the run), such as
     16@0.25,8@0.5,4@1.0, or with a dilation, 16/1@0.25,8@0.5,4@1.0; beside training without one"""
-    seeds: int = 3
+    seeds: int = option(default=3, at_least=1)
     """trainings with each, from --seed on"""
-    epochs: int | None = None
+    epochs: int | None = option(default=None, at_least=1)
     """of each (default: those of the data's recipe)"""
-    workers: int = 0
-    """processes that load the images of a training; 0: the one that trains"""
     cfg_options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
     """override settings of the config of every training: pairs with dotted keys, e.g.
     optim_wrapper.optimizer.lr=1e-3"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least('--seeds', self.seeds, 1)
-        check_at_least('--workers', self.workers, 0)
-        if self.epochs is not None:
-            check_at_least('--epochs', self.epochs, 1)
-        if not self.schedules:
-            raise InputError('no schedule to compare: name at least one')
         for name in self.schedules:
-            read_schedule(str(name))
+            read_schedule(name)
         for given in self.cfg_options:
             key, equals, _ = given.partition('=')
             if equals and key.split('.')[0] not in OPTIONS:
@@ -216,13 +147,11 @@ class SchedulesSettings(StudySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlopsSettings:
-    """Settings of counting a model."""
+class CostSettings:
+    """Settings of counting: the whole of what schedules of progressive tokenization cost takes."""
 
     config: str = positional()
-    """path of a config, classification or detection; mmdet::FOLDER/NAME.py: one that mmdet ships"""
-    shape: Sequence[int] | None = None
-    """pixels of the image: a side, or height and width (default: the backbone's img_size)"""
+    """path of a config, for models of any kind also mmdet::FOLDER/NAME.py: one that mmdet ships"""
     json: str | None = option(default=None, metavar='FILE')
     """file to write the figures to"""
     cfg_options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
@@ -230,15 +159,11 @@ class FlopsSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostSettings:
-    """Settings of counting what schedules of progressive tokenization save."""
+class FlopsSettings(CostSettings):
+    """Settings of counting a model."""
 
-    config: str = positional()
-    """path of a training config"""
-    json: str | None = option(default=None, metavar='FILE')
-    """file to write the figures to"""
-    cfg_options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
-    """override settings of the config: pairs with dotted keys, e.g. train_cfg.max_epochs=10"""
+    shape: Sequence[int] | None = None
+    """pixels of the image: a side, or height and width (default: the backbone's img_size)"""
 
 
 # ---- Benchmarks
@@ -246,35 +171,25 @@ class CostSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TimingSettings:
-    """Settings that the benchmarks share.
+    """Settings that the benchmarks share."""
 
-    Raises:
-        InputError: a value out of range, or a device that is not there.
-    """
-
-    device: Device = 'cpu'
+    device: Literal['cpu', 'cuda'] = 'cpu'
     """where models run"""
-    rounds: int = 9
+    rounds: int = option(default=9, at_least=1)
     """timed calls of each model, in turn"""
-    threads: int | None = None
+    threads: int | None = option(default=None, at_least=1)
     """CPU threads (default: torch's)"""
     json: str | None = option(default=None, metavar='FILE')
     """file to write the figures to"""
 
     def __post_init__(self) -> None:
-        check_at_least('--rounds', self.rounds, 1)
-        if self.threads is not None:
-            check_at_least('--threads', self.threads, 1)
+        check_minimums(self)
         find_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSettings(TimingSettings):
-    """Settings of timing models; every combination of mode, type and size makes a table.
-
-    Raises:
-        InputError: a value out of range.
-    """
+    """Settings of timing models; every combination of mode, type and size makes a table."""
 
     models: Sequence[str] = positional(default=CLASSIFIERS, nargs='*')
     """presets of ours or architectures, mmpretrain:CONFIG_NAME, mmdet:CONFIG_NAME (its backbone) or
@@ -285,7 +200,7 @@ class BenchmarkSettings(TimingSettings):
     """float32, or autocast"""
     compile: Sequence[Literal['no', 'yes']] = ('no',)
     """yes: through torch.compile; both: every model as it is and compiled, in turn in the same rounds"""
-    batch_size: int = 8
+    batch_size: int = option(default=8, at_least=1)
     """images per call"""
     size: Sequence[str] = ('224',)
     """pixels: 384, or 224x320 (height x width)"""
@@ -298,7 +213,6 @@ class BenchmarkSettings(TimingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least('--batch-size', self.batch_size, 1)
         for text in self.size:
             parse_size(text)
 
@@ -312,30 +226,21 @@ class DetectorSettings(TimingSettings):
     backbones, mmdet's Swin and ConvNeXt)"""
     shape: Sequence[int] = (800, 1344)
     """pixels of the image: a side, or height and width (default: 800 1344, COCO's padded)"""
-    rounds: int = 3
-    """timed predictions of each detector, in turn"""
+    rounds: int = option(default=3, at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizationSettings(TimingSettings):
-    """Settings of timing training steps at each token stride.
-
-    Raises:
-        InputError: a value out of range.
-    """
+    """Settings of timing training steps at each token stride."""
 
     models: Sequence[str] = positional(default=('small', 'base', 'large'), nargs='*')
     """presets or architectures"""
     dtype: Dtype = 'float32'
     """float32, or autocast"""
-    batch_size: int = 8
+    batch_size: int = option(default=8, at_least=1)
     """images per step"""
     size: int = 224
     """pixels a side"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--batch-size', self.batch_size, 1)
 
 
 def parse_size(text: str) -> tuple[int, int]:

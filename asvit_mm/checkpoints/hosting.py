@@ -1,4 +1,4 @@
-"""Where weights lie: in a file, in the package, or behind an address, from which they are downloaded.
+"""Locating weights: in a file, in the package, or at an address, from which they are downloaded.
 
 A file that this project publishes is named by OpenMMLab's convention, ``{config}_{YYYYMMDD}-{first 8 of its
 SHA-256}.pth`` (or ``.safetensors``), so that its name tells an intact copy from a damaged one.
@@ -52,12 +52,16 @@ def check_whole(path: str | os.PathLike[str]) -> None:
     Raises:
         InputError: it has.
     """
-    match = PUBLISHED.fullmatch(Path(path).name)
-    if match and (found := sha256(path)[:8]) != match[3]:
+    if not _is_whole(Path(path)):
         raise InputError(
-            f'checkpoint {str(path)!r} is truncated or corrupted (its SHA-256 begins with {found}, its name '
-            f'says {match[3]}): remove it and download it again'
+            f'checkpoint {str(path)!r} is truncated or corrupted (its SHA-256 is not the one in its name): '
+            'remove it and download it again'
         )
+
+
+def _is_whole(path: Path) -> bool:
+    match = PUBLISHED.fullmatch(path.name)
+    return match is None or sha256(path).startswith(match[3])
 
 
 def resolve(name: str) -> str:
@@ -84,11 +88,10 @@ def is_remote(address: str) -> bool:
 
 
 def local_path(address: str | os.PathLike[str]) -> str:
-    """The path at which the weights of an address lie on this machine, downloaded if necessary.
+    """The local path of the weights at an address, downloaded to torch's cache if necessary.
 
-    Published weights that come with the package are taken from there, others behind ``http://`` and
-    ``https://`` from torch's cache, which may be read-only if it has the file. Everything else is returned
-    as it is.
+    Published weights that come with the package are taken from there. The cache may be read-only if it has
+    the file. What is not an address is returned as it is.
 
     Raises:
         InputError: it cannot be downloaded, or is not what its name says.
@@ -105,11 +108,11 @@ def local_path(address: str | os.PathLike[str]) -> str:
         name = f'{hashlib.sha256(text.encode()).hexdigest()[:16]}-{name}'
     path = Path(torch.hub.get_dir()) / 'checkpoints' / name
     try:
-        if not _is_intact(path):
+        if not (path.is_file() and _is_whole(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
             # The processes of one machine share the cache: one downloads.
             with FileLock(f'{path}.lock', timeout=LOCK_TIMEOUT):
-                if not _is_intact(path):
+                if not (path.is_file() and _is_whole(path)):
                     _download(text, path)
     except InputError:
         raise
@@ -121,11 +124,6 @@ def local_path(address: str | os.PathLike[str]) -> str:
     return str(path)
 
 
-def _is_intact(path: Path) -> bool:
-    match = PUBLISHED.fullmatch(path.name)
-    return path.is_file() and (match is None or sha256(path).startswith(match[3]))
-
-
 def _download(address: str, path: Path) -> None:
     """Download a file, all of it or nothing."""
     request = Request(address, headers={'User-Agent': 'asvit_mm'})
@@ -133,7 +131,7 @@ def _download(address: str, path: Path) -> None:
         with temporary.open('wb') as file:
             shutil.copyfileobj(response, file)
         size, announced = temporary.stat().st_size, response.headers['Content-Length']
-        if announced not in (None, str(size)) or not _is_intact(temporary):
+        if announced not in (None, str(size)) or not _is_whole(temporary):
             raise InputError(
                 f'{address} came truncated or corrupted ({size} bytes): download it again, or ask its host'
             )

@@ -1,4 +1,4 @@
-"""Reading checkpoints without running anything that is in them, and loading what of them fits a module."""
+"""Reading checkpoints without running anything in them, and loading them into a module."""
 
 import os
 import pickle
@@ -66,8 +66,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> 
         map_location: where to load tensors to, as torch has it.
 
     Raises:
-        InputError: no such file, truncated, corrupted, not a checkpoint, with objects or tensors of other
-            kinds, or not to be fetched.
+        InputError: it cannot be fetched or read, or holds objects or tensors of other kinds.
     """
     text = str(path)
     address = resolve(text)
@@ -129,20 +128,18 @@ def _first_line(error: Exception) -> str:
 
 def _what_is_wrong(checkpoint: Any) -> str | None:
     """What MMEngine would stumble over in a checkpoint: all but a dict of named, dense tensors."""
-    if not isinstance(checkpoint, dict):
-        return f'holds a {type(checkpoint).__name__}, no weights'
-    weights, meta = checkpoint.get('state_dict', checkpoint), checkpoint.get('meta', {})
+    content = checkpoint if isinstance(checkpoint, dict) else {'state_dict': checkpoint}
+    weights, meta = content.get('state_dict', content), content.get('meta', {})
     if not isinstance(weights, dict):
-        return f'holds a {type(weights).__name__} for its weights: give one that MMEngine wrote'
+        return f'holds a {type(weights).__name__}, no weights'
     if weights is not checkpoint and not isinstance(meta, dict):
         return f'holds a {type(meta).__name__} for its meta data: save its state_dict alone'
     for name, value in weights.items():
-        if not isinstance(name, str):
-            return f'names a weight {name!r}: save it with strings for names'
-        if isinstance(value, Tensor) and (
+        special = isinstance(value, Tensor) and (
             value.is_meta or value.is_quantized or value.layout is not torch.strided
-        ):
-            return f'holds {name!r} as a sparse, quantized or meta tensor: save it as a dense one'
+        )
+        if special or not isinstance(name, str):
+            return f'holds {name!r}, which is not a dense tensor with a string for a name: save it as one'
     return None
 
 
@@ -163,10 +160,9 @@ def secure_mmengine() -> None:
 def load_pretrained(
     module: nn.Module, init_cfg: Mapping[str, Any], *, optional: Iterable[str], resampled: str
 ) -> None:
-    """Load the checkpoint of a ``Pretrained`` init_cfg if all of it fits, and log what was taken.
+    """Load the checkpoint of a ``Pretrained`` init_cfg, and log what was taken.
 
-    MMEngine loads whatever fits and leaves the rest of the module random, which a user sees when the run is
-    over.
+    MMEngine loads whatever fits and leaves the rest of the module random; this refuses what does not fit.
 
     Args:
         init_cfg: ``checkpoint`` and, for a part of it, ``prefix``, as MMEngine's PretrainedInit has them.
@@ -189,10 +185,7 @@ def load_pretrained(
 
 
 def select_weights(content: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
-    """The weights in a checkpoint's content whose names begin with ``prefix``, by what follows it.
-
-    As MMEngine takes them: what DistributedDataParallel adds to names is dropped where ``prefix`` is empty.
-    """
+    """The weights whose names begin with ``prefix``, by what follows it; without one, also of a DDP model."""
     return {
         key.removeprefix(prefix or 'module.'): value
         for key, value in content.get('state_dict', content).items()
@@ -223,11 +216,8 @@ def check_fit(
     extra, missing = sorted(given.keys() - own.keys()), sorted(own.keys() - given.keys())
     shared = given.keys() & own.keys()
     wrong = sorted(k for k in shared if _shape(given, k, resampled) != _shape(own, k, resampled))
-    needed = [
-        name
-        for name in (*wrong, *extra, *missing)
-        if name in wrong or not name.startswith(tuple(optional))
-    ]
+    free = tuple(optional)
+    needed = [*wrong, *(name for name in (*extra, *missing) if not name.startswith(free))]
     if needed:
         raise InputError(
             f'{path!r} does not fit the {type(module).__name__} of the config: {len(wrong)} weights have '

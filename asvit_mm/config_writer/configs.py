@@ -11,12 +11,12 @@ from typing import Any
 from ..arch import Architecture
 from ..cost import count_macs, count_params
 from ..data.source import DataSource
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..token_schedule import DEFAULT, STRIDES, read_schedule
 from ..tokens import fits_windows
 from ..utils.units import format_count
 from .recipes import Recipe, recipe
-from .text import check_text, code, code_lines, comment, launch_command
+from .text import assignments, check_text, code, comment, launch_command
 
 TOKEN_HOOK = 'asvit_mm.ProgressiveTokenizationHook'
 
@@ -36,25 +36,33 @@ def config_text(
     plan = recipe(data)
     params = count_params(arch, data.num_classes, img_size=data.img_size)
     macs = count_macs(arch, data.img_size, data.num_classes)
-    size = f'{data.img_size}x{data.img_size}'
-    header = [
+    header = comment(
         f'As-ViT {arch}',
-        f'{params:,} parameters ({format_count(params)}), {format_count(macs)} multiply-adds per '
-        f'image of {size} pixels, {data.num_classes} classes',
+        f'{params:,} parameters ({format_count(params)}), {format_count(macs)} multiply-adds per image of '
+        f'{data.img_size}x{data.img_size} pixels, {data.num_classes} classes',
         *([data.note] if data.note else []),
         f'Train: {train_command(path, data)}',
-    ]
+    )
+    model = _model(arch, data, plan, params)
+    replacing = {'_delete_': True, **model} if plan.replaces_model else model
     blocks = [
-        '\n'.join(map(comment, header)),
-        f'_base_ = {code_lines(plan.bases)}',
-        _model_block(arch, data, plan, params),
+        header,
+        assignments({'_base_': plan.bases}),
+        assignments(plan.settings),
+        assignments({'model': replacing}),
         plan.body.strip(),
     ]
-    hooks = [str(hook['type']) for hook in _user_hooks(data)]
-    if progressive and not any(map(TOKEN_HOOK.endswith, hooks)):
-        blocks.append(_hook_block(arch, data, plan))
+    hooks = (data.config and data.config.get('custom_hooks')) or []
+    if progressive and not any(TOKEN_HOOK.endswith(str(hook['type'])) for hook in hooks):
+        kept = '_base_.custom_hooks + ' if hooks else ''
+        blocks.append(f'custom_hooks = {kept}{code([_token_hook(arch, data, plan)])}')
     text = '\n\n'.join(block for block in blocks if block) + '\n'
-    _check(text, arch, data, plan)
+    try:
+        check_text(text, {**plan.settings, 'model': model})
+    except Exception as error:
+        if data.config is None:
+            raise
+        raise InputError(f'no config can be built on {data.spec!r}: {one_line(error)}') from error
     return text
 
 
@@ -105,72 +113,31 @@ def fitting_phases(
     return fitting
 
 
-def _model_block(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> str:
-    width = arch.widths[-1]
-    rate = drop_path_rate(params)
-    drop_path = f'        drop_path_rate={rate},\n' if rate else ''
-    extra = ''.join(f'    {name}={code(value)},\n' for name, value in plan.model_extra.items())
-    delete = '    _delete_=True,\n' if plan.replaces_model else ''
-    return (
-        'model = dict(\n'
-        f'{delete}'
-        "    type='ImageClassifier',\n"
-        '    backbone=dict(\n'
-        "        type='asvit_mm.AsViT',\n"
-        f'        arch={str(arch)!r},\n'
-        f'        img_size={data.img_size},\n'
-        f'{drop_path}'
-        '    ),\n'
-        "    neck=dict(type='GlobalAveragePooling'),\n"
-        '    head=dict(\n'
-        "        type='VisionTransformerClsHead',\n"
-        f'        num_classes={data.num_classes},\n'
-        f'        in_channels={width},\n'
-        f'        hidden_dim={width},\n'
-        "        act_cfg=dict(type='Tanh'),\n"
-        "        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),\n"
-        f'        loss={code(plan.loss)},\n'
-        '    ),\n'
-        f'{extra}'
-        ')'
-    )
-
-
-def _hook_block(arch: Architecture, data: DataSource, plan: Recipe) -> str:
-    phases = fitting_phases(plan.phases or progressive_phases(plan.run_length), arch, data.img_size)
-    lines = ''.join(f'            {code(phase)},\n' for phase in phases)
-    by_epoch = '' if plan.by_epoch else '        by_epoch=False,\n'
-    kept = '    *_base_.custom_hooks,\n' if _user_hooks(data) else ''
-    return (
-        'custom_hooks = [\n'
-        f'{kept}'
-        '    dict(\n'
-        f'        type={TOKEN_HOOK!r},\n'
-        f'        phases=[\n{lines}        ],\n'
-        f'{by_epoch}'
-        '    ),\n'
-        ']'
-    )
-
-
-def _user_hooks(data: DataSource) -> list[Mapping[str, Any]]:
-    return (data.config and data.config.get('custom_hooks')) or []
-
-
-def _check(text: str, arch: Architecture, data: DataSource, plan: Recipe) -> None:
-    expected: dict[str, Any] = {
-        'model.backbone.type': 'asvit_mm.AsViT',
-        'model.backbone.arch': str(arch),
-        'model.head.num_classes': data.num_classes,
-        'model.head.in_channels': arch.widths[-1],
-        **plan.expected,
+def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> dict[str, Any]:
+    width, rate = arch.widths[-1], drop_path_rate(params)
+    return {
+        'type': 'ImageClassifier',
+        'backbone': {
+            'type': 'asvit_mm.AsViT',
+            'arch': str(arch),
+            'img_size': data.img_size,
+            **({'drop_path_rate': rate} if rate else {}),
+        },
+        'neck': {'type': 'GlobalAveragePooling'},
+        'head': {
+            'type': 'VisionTransformerClsHead',
+            'num_classes': data.num_classes,
+            'in_channels': width,
+            'hidden_dim': width,
+            'act_cfg': {'type': 'Tanh'},
+            'init_cfg': {'type': 'TruncNormal', 'layer': 'Linear', 'std': 0.02, 'bias': 0.0},
+            'loss': plan.loss,
+        },
+        **plan.model,
     }
-    try:
-        check_text(text, expected)
-    except Exception as error:
-        if data.config is None:
-            raise
-        raise InputError(
-            f'no config can be built on {data.spec!r}: {type(error).__name__}: '
-            f'{" ".join(str(error).split())}'
-        ) from error
+
+
+def _token_hook(arch: Architecture, data: DataSource, plan: Recipe) -> dict[str, Any]:
+    phases = plan.phases or progressive_phases(plan.run_length)
+    hook = {'type': TOKEN_HOOK, 'phases': fitting_phases(phases, arch, data.img_size)}
+    return hook if plan.by_epoch else {**hook, 'by_epoch': False}

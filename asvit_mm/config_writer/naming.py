@@ -62,15 +62,14 @@ class RunConfigs:
         Returns:
             'config' and 'detection_config', relative to the work dir, for a run's result.
         """
-        data, taken = self.data, set(self._names.values())
-        new = arch not in self._names
-        if new:
+        data = self.data
+        if arch not in self._names:
+            taken = set(self._names.values())
             self._names[arch] = next(n for n in network_names(arch, data) if n not in taken)
-        network = self._names[arch]
         schedule = recipe(data).batch_name + ('-progressive' if self.progressive else '')
-        config = f'{network}_{schedule}_{data.name}.py'
-        detection = f'mask-rcnn_{network}_fpn_1x_coco.py'
-        if new:
+        config = f'{self._names[arch]}_{schedule}_{data.name}.py'
+        detection = f'mask-rcnn_{self._names[arch]}_fpn_1x_coco.py'
+        if config not in self.texts:
             path = f'{self.folder}/{config}'
             self.texts[config] = config_text(arch, data, progressive=self.progressive, path=path)
             path = f'{self.folder}/{detection}'

@@ -5,20 +5,17 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..data.image_sets import DIGITS
 from ..data.source import DataSource
 from ..errors import InputError
 from .shipped import shipped_config, shipped_text
-from .text import code, code_lines
 
 IMAGENET_EPOCHS = 300
 FOLDER_BATCH = 64
-FOLDER_DATA = '_base_/datasets/image_folder_bs64_224.py'
-DIGITS_LEAF = 'digits/asvit-seed_b64-progressive_digits.py'
-DIGITS_RUNTIME = (
-    'default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))\n'
-    'randomness = dict(seed=0)\n'
-)
+DIGITS_SCHEDULE = '_base_/schedules/digits_adamw_60e.py'
+DIGITS_RUNTIME = """
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+randomness = dict(seed=0)
+"""
 
 LABEL_SMOOTHING = {'type': 'LabelSmoothLoss', 'label_smooth_val': 0.1, 'mode': 'original'}
 MIXING = {'augments': [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix', 'alpha': 1.0}]}
@@ -29,7 +26,8 @@ SCHEDULE_FIELDS = (
     'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr',
 )  # fmt: skip
 VALIDATION = ('val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
-NO_VALIDATION = """# Nothing to validate on; once there is, give the dataloaders instead of these.
+NO_VALIDATION = """
+# Nothing to validate on; once there is, give the dataloaders instead of these.
 val_cfg = None
 test_cfg = None
 """
@@ -40,29 +38,29 @@ class Recipe:
     """All of a config but the architecture.
 
     Attributes:
-        bases: its ``_base_``.
+        bases: of the config.
         body: text of its data, optimizer and schedule.
         batch_name: GPUs and batch size in its file name.
         run_length: length of the run in epochs (``by_epoch``) or iterations.
         gpus: number of GPUs that it is made for.
         loss: the head's loss.
-        model_extra: further fields of the model.
+        model: further fields of the model.
         replaces_model: whether a base has a model that must be deleted.
         phases: of progressive tokenization, if the recipe has its own.
-        expected: what must be read back: dotted names of fields and their values.
+        settings: names that the config assigns first.
     """
 
-    bases: tuple[str, ...]
+    bases: list[str]
     body: str
     batch_name: str
-    run_length: int
+    run_length: int = IMAGENET_EPOCHS
     by_epoch: bool = True
     gpus: int = 1
     loss: dict[str, Any] = field(default_factory=LABEL_SMOOTHING.copy)
-    model_extra: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
     replaces_model: bool = False
     phases: tuple[dict[str, int], ...] = ()
-    expected: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def recipe(data: DataSource) -> Recipe:
@@ -77,21 +75,15 @@ def recipe(data: DataSource) -> Recipe:
 
 
 def _digits(data: DataSource) -> Recipe:
-    leaf = Config.fromfile(shipped_config(DIGITS_LEAF))
+    schedule = Config.fromfile(shipped_config(DIGITS_SCHEDULE))
     dataset = shipped_text('_base_/datasets/digits_bs64_32.py')
-    body = [
-        dataset.replace('(32, 32)', f'({data.img_size}, {data.img_size})'),
-        shipped_text('_base_/schedules/digits_adamw_60e.py'),
-        DIGITS_RUNTIME,
-    ]
+    dataset = dataset.replace('(32, 32)', f'({data.img_size}, {data.img_size})')
     return Recipe(
-        (RUNTIME,),
-        '\n'.join(body),
+        [RUNTIME],
+        '\n\n'.join([dataset, shipped_text(DIGITS_SCHEDULE), DIGITS_RUNTIME.strip()]),
         'b64',
-        leaf.train_cfg.max_epochs,
-        loss=leaf.model.head.loss.to_dict(),
-        phases=tuple(phase.to_dict() for phase in leaf.custom_hooks[0].phases),
-        expected={'train_dataloader.dataset.data_root': DIGITS.root},
+        schedule.train_cfg.max_epochs,
+        phases=tuple(phase.to_dict() for phase in schedule.custom_hooks[0].phases),
     )
 
 
@@ -100,48 +92,35 @@ def _imagenet(data: DataSource) -> Recipe:
         shipped_text('_base_/datasets/imagenet_bs128_224.py'),
         shipped_text('_base_/schedules/imagenet_bs1024_adamw_asvit.py'),
     ]
-    return Recipe(
-        (SWIN_DATA, SWIN_SCHEDULE, RUNTIME),
-        '\n'.join(body),
-        '8xb128',
-        IMAGENET_EPOCHS,
-        gpus=8,
-        model_extra={'train_cfg': MIXING},
-    )
+    bases = [SWIN_DATA, SWIN_SCHEDULE, RUNTIME]
+    return Recipe(bases, '\n\n'.join(body), '8xb128', gpus=8, model={'train_cfg': MIXING})
 
 
 def _folder(data: DataSource) -> Recipe:
     assert data.folder is not None
     folder = data.folder
-    own = {
+    settings = {
         'data_root': data.root,
         'train_prefix': folder.train,
         'val_prefix': folder.val,
+        'classes': list(folder.classes),
         'img_size': data.img_size,
     }
-    assignments = ''.join(f'{name} = {code(value)}\n' for name, value in own.items())
-    body = [
-        f'{assignments}classes = {code_lines(folder.classes)}\n',
-        shipped_text(FOLDER_DATA, drop=(*own, 'classes', *(() if folder.val else VALIDATION))),
-        *([] if folder.val else [NO_VALIDATION]),
-        _optimizer_for(FOLDER_BATCH),
-    ]
+    left_out = () if folder.val else VALIDATION
+    dataset = shipped_text('_base_/datasets/image_folder_bs64_224.py', drop=(*settings, *left_out))
+    body = f'{dataset}\n{"" if folder.val else NO_VALIDATION}{_optimizer_for(FOLDER_BATCH)}'
     return Recipe(
-        (SWIN_SCHEDULE, RUNTIME),
-        '\n'.join(body),
+        [SWIN_SCHEDULE, RUNTIME],
+        body,
         f'b{FOLDER_BATCH}',
-        IMAGENET_EPOCHS,
-        model_extra={'train_cfg': MIXING},
-        expected={
-            'train_dataloader.dataset.data_root': data.root,
-            'train_dataloader.dataset.data_prefix': folder.train,
-            'train_dataloader.dataset.classes': folder.classes,
-        },
+        model={'train_cfg': MIXING},
+        settings=settings,
     )
 
 
 def _optimizer_for(batch: int) -> str:
-    return f"""# The base's rate is for 1024 images a step.
+    return f"""
+# The base's rate is for 1024 images a step.
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3 * {batch} / 1024),
     clip_grad=dict(max_norm=5.0),
@@ -163,23 +142,25 @@ def _user_config(data: DataSource, config: Config) -> Recipe:
     batch = (config.get('train_dataloader') or {}).get('batch_size')
     epochs, iterations = train_cfg.get('max_epochs'), train_cfg.get('max_iters')
     kept = {name: model[name] for name in ('data_preprocessor', 'train_cfg') if model.get(name)}
+    settings: dict[str, Any] = {}
     bases, body = [data.root], ''
+    if not config.get('default_scope'):
+        settings['default_scope'] = 'mmpretrain'
+    if config.get('load_from'):
+        settings['load_from'] = None  # weights of another model
     if data_only:
         bases.append(SWIN_SCHEDULE)
         kept.setdefault('train_cfg', MIXING)
-        body += '' if config.get('val_dataloader') else f'{NO_VALIDATION}\n'
+        body = '' if config.get('val_dataloader') else NO_VALIDATION
         body += _optimizer_for(batch or FOLDER_BATCH)
-    if not config.get('default_scope'):
-        body += "default_scope = 'mmpretrain'\n"
-    if config.get('load_from'):
-        body += 'load_from = None  # weights of another model\n'
     return Recipe(
-        tuple(bases),
+        bases,
         body,
         f'b{batch}' if batch else 'run',
         epochs or iterations or IMAGENET_EPOCHS,
         by_epoch=bool(epochs) or not iterations,
         loss=(model.get('head') or {}).get('loss') or LABEL_SMOOTHING.copy(),
-        model_extra=kept,
+        model=kept,
         replaces_model=bool(model),
+        settings=settings,
     )

@@ -35,10 +35,7 @@ def shipped_text(name: str, drop: tuple[str, ...] = ('_base_', 'custom_hooks')) 
     text = shipped_config(name).read_text(encoding='utf-8')
     lines = text.splitlines()
     for node in reversed(ast.parse(text).body):
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
-        if isinstance(target, ast.Name) and target.id in drop:
-            end = node.end_lineno or node.lineno
-            while end < len(lines) and not lines[end].strip():
-                end += 1
-            del lines[node.lineno - 1 : end]
-    return '\n'.join(lines).strip() + '\n'
+        match node:
+            case ast.Assign(targets=[ast.Name(id=target)]) if target in drop:
+                del lines[node.lineno - 1 : node.end_lineno]
+    return '\n'.join(lines).strip()

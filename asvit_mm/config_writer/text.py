@@ -4,38 +4,49 @@ MMEngine replaces ``{{ ... }}`` anywhere in a config's text, inside strings and 
 written here has two opening braces in a row.
 """
 
-import keyword
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from keyword import iskeyword
 from typing import Any
 
 from mmengine.config import Config
 
+WIDTH = 100
 
-def code(value: Any) -> str:
-    """A plain value as Python code in one line, ``dict(...)`` where all keys are names."""
+
+def code(value: Any, indent: int = 0) -> str:
+    """A plain value as Python code, ``dict(...)`` where all keys are names; long ones one item a line."""
     if isinstance(value, dict):
-        if all(_is_name(key) for key in value):
-            return 'dict(' + ', '.join(f'{key}={code(item)}' for key, item in value.items()) + ')'
-        return '{' + ', '.join(f'{code(key)}: {code(item)}' for key, item in value.items()) + '}'
-    if isinstance(value, list):
-        return '[' + ', '.join(map(code, value)) + ']'
-    if isinstance(value, float) and not math.isfinite(value):
+        names = all(isinstance(k, str) and k.isidentifier() and not iskeyword(k) for k in value)
+        first, last = ('dict(', ')') if names else ('{', '}')
+        items = [
+            (f'{key}=' if names else f'{code(key)}: ') + code(item, indent + 4)
+            for key, item in value.items()
+        ]
+    elif isinstance(value, list):
+        first, last = '[', ']'
+        items = [code(item, indent + 4) for item in value]
+    elif isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
-    return repr(value).replace('{{', '{\\x7b')
+    else:
+        return repr(value).replace('{{', '{\\x7b')
+    line = first + ', '.join(items) + last
+    if '\n' not in line and indent + len(line) < WIDTH - 20:
+        return line
+    lines = [f'{" " * (indent + 4)}{item},\n' for item in items]
+    return f'{first}\n{"".join(lines)}{" " * indent}{last}'
 
 
-def code_lines(values: Sequence[Any]) -> str:
-    """A list as Python code, one value per line."""
-    return '[\n' + ''.join(f'    {code(value)},\n' for value in values) + ']'
+def assignments(values: dict[str, Any]) -> str:
+    """Names and the values that a config gives them."""
+    return '\n'.join(f'{name} = {code(value)}' for name, value in values.items())
 
 
-def comment(line: str) -> str:
-    """A comment of one line; control characters and undecodable bytes become question marks."""
-    printable = ''.join(char if char.isprintable() else '?' for char in line)
-    return '# ' + printable.replace('{{', '{ {')
+def comment(*lines: str) -> str:
+    """Lines of comments; control characters and undecodable bytes become question marks."""
+    printable = (''.join(char if char.isprintable() else '?' for char in line) for line in lines)
+    return '\n'.join('# ' + line.replace('{{', '{ {') for line in printable)
 
 
 def quote(word: str) -> str:
@@ -60,21 +71,15 @@ def check_text(text: str, expected: dict[str, Any]) -> None:
     """Read a config's text back with MMEngine and compare fields.
 
     Args:
-        expected: dotted names of fields and their values; None: not there.
+        expected: dotted names of fields and their values.
 
     Raises:
         RuntimeError: a field reads back as something else: a defect of the writer.
     """
     cfg = Config.fromstring(text, '.py')
     for name, value in expected.items():
-        read: Any = cfg
+        found: Any = cfg
         for part in name.split('.'):
-            read = read.get(part)
-        if isinstance(value, tuple) and read is not None:
-            read = tuple(read)
-        if read != value:
-            raise RuntimeError(f'{name} of a written config reads back as {read!r}, not {value!r}')
-
-
-def _is_name(key: Any) -> bool:
-    return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
+            found = found[part]
+        if found != value:
+            raise RuntimeError(f'{name} of a written config reads back as {found!r}, not {value!r}')

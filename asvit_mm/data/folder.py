@@ -1,11 +1,7 @@
-"""Image folders: which files are images and which folders are classes.
-
-Measuring, writing configs and training all read a folder through this one scan.
-"""
+"""Image folders as measuring, written configs and training see them: which files are images, and of what."""
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -53,7 +49,16 @@ def scan_folder(path: str) -> FolderScan:
     empty = [name for name, files in by_class.items() if not files]
     labelled = len(by_class) - len(empty) > 1
     if val and len(by_class) > 1:
-        _check_validation(path, train, val, by_class)
+        images = class_images(os.path.join(path, val))
+        if unknown := set(by_class) ^ set(images):
+            raise InputError(
+                f'{path!r}: {train}/ and {val}/ have different class folders ({min(unknown)!r} is in one '
+                'only): give both the same'
+            )
+        if not any(images.values()):
+            raise InputError(
+                f'no images in {os.path.join(path, val)!r}: add some or remove the folder'
+            )
     if labelled and empty:
         raise InputError(
             f'class folder {os.path.join(root, empty[0])!r} holds no images: add some or remove it'
@@ -61,29 +66,17 @@ def scan_folder(path: str) -> FolderScan:
     files = _by_parts(chain([] if labelled else loose, *by_class.values()))
     if not files:
         raise InputError(f'no images in {root!r} ({", ".join(IMAGE_SUFFIXES)})')
-    notes = []
-    if labelled:
-        if not val:
-            notes.append('no val/ beside train/: nothing is validated; add val_dataloader for it')
-        elif val.lower() == 'test':
-            notes.append(f'{val}/ is the validation set')
-        if loose:
-            notes.append(f'not used: {len(loose)} images beside the class folders')
-    if train and (unused := [n for n in _list_folder(path)[0] if n not in (train, val)]):
-        notes.append(f'not used: {", ".join(f"{name}/" for name in unused)} beside {train}/')
+    unused = [f'{n}/' for n in _list_folder(path)[0] if train and n not in (train, val)]
+    notes = {
+        'no val/ beside train/: nothing is validated; add val_dataloader for it': labelled
+        and not val,
+        f'{val}/ is the validation set': labelled and val.lower() == 'test',
+        f'not used: {len(loose)} images beside the class folders': labelled and loose,
+        f'not used: {", ".join(unused)} beside {train}/': unused,
+    }
     classes = tuple(by_class) if labelled else ()
-    return FolderScan(root, tuple(files), classes, train, val, tuple(notes))
-
-
-def _check_validation(path: str, train: str, val: str, classes: Iterable[str]) -> None:
-    images = class_images(os.path.join(path, val))
-    if unknown := set(classes) ^ set(images):
-        raise InputError(
-            f'{path!r}: {train}/ and {val}/ have different class folders ({min(unknown)!r} is in one '
-            'only): give both the same'
-        )
-    if not any(images.values()):
-        raise InputError(f'no images in {os.path.join(path, val)!r}: add some or remove the folder')
+    said = tuple(note for note, holds in notes.items() if holds)
+    return FolderScan(root, tuple(files), classes, train, val, said)
 
 
 def class_images(root: str) -> dict[str, list[str]]:
@@ -95,53 +88,42 @@ def class_images(root: str) -> dict[str, list[str]]:
     Raises:
         InputError: a folder cannot be read.
     """
-    return {name: _images_below(root, name) for name in _list_folder(root)[0]}
+    return {
+        name: _by_parts(_images_below(root, name, {os.path.realpath(root)}))
+        for name in _list_folder(root)[0]
+    }
 
 
-def _images_below(root: str, folder: str) -> list[str]:
-    """The images in ``root/folder`` at any depth, relative to ``root``."""
-    found: list[str] = []
-    pending, seen = [folder], {_identity(root)}
-    while pending:
-        folder = pending.pop()
-        path = os.path.join(root, folder)
-        if (identity := _identity(path)) in seen:
-            continue
-        seen.add(identity)
-        folders, images = _list_folder(path)
-        found += [os.path.join(folder, name) for name in images]
-        pending += [os.path.join(folder, name) for name in reversed(folders)]
-    return _by_parts(found)
+def _images_below(root: str, folder: str, seen: set[str]) -> Iterator[str]:
+    """The images in ``root/folder`` at any depth, relative to ``root``; ``seen`` are folders to skip."""
+    path = os.path.join(root, folder)
+    real = os.path.realpath(path)
+    if real in seen:
+        return
+    seen.add(real)
+    folders, images = _list_folder(path)
+    for name in images:
+        yield os.path.join(folder, name)
+    for name in folders:
+        yield from _images_below(root, os.path.join(folder, name), seen)
 
 
 def _list_folder(path: str) -> tuple[list[str], list[str]]:
     """Names of the subfolders and of the images that lie in a folder itself, each sorted."""
     folders, images = [], []
-    with _readable(path), os.scandir(path) as entries:
-        for entry in entries:
+    try:
+        for entry in list(os.scandir(path)):
             if entry.name.startswith('.') or entry.name == '__MACOSX':
                 continue
             if entry.is_dir():
                 folders.append(entry.name)
             elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
                 images.append(entry.name)
-    return sorted(folders), sorted(images)
-
-
-def _identity(path: str) -> tuple[int, int]:
-    with _readable(path):
-        status = os.stat(path)
-    return status.st_dev, status.st_ino
-
-
-@contextmanager
-def _readable(path: str) -> Iterator[None]:
-    try:
-        yield
     except OSError as error:
         raise InputError(
             f'{(error.filename or path)!r} cannot be read ({error.strerror}): repair or remove it'
         ) from None
+    return sorted(folders), sorted(images)
 
 
 def _by_parts(files: Iterable[str]) -> list[str]:

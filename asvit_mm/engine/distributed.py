@@ -1,8 +1,8 @@
 """Distributing work over the processes of a launcher.
 
-Jobs that train in each process (studies) only synchronise at barriers (:func:`find_share`,
-:func:`wait_for_all`), without a process group, since MMEngine would split every data set over its members.
-Jobs that only measure have a process group (:func:`start_processes`).
+Jobs that only measure have a process group (:func:`start_processes`). Studies that train in each process
+synchronise at barriers (:func:`wait_for_all`) without one: MMEngine would split every data set over its
+members.
 """
 
 import datetime
@@ -18,13 +18,16 @@ from ..errors import InputError
 
 # The first process at a barrier waits for all the work of the last one.
 _TIMEOUT = datetime.timedelta(days=7)
-# The environment variables that each of MMEngine's launchers sets.
-_VARIABLES = {
-    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT'),
-    'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'),
-    'mpi': ('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE'),
+# By MMEngine's launcher: the command that starts processes, and the environment variables that it sets.
+_LAUNCHERS = {
+    'none': ('', ''),
+    'pytorch': (
+        'torchrun --nproc_per_node=2',
+        'RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT',
+    ),
+    'slurm': ('srun', 'SLURM_PROCID SLURM_NTASKS SLURM_NODELIST'),
+    'mpi': ('mpirun', 'OMPI_COMM_WORLD_LOCAL_RANK OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE'),
 }
-_STARTERS = {'pytorch': 'torchrun --nproc_per_node=2', 'slurm': 'srun', 'mpi': 'mpirun'}
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,10 @@ class Share:
 
 
 def start_processes(launcher: str, device: torch.device) -> None:
-    """Initialise the process group of the processes that ``launcher`` started; no-op for 'none'.
+    """Initialise the process group, gloo for the CPU and nccl for GPUs; no-op for launcher 'none'.
 
     Args:
         launcher: 'none' or 'pytorch' (torchrun), as MMEngine names them.
-        device: where they compute; determines the backend, gloo for the CPU and nccl for GPUs.
 
     Raises:
         InputError: not started by torchrun, or more processes than GPUs.
@@ -75,12 +77,13 @@ def check_launcher(launcher: str) -> None:
     Raises:
         InputError: a variable that it sets is missing from the environment.
     """
-    missing = [name for name in _VARIABLES.get(launcher, ()) if name not in os.environ]
-    if missing:
-        raise InputError(
-            f'--launcher {launcher} without {missing[0]} in the environment: start it by '
-            f'{_STARTERS[launcher]} and the tool, or use --launcher none'
-        )
+    command, variables = _LAUNCHERS[launcher]
+    for name in variables.split():
+        if name not in os.environ:
+            raise InputError(
+                f'--launcher {launcher} without {name} in the environment: start it by {command} and the '
+                'tool, or use --launcher none'
+            )
 
 
 def find_share(launcher: str) -> Share:
@@ -92,7 +95,7 @@ def find_share(launcher: str) -> Share:
     if launcher == 'none':
         return Share()
     check_launcher(launcher)
-    names = _VARIABLES['pytorch'][:3]
+    names = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')
     try:
         rank, world_size, local_rank = (int(os.environ[name]) for name in names)
     except ValueError:

@@ -8,21 +8,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from ..errors import InputError
-from .config import find_config, load_config, one_line, require
+from ..errors import InputError, one_line
+from .config import find_config, load_config, require
 from .runner import check_codebase
-
-# What constructors of models raise for a config that does not fit them.
-_REFUSALS = (
-    AssertionError,
-    AttributeError,
-    ImportError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 def load_model_config(name: str, options: Mapping[str, Any] | None = None) -> Config:
@@ -45,22 +33,20 @@ def load_model_config(name: str, options: Mapping[str, Any] | None = None) -> Co
 
 
 def build_model(cfg: Config, name: str) -> nn.Module:
-    """The model of the config called ``name``, on the CPU, in evaluation mode.
-
-    Its random weights are always the same. Checkpoints that ``init_cfg`` names are not loaded.
+    """The model of the config called ``name``, on the CPU, in evaluation mode, always with the same weights.
 
     Raises:
         InputError: it cannot be built.
     """
     scope = cfg.get('default_scope') or 'mmengine'
-    # The weights decide how many proposals a detector keeps: always the same ones.
+    # The weights decide how many proposals a detector keeps.
     with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
             model: nn.Module = MODELS.build(cfg.model)
         except InputError:
             raise
-        except _REFUSALS as error:
+        except Exception as error:
             raise InputError(f'the model of {name} cannot be built: {one_line(error)}') from error
     return model.eval()
 

@@ -1,8 +1,7 @@
 """Training and testing any config with MMEngine's Runner: the jobs of tools/train.py and tools/test.py.
 
-They replace the tools of mmpretrain and mmdet, which differ in details only (the collate function, the
-visualization hook, the class that dumps predictions), and report a user's mistakes in one line before
-anything is built.
+One tool serves mmpretrain and mmdet, whose own tools differ in details only (the collate function, the
+visualization hook, the class that dumps predictions).
 """
 
 import argparse
@@ -12,6 +11,7 @@ import os
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from mmengine.device import get_device
 from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ..checkpoints.reading import read_checkpoint
-from ..errors import InputError
-from ..utils.files import atomic_write_json
-from .config import check_data, is_detector, load_config, one_line, require
+from ..checkpoints.reading import read_checkpoint, select_weights
+from ..errors import InputError, one_line
+from ..utils.files import atomic_write_json, check_writable
+from .config import check_data, is_detector, load_config, require
 from .distributed import check_launcher, start_processes
 
 MMCV_COMMAND = (
@@ -37,15 +37,14 @@ def train(args: argparse.Namespace) -> Runner:
     """Train ``args.config``, by the arguments of tools/train.py; returns the Runner after its run.
 
     Raises:
-        InputError: before training: a mistake in the arguments or the config, a checkpoint to start from of
-            which no weight fits the model, or one to resume that does not have all weights of the model.
+        InputError: before training: a mistake in the arguments or the config, or a checkpoint that does not
+            fit the model.
     """
     cfg = _prepare(args)
     require(cfg, ['model', 'train_cfg', 'train_dataloader', 'optim_wrapper'], 'training')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
-        _require_gpu('--amp')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -65,21 +64,16 @@ def train(args: argparse.Namespace) -> Runner:
     if checkpoint is None and cfg.get('resume') and Path(cfg.work_dir).is_dir():
         checkpoint = find_latest_checkpoint(cfg.work_dir)
     content = None if checkpoint is None else read_checkpoint(checkpoint)
-    if content is not None and cfg.get('resume'):
-        _check_resumable(content, checkpoint)
     runner = _build(cfg)
     if content is not None:
-        _check_weights(runner.model, content, checkpoint, whole=bool(cfg.get('resume')))
+        _check_weights(runner.model, content, checkpoint, resume=bool(cfg.get('resume')))
         del content  # the Runner reads it again, to its own device
     runner.train()
     return runner
 
 
 def test(args: argparse.Namespace) -> dict[str, Any]:
-    """Evaluate ``args.checkpoint`` on the config's test set, by the arguments of tools/test.py.
-
-    Returns:
-        the metrics.
+    """Evaluate ``args.checkpoint`` on the test set, by the arguments of tools/test.py; returns the metrics.
 
     Raises:
         InputError: a mistake in the arguments or the config, or no weight of the checkpoint fits the model.
@@ -91,7 +85,6 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
     cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.test_cfg = cfg.get('test_cfg') or {}
     if args.amp:
-        _require_gpu('--amp')
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir is not None:
         _enable_visualization(cfg, args)
@@ -99,13 +92,13 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
     check_data(cfg, ['test_dataloader'])
     checkpoint = read_checkpoint(args.checkpoint)
     if args.out is not None:
-        _require_folder(
-            'the folder of --out,', Path(args.out).parent
-        )  # before the test, not after it
+        check_writable(Path(args.out), '--out')  # before the test, not after it
     runner = _build(cfg)
     _check_weights(runner.model, checkpoint, args.checkpoint)
     if out_item == 'pred':
-        runner.test_evaluator.metrics.append(_dump_results(cfg, args.out))
+        dumper = 'mmdet.DumpDetResults' if is_detector(cfg) else 'DumpResults'
+        metric = METRICS.build(dict(type=dumper, out_file_path=args.out))
+        runner.test_evaluator.metrics.append(metric)
     metrics = runner.test()
     if out_item == 'metrics' and runner.rank == 0:
         atomic_write_json(args.out, _plain(metrics))
@@ -113,10 +106,10 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` strings to a dict of dotted keys, with values as MMEngine's DictAction reads them.
+    """Parse ``KEY=VALUE`` words as MMEngine's DictAction does, to values by dotted keys.
 
     Raises:
-        InputError: a string without ``=``.
+        InputError: a word without ``=``.
     """
     if not pairs:
         return {}
@@ -129,20 +122,20 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _prepare(args: argparse.Namespace) -> Config:
-    """The config with its options, work dir and launcher; imports its codebase."""
+    """The config with its options, work directory and launcher; imports its codebase."""
     # So that other libraries' own calls of torch.load cannot run a checkpoint either.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_codebase(cfg)
     check_launcher(args.launcher)
+    if args.amp and not torch.cuda.is_available():
+        raise InputError('--amp needs a GPU and there is none: leave it out')
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    if Path(cfg.work_dir).exists() and not Path(cfg.work_dir).is_dir():
-        raise InputError(f'--work-dir {cfg.work_dir!r} is a file: name a folder')
     return cfg
 
 
@@ -150,28 +143,23 @@ def check_codebase(cfg: Config) -> None:
     """Import the codebase of a config's default scope; mmpretrain is imported anyway.
 
     Raises:
-        InputError: the codebase is not installed, or mmcv lacks the operators that it needs.
+        InputError: the codebase or an operator of mmcv that it needs is not installed.
     """
     scope = cfg.get('default_scope') or 'mmengine'
     if scope in ('mmengine', 'mmpretrain', 'asvit_mm'):
         return
-    try:
-        # All codebases of OpenMMLab except mmpretrain need mmcv's compiled operators.
-        importlib.import_module('mmcv._ext')
-    except ImportError as error:
-        raise InputError(
-            f'{scope} needs mmcv with compiled operators, and this mmcv has none ({error}): '
-            + MMCV_COMMAND
-        ) from error
-    try:
-        importlib.import_module(f'{scope}.registry')
-    except ModuleNotFoundError as error:
-        raise InputError(f'the config is for {scope}, which cannot be imported: {error}') from error
-
-
-def _require_gpu(flag: str) -> None:
-    if not torch.cuda.is_available():
-        raise InputError(f'{flag} needs a GPU and there is none: leave it out')
+    # All codebases of OpenMMLab except mmpretrain need mmcv's compiled operators.
+    for module, what in (
+        (
+            'mmcv._ext',
+            f'mmcv with compiled operators, and this mmcv has none ({{}}): {MMCV_COMMAND}',
+        ),
+        (f'{scope}.registry', f'{scope} installed ({{}})'),
+    ):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(f'{scope} needs {what.format(error)}') from error
 
 
 def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequence[str]) -> None:
@@ -179,21 +167,24 @@ def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequenc
     for name in loaders:
         if cfg.get(name) is None:
             continue
-        loader = ConfigDict(pin_memory=torch.cuda.is_available())
-        # torch refuses persistent workers where there are no workers.
-        loader.persistent_workers = cfg[name].get('num_workers', 0) > 0
+        loader = cfg[name]
+        workers = loader.get('num_workers', 0) > 0
+        loader.setdefault('pin_memory', torch.cuda.is_available())
+        loader.setdefault('persistent_workers', workers)
         if cfg.get('default_scope') == 'mmpretrain':
-            loader.collate_fn = {'type': 'default_collate'}
-        loader.update(cfg[name])
+            loader.setdefault('collate_fn', {'type': 'default_collate'})
         if args.no_pin_memory:
             loader.pin_memory = False
-        if args.no_persistent_workers or not loader.get('num_workers', 0):
+        # torch refuses persistent workers where there are no workers.
+        if args.no_persistent_workers or not workers:
             loader.persistent_workers = False
-        cfg[name] = loader
 
 
 def _build(cfg: Config) -> Runner:
-    _require_folder('--work-dir', Path(cfg.work_dir))
+    with suppress(OSError):
+        os.makedirs(cfg.work_dir, exist_ok=True)
+    if not os.path.isdir(cfg.work_dir) or not os.access(cfg.work_dir, os.W_OK | os.X_OK):
+        raise InputError(f'--work-dir {cfg.work_dir!r} cannot be made or written to: name another')
     if (cfg.get('randomness') or {}).get('deterministic'):
         # Without it torch refuses matrix products on CUDA; cuBLAS reads it when it is first used.
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
@@ -220,48 +211,29 @@ def _build(cfg: Config) -> Runner:
         ) from error
 
 
-def _require_folder(flag: str, folder: Path) -> None:
-    """Create the folder and check that it is writable."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f'{flag} {str(folder)!r} cannot be made ({error.strerror}): name another'
-        ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f'{flag} {str(folder)!r} cannot be written to: name another')
+def _check_weights(
+    model: torch.nn.Module, checkpoint: dict[str, Any], path: str, resume: bool = False
+) -> None:
+    """Check that some weights fit the model, or to resume, all, and that there is a run to resume.
 
-
-def _check_resumable(checkpoint: dict[str, Any], path: str) -> None:
-    """Check that a checkpoint holds the progress of its run."""
-    meta = checkpoint.get('meta') if 'state_dict' in checkpoint else {}
-    if not all(isinstance((meta or {}).get(key), int) for key in ('epoch', 'iter')):
+    MMEngine ignores the weights that do not fit.
+    """
+    meta = checkpoint.get('meta') if 'state_dict' in checkpoint else None
+    if resume and not all(isinstance((meta or {}).get(key), int) for key in ('epoch', 'iter')):
         raise InputError(
             f'checkpoint {str(path)!r} holds weights, but no run to resume: to start from the weights, '
             f'leave --resume out and give --cfg-options load_from={path}'
         )
-
-
-def _check_weights(
-    model: torch.nn.Module, checkpoint: dict[str, Any], path: str, whole: bool = False
-) -> None:
-    """Check that some weights of a checkpoint fit the model (MMEngine ignores all that do not).
-
-    Args:
-        whole: check that they include all weights of the model, as those of its own run do.
-    """
     if not isinstance(model, torch.nn.Module):
         return  # MMEngine's FlexibleRunner builds the model later
-    given = checkpoint.get('state_dict', checkpoint)
-    own = getattr(model, 'module', model).state_dict()
-    shapes = {key.removeprefix('module.'): getattr(v, 'shape', None) for key, v in given.items()}
-    missing = sorted(key for key, value in own.items() if shapes.get(key) != value.shape)
+    given, own = select_weights(checkpoint, ''), getattr(model, 'module', model).state_dict()
+    missing = sorted(k for k, v in own.items() if getattr(given.get(k), 'shape', None) != v.shape)
     if len(missing) == len(own):
         raise InputError(
             f'none of the {len(given)} weights in {path!r} fits the model of the config: '
             'use it with the config that trained it'
         )
-    if whole and missing:
+    if resume and missing:
         raise InputError(
             f'{path!r} cannot be resumed: {len(missing)} of the {len(own)} weights of the model are not '
             f'in it or have another shape ({missing[0]}); resume with the config that trained it'
@@ -287,17 +259,12 @@ def _out_item(args: argparse.Namespace) -> str | None:
         if args.out_item is not None:
             raise InputError('--out-item without --out: name the file with --out')
         return None
-    suffixes = {'metrics': ('.json',), 'pred': ('.pkl', '.pickle')}
     suffix = Path(args.out).suffix
     item = args.out_item or ('metrics' if suffix == '.json' else 'pred')
-    if suffix not in suffixes[item]:
-        raise InputError(f'--out {args.out!r}: {item} are written to {" or ".join(suffixes[item])}')
+    suffixes = ('.json',) if item == 'metrics' else ('.pkl', '.pickle')
+    if suffix not in suffixes:
+        raise InputError(f'--out {args.out!r}: {item} are written to {" or ".join(suffixes)}')
     return item
-
-
-def _dump_results(cfg: Config, path: str) -> Any:
-    dumper = 'mmdet.DumpDetResults' if is_detector(cfg) else 'DumpResults'
-    return METRICS.build(dict(type=dumper, out_file_path=path))
 
 
 def _enable_visualization(cfg: Config, args: argparse.Namespace) -> None:

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.config import one_line
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .network import ExportNetwork
 
 Exported = Callable[[Tensor], Sequence[Tensor]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import InputError
-from ..utils.command_line import option, positional, switch
+from ..utils.command_line import option, positional
 
 FORMATS = ('onnx', 'torch')
 OUTPUTS = ('logits', 'features')
@@ -29,9 +29,9 @@ class ExportSettings:
     """logits of a classifier, without softmax, or the backbone's feature maps (default: logits, if any)"""
     size: tuple[int, ...] | None = option(default=None, metavar='PIXELS')
     """of the image: a side, or height and width (default: a classifier's img_size)"""
-    dynamic_size: bool = switch()
+    dynamic_size: bool = False
     """leave height and width free: multiples of what is printed; the batch is free in any case"""
-    raw: bool = switch()
+    raw: bool = False
     """take RGB pixels of 0 to 255 and normalize them inside"""
     out: str | None = option(default=None, metavar='FILE')
     """.onnx or .pt2 (default: named after the config, in this folder)"""

@@ -14,14 +14,23 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from ..arch import Architecture
+from ..tokens import ImageSize
+from .memory import window_tokens
+
 # Bytes of the scores of a chunk: what fits into the second-level caches of two cores, and on a GPU enough
 # heads to fill the device.
 CHUNK_BYTES = {'cpu': 5 << 20, 'cuda': 1 << 30}
 
 
-def scores_bytes(tokens: int, itemsize: int, device: torch.device) -> int:
-    """Bytes of the two score buffers that :func:`jvp_attention` allocates for windows of ``tokens``."""
-    return 2 * max(CHUNK_BYTES[device.type], tokens * tokens * itemsize)
+def scores_bytes(arch: Architecture, img_size: ImageSize, parameter: Tensor) -> int:
+    """Bytes of the two score buffers that :func:`jvp_attention` allocates, for the largest windows.
+
+    Args:
+        parameter: gives the device and the dtype of the network.
+    """
+    tokens = window_tokens(arch, img_size)
+    return 2 * max(CHUNK_BYTES[parameter.device.type], tokens * tokens * parameter.itemsize)
 
 
 class DualAttention(TorchFunctionMode):

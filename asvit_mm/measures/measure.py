@@ -1,20 +1,151 @@
-"""Measures of an architecture, averaged over freshly initialized networks."""
+"""The measures by name, and their values for an architecture, averaged over freshly initialized networks."""
 
 import dataclasses
 import itertools
-import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..arch import Architecture
+from ..cost import count_macs, count_params
 from ..errors import InputError
 from ..tokens import ImageSize, as_pair
+from ..utils.timing import now
+from .curves import extrinsic_curvature, gauss_map_length, length_distortion
+from .ntk import ntk_condition_number
 from .probe import ProbeNetwork
-from .registry import SEARCH_MEASURES, find_measures
+from .proxies import dss_indicator, gradient_norm, synflow
 from .score import Score
+
+ASVIT = 'Chen et al., As-ViT, arXiv 2202.11921, section 3'
+POOLE = 'Poole et al., arXiv 1606.05340, section 3'
+SEARCH_MEASURES = ('length_distortion', 'ntk_condition_number')
+
+
+@dataclass(frozen=True)
+class MeasureInfo:
+    """A measure of an untrained network.
+
+    Attributes:
+        name: as on the command line.
+        title: as in tables.
+        cost: of one network, in words.
+        source: publication.
+        compute: the measure; returns the score of one network.
+        needs: attributes of the :class:`~asvit_mm.measures.ProbeNetwork` that ``compute`` reads; they are
+            created before the clock starts, since measures share them.
+        higher_is_better: which networks should train to a higher accuracy, according to the source.
+    """
+
+    name: str
+    title: str
+    cost: str
+    source: str
+    compute: Callable[[ProbeNetwork], Score]
+    needs: tuple[str, ...] = ()
+    higher_is_better: bool = True
+
+    @property
+    def arrow(self) -> str:
+        """The better direction as one character."""
+        return '↑' if self.higher_is_better else '↓'
+
+
+def _on_circle(function: Callable[..., Score]) -> Callable[[ProbeNetwork], Score]:
+    return lambda p: function(p.norm_free, p.circle, memory_limit=p.memory_limit)
+
+
+def _on_images(function: Callable[..., Score]) -> Callable[[ProbeNetwork], Score]:
+    return lambda p: function(p.network, p.images, memory_limit=p.memory_limit)
+
+
+_ALL = (
+    MeasureInfo(
+        'length_distortion',
+        'length distortion',
+        'one forward-mode pass over 10 images',
+        f'{ASVIT}; {POOLE}',
+        _on_circle(length_distortion),
+        ('norm_free', 'circle'),
+    ),
+    MeasureInfo(
+        'extrinsic_curvature',
+        'extrinsic curvature',
+        'one second-order forward-mode pass over 10 images',
+        f'{POOLE}; {ASVIT}',
+        _on_circle(extrinsic_curvature),
+        ('norm_free', 'circle'),
+    ),
+    MeasureInfo(
+        'gauss_map_length',
+        'Gauss-map length',
+        'one second-order forward-mode pass over 10 images',
+        f'{POOLE}; {ASVIT}',
+        _on_circle(gauss_map_length),
+        ('norm_free', 'circle'),
+    ),
+    MeasureInfo(
+        'ntk_condition_number',
+        'NTK condition number',
+        'one forward and backward pass over the batch',
+        ASVIT,
+        _on_images(ntk_condition_number),
+        ('network', 'images'),
+        higher_is_better=False,
+    ),
+    MeasureInfo(
+        'params',
+        'parameters',
+        'none (closed form)',
+        'counted; backbone without position embedding',
+        lambda p: Score(float(count_params(p.arch, img_size=p.img_size, abs_pos_embed=False))),
+    ),
+    MeasureInfo(
+        'flops',
+        'FLOPs (multiply-adds)',
+        'none (closed form)',
+        'counted; backbone, one image',
+        lambda p: Score(float(count_macs(p.arch, p.img_size))),
+    ),
+    MeasureInfo(
+        'gradient_norm',
+        'gradient norm',
+        'one forward and backward pass over the batch',
+        'Abdelfattah et al., arXiv 2101.08134, section 3.1',
+        _on_images(gradient_norm),
+        ('network', 'images'),
+    ),
+    MeasureInfo(
+        'synflow',
+        'synflow',
+        'one forward and backward pass of one image, float64',
+        'Tanaka et al., arXiv 2006.05467, section 5',
+        lambda p: synflow(p.network, p.img_size),
+        ('network',),
+    ),
+    MeasureInfo(
+        'dss_indicator',
+        'DSS indicator',
+        'one forward and backward pass of one image, singular values of attention weights, float64',
+        'Zhou et al., TF-TAS, arXiv 2203.12217, section 3',
+        lambda p: dss_indicator(p.network, p.img_size),
+        ('network',),
+    ),
+)
+MEASURES = {info.name: info for info in _ALL}
+
+
+def find_measures(names: Iterable[str]) -> list[MeasureInfo]:
+    """The measures with these names, in their order; an InputError for an unknown name or for none at all."""
+    names = list(names)
+    unknown = [f'unknown measure {name!r}' for name in names if name not in MEASURES]
+    if unknown or not names:
+        mistake = unknown[0] if unknown else 'no measure is given'
+        raise InputError(f'{mistake}: choose from {", ".join(MEASURES)}')
+    return [MEASURES[name] for name in names]
 
 
 def measure(
@@ -38,14 +169,9 @@ def measure(
         images: (repeat, B, 3, height, width), one batch per network; may be None if no measure needs
             images.
         names: of :data:`~asvit_mm.measures.MEASURES`; the result has their order.
-        img_size: pixels of the images on the circle, one side or (height, width).
         repeat: number of networks.
-        seed: determines everything. A sequence is (seed of the run, further numbers such as the step): the
-            circles depend on the first number only, the weights on all of them.
-        device: where the networks run. Weights are drawn on the CPU, so they are the same on any device.
-        dtype: float32 or float64.
-        memory_limit: bytes that the activations of one measure may take, for measures that can run in
-            several passes; None: no limit.
+        seed: one number, or several as those of :class:`~asvit_mm.measures.ProbeNetwork`, which also
+            explains the other arguments.
 
     Raises:
         InputError: an unknown measure, or ``images`` that are missing or not one batch per network.
@@ -73,25 +199,18 @@ def measure_network(
     for info in find_measures(names):
         for need in info.needs:
             getattr(probe, need)
-        start = _now(probe.device)
+        start = now(probe.device)
         score = info.compute(probe)
-        scores[info.name] = dataclasses.replace(score, seconds=_now(probe.device) - start)
+        scores[info.name] = dataclasses.replace(score, seconds=now(probe.device) - start)
     return scores
-
-
-def _now(device: str | torch.device) -> float:
-    """Time in seconds, once the device has finished all work."""
-    if torch.device(device).type == 'cuda':
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def check_images(
     images: Tensor | None, repeat: int, *, names: Sequence[str], img_size: ImageSize
 ) -> None:
     """Check the images of :func:`measure`, which has the same arguments, errors and warnings."""
-    measures = find_measures(names)
-    if not any('images' in info.needs for info in measures):
+    infos = find_measures(names)
+    if not any('images' in info.needs for info in infos):
         return
     wanted = 'give (repeat, batch, 3, height, width)'
     if images is None:
@@ -102,17 +221,14 @@ def check_images(
             f'images of shape {tuple(images.shape)} do not fit repeat = {repeat} and {height} x {width} '
             f'pixels: {wanted}'
         )
-    if any(info.name == 'ntk_condition_number' for info in measures):
-        _warn_of_identical_images(images)
-
-
-def _warn_of_identical_images(images: Tensor) -> None:
-    for index, batch in enumerate(images):
-        for (i, a), (j, b) in itertools.combinations(enumerate(batch), 2):
-            if torch.equal(a, b):
+    if MEASURES['ntk_condition_number'] not in infos:
+        return
+    for number, batch in enumerate(images, start=1):
+        for i, j in itertools.combinations(range(len(batch)), 2):
+            if torch.equal(batch[i], batch[j]):
                 warnings.warn(
-                    f'images {i} and {j} of the batch of network {index + 1} are identical, so its NTK '
+                    f'images {i} and {j} of the batch of network {number} are identical, so its NTK '
                     'condition number is undefined: give images that differ',
-                    stacklevel=4,  # the caller of measure()
+                    stacklevel=3,  # the caller of measure()
                 )
                 return

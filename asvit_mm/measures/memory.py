@@ -24,8 +24,8 @@ _SECOND_ORDER_COPIES = 16
 def forward_bytes(arch: Architecture, img_size: ImageSize, itemsize: int) -> int:
     """Peak memory in bytes of the activations of one image's forward pass without gradients.
 
-    An upper estimate: the widest step of any block or merging, with its input and residual. Attention scores
-    are not included: they are computed in chunks of a fixed size.
+    An upper estimate: the widest step of any block or merging, with its input and residual, without
+    attention scores, which are computed in chunks of a fixed size.
     """
     steps = []
     for i, (h, w) in enumerate(token_grids(img_size)):
@@ -50,7 +50,7 @@ def backward_bytes(arch: Architecture, img_size: ImageSize, itemsize: int) -> in
 
 
 def second_order_bytes(arch: Architecture, img_size: ImageSize, itemsize: int) -> int:
-    """Peak memory in bytes of one image's second derivative in forward mode: an estimate.
+    """Estimated peak memory in bytes of one image's second derivative in forward mode.
 
     The largest block determines it: its attention scores and the inputs and outputs of its linear layers.
     """

@@ -55,12 +55,11 @@ def ntk_condition_number(model: AsViT, images: Tensor, *, memory_limit: int | No
 
 
 def ntk_gram(model: AsViT, images: Tensor, chunk_size: int | None = None) -> Tensor:
-    """Gram matrix (B, B), float64, of the gradients of sum(z_i) for each image i of ``images``.
+    """Gram matrix (B, B), float64, of the gradients of sum(z_i) w.r.t. every ``weight``, for each image i.
 
-    z are the model's ``pooled_tokens``; the gradients are with respect to every parameter named ``weight``.
-    One backward pass serves many images: they do not interact, so the gradient w.r.t. the output of a layer
-    contains those of all images, and each per-image gradient of the weight is a product of it and the input
-    of the layer. The model is not changed.
+    z are the model's ``pooled_tokens``. One backward pass serves many images: they do not interact, so the
+    gradient w.r.t. the output of a layer contains those of all images, and each per-image gradient of the
+    weight is a product of it and the input of the layer. The model is not changed.
 
     Args:
         chunk_size: images per pass; None: all. With fewer, the gradients of all images are kept.
@@ -78,7 +77,9 @@ def ntk_gram(model: AsViT, images: Tensor, chunk_size: int | None = None) -> Ten
             gradients = kept.setdefault(module, [])
             gradients.append(_per_image_gradients(module, inputs, grad).flatten(1))
             if len(gradients) == len(chunks):
-                _add_gram(gram, torch.cat(kept.pop(module)))
+                for columns in torch.cat(kept.pop(module)).split(1 << 14, dim=1):
+                    columns = columns.double()
+                    gram.addmm_(columns, columns.T)
 
         output.register_hook(add)
         return output
@@ -91,13 +92,6 @@ def ntk_gram(model: AsViT, images: Tensor, chunk_size: int | None = None) -> Ten
         for chunk in chunks:
             pooled_tokens(model, constants, chunk).sum().backward()
     return gram
-
-
-def _add_gram(gram: Tensor, gradients: Tensor) -> None:
-    """Add the Gram matrix of the rows of (B, parameters) to (B, B), in the precision of the latter."""
-    for columns in gradients.split(1 << 14, dim=1):
-        columns = columns.to(gram.dtype)
-        gram.addmm_(columns, columns.T)
 
 
 def _per_image_gradients(module: nn.Module, inputs: Tensor, grad: Tensor) -> Tensor:

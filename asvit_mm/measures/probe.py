@@ -71,7 +71,6 @@ class ProbeNetwork:
     """One network of an architecture with the inputs of the measures; each is created on first access.
 
     Args:
-        arch: the architecture.
         img_size: pixels of the images on the circle and of images of ones, one side or (height, width).
         seed: (seed of the run, further numbers such as the step); the circle depends on the first number
             only, the weights on all of them.
@@ -79,7 +78,8 @@ class ProbeNetwork:
         batch: images (B, 3, height, width) for this network; None if no measure needs any.
         device: where the network runs. Weights are drawn on the CPU, so they are the same on any device.
         dtype: of the network and the images.
-        memory_limit: bytes that the activations of one measure may take; None: no limit.
+        memory_limit: bytes that the activations of one measure may take, for measures that can run in
+            several passes; None: no limit.
     """
 
     arch: Architecture
@@ -111,11 +111,7 @@ class ProbeNetwork:
 
     @cached_property
     def images(self) -> Tensor:
-        """The batch on the device and in the precision of the network.
-
-        Raises:
-            InputError: there is no batch.
-        """
+        """The batch on the device and in the precision of the network; an InputError if there is none."""
         if self.batch is None:
             raise InputError('this measure needs images: pass a batch of images')
         return self.batch.to(self.device, self.dtype)
@@ -160,11 +156,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def pooled_tokens(model: AsViT, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """``model.pooled_tokens`` (B, C4) of images (B, C, H, W), with other values of the parameters.
-
-    Args:
-        parameters: by their names in ``model.named_parameters()``; those left out keep their values.
-    """
+    """``model.pooled_tokens`` (B, C4) of images (B, C, H, W), with other values of named parameters."""
     renamed = {f'model.{name}': value for name, value in parameters.items()}
     return functional_call(_PooledTokens(model), renamed, (images,))
 

@@ -2,10 +2,10 @@
 
 Each is a sum over weights, computed from one backward pass. Like the other measures they are functions of z,
 the model's ``pooled_tokens``: there is no head, no label and no output norm (after which sum(z) would not
-depend on the weights). The passes run on copies of the parameters; the model is not changed.
+depend on the weights). ``model`` is the network with its norms; the passes run on copies of its parameters.
+Linear layers include convolutions unless it is said otherwise.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -24,12 +24,11 @@ _NOT_FINITE = 'the gradients have NaN or infinite entries'
 def gradient_norm(model: AsViT, images: Tensor, *, memory_limit: int | None = None) -> Score:
     """Sum of the L2 norms of the gradients w.r.t. the weights of all linear layers; higher is better.
 
-    Linear layers here include convolutions. Source: Abdelfattah et al., Zero-Cost Proxies for Lightweight
-    NAS, ICLR 2021 (arXiv 2101.08134), section 3.1, where the loss is the training loss on one batch. Without
-    head and labels it is the batch mean of sum(z), whose per-image gradients define the NTK.
+    Source: Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021 (arXiv 2101.08134), section
+    3.1, where the loss is the training loss on one batch. Without head and labels it is the batch mean of
+    sum(z), whose per-image gradients define the NTK.
 
     Args:
-        model: the network, with its norms.
         images: (B, 3, H, W), at least one.
         memory_limit: bytes that activations and gradients may take, see :mod:`.memory`; None: no limit.
 
@@ -63,21 +62,13 @@ def gradient_norm(model: AsViT, images: Tensor, *, memory_limit: int | None = No
 def synflow(model: AsViT, img_size: ImageSize) -> Score:
     """Synaptic flow, the sum over the weights w of all linear layers of |w dR/dw|; higher is better.
 
-    Linear layers here include convolutions. R is the sum of z for one image of ones, with the absolute
-    value of every parameter; no images are needed. Source: Tanaka et al., Pruning neural networks without
-    any data by iteratively conserving synaptic flow, NeurIPS 2020 (arXiv 2006.05467), section 5; as a proxy
-    for search Abdelfattah et al. (arXiv 2101.08134).
+    R is the sum of z for one image of ones of ``img_size``, with the absolute value of every parameter.
+    Source: Tanaka et al., Pruning neural networks without any data by iteratively conserving synaptic flow,
+    NeurIPS 2020 (arXiv 2006.05467), section 5; as a proxy for search Abdelfattah et al. (arXiv 2101.08134).
 
     Layer norms are kept, as in published implementations for transformers, which remove batch norms only.
     Without them the attention scores of positive weights are so large that rounding determines which of the
-    nearly equal tokens the softmax selects, and thereby the gradient.
-
-    Args:
-        model: the network, with its norms.
-        img_size: pixels, one side or (height, width).
-
-    Raises:
-        InputError: the network has identity norms.
+    nearly equal tokens the softmax selects, and thereby the gradient: an InputError.
     """
     pairs = _synaptic_gradients(model, img_size).values()
     total = sum((weight * gradient).abs().sum().item() for weight, gradient in pairs)
@@ -97,13 +88,7 @@ def dss_indicator(model: AsViT, img_size: ImageSize) -> Score:
     convolutions, norms and biases do not count. Differences: there is no head to count; patch mergings,
     which its transformers do not have, count as linear layers outside attention; output projections are
     identified by their place, where that code identifies them by being square; float64, not float32.
-
-    Args:
-        model: the network, with its norms.
-        img_size: pixels, one side or (height, width).
-
-    Raises:
-        InputError: the network has identity norms.
+    Arguments and errors are those of :func:`synflow`.
     """
     pairs = _synaptic_gradients(model, img_size)
     if not all(gradient.isfinite().all() for _, gradient in pairs.values()):
@@ -112,16 +97,15 @@ def dss_indicator(model: AsViT, img_size: ImageSize) -> Score:
     for name, module in _linear_layers(model):
         weight, gradient = pairs[name]
         if '.attn.' in name:
-            total += math.prod(
-                torch.linalg.matrix_norm(m, 'nuc').item() for m in (gradient, weight)
-            )
+            diversity, size = (torch.linalg.matrix_norm(m, 'nuc') for m in (gradient, weight))
+            total += diversity.item() * size.item()
         elif isinstance(module, nn.Linear):
             total += (weight * gradient).abs().sum().item()
     return Score.finite(total, _NOT_FINITE)
 
 
 def _synaptic_gradients(model: AsViT, img_size: ImageSize) -> dict[str, tuple[Tensor, Tensor]]:
-    """|W| and dR/d|W|, float64, of every linear layer and convolution by the name of the weight."""
+    """|W| and dR/d|W|, float64, of every linear layer by the name of the weight."""
     if not has_norms(model):
         raise InputError(
             'without norms the gradients of positive weights are rounding errors: use a network with norms'
@@ -129,14 +113,14 @@ def _synaptic_gradients(model: AsViT, img_size: ImageSize) -> dict[str, tuple[Te
     parameters = {name: value.detach().double().abs() for name, value in model.named_parameters()}
     proj = model.patch_embed.proj
     ones = proj.weight.new_ones(1, proj.in_channels, *as_pair(img_size), dtype=torch.float64)
-    gradients = _weight_gradients(model, parameters, ones, 1.0)
+    gradients = _weight_gradients(model, parameters, ones)
     return {name: (parameters[name].detach(), g) for name, g in gradients.items()}
 
 
 def _weight_gradients(
-    model: AsViT, parameters: Mapping[str, Tensor], images: Tensor, factor: float
+    model: AsViT, parameters: Mapping[str, Tensor], images: Tensor, factor: float = 1.0
 ) -> dict[str, Tensor]:
-    """Gradient of factor * sum(z) w.r.t. the weight of every linear layer and convolution."""
+    """Gradient of factor * sum(z) w.r.t. the weight of every linear layer."""
     weights = {name: parameters[name].requires_grad_() for name, _ in _linear_layers(model)}
     with torch.enable_grad(), eval_mode(model):
         total = factor * pooled_tokens(model, parameters, images).sum()
@@ -144,7 +128,7 @@ def _weight_gradients(
 
 
 def _linear_layers(model: AsViT) -> Iterator[tuple[str, nn.Module]]:
-    """Name of the weight, and the module, of every linear layer and convolution."""
+    """Name of the weight, and the module, of every linear layer."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             yield f'{name}.weight', module

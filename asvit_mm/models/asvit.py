@@ -10,7 +10,7 @@ Differences from the published search code, none of which changes an output at i
 - identity norms are a setting (``norm_cfg=None``) instead of surgery on a built network.
 
 From top to bottom: patch embedding and patch merging, windows, attention, feed-forward layers and block,
-stage, backbone. Token maps are (B, H, W, C); inside a stage tokens are (B, windows, N, C), N per window.
+stage, backbone. Token maps are (B, H, W, C); inside a stage tokens are (B, T, C), window after window.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,16 +35,16 @@ from ..ops.resample import resample
 from ..registry import MODELS
 from ..tokens import (
     BASE_STRIDE,
+    MERGE_ROUNDINGS,
     as_pair,
     as_window_sizes,
-    check_fits_windows,
-    check_merge_rounding,
-    check_multiple,
     check_token_stride,
     default_dilation,
     embed_padding,
     embedded,
+    fits_windows,
     merge_padding,
+    stage_sizes,
     window_count,
     window_length,
 )
@@ -55,27 +55,16 @@ Config = dict[str, Any]
 torch.fx.wrap('attend')
 
 
-# -- tokens from pixels, and fewer tokens from many ------------------------------------------------------
+# -- patch embedding, patch merging, positions -----------------------------------------------------------
 
 
 class PatchEmbed(nn.Module):
-    """Image (B, in_channels, H, W) to tokens (B, ceil(H / stride), ceil(W / stride), width).
-
-    Stride and dilation can change at any time (progressive tokenization, paper section 3.5); the
-    weights stay as they are.
-    """
+    """Image (B, in_channels, H, W) to tokens (B, ceil(H / stride), ceil(W / stride), width)."""
 
     def __init__(self, in_channels: int, width: int, kernel: int, norm_cfg: Config | None) -> None:
         super().__init__()
         self.proj = nn.Conv2d(in_channels, width, kernel, stride=BASE_STRIDE)
         self.norm = build_norm(norm_cfg, width)
-
-    def set_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Set the stride, and the dilation; None: :func:`~asvit_mm.tokens.default_dilation`."""
-        check_token_stride(stride, dilation)
-        if dilation is None:
-            dilation = default_dilation(stride, self.proj.kernel_size[0])
-        self.proj.stride, self.proj.dilation = (stride, stride), (dilation, dilation)
 
     def forward(self, x: Tensor) -> Tensor:
         proj = self.proj
@@ -148,15 +137,15 @@ def resize_map(x: Tensor, image: Tensor, stage: int, merge_rounding: str) -> Ten
 @torch.fx.wrap
 def partition_windows(
     x: Tensor, split: int, window_size: int | None
-) -> tuple[Tensor, Tensor | None]:
-    """Tokens (B, H, W, C) to windows (B, windows, N, C), and the attention mask.
-
-    Where windows do not tile the map it is padded at the bottom and right. The mask then is
-    (B * windows, 1, 1, N), True where a token may be attended to, so that padding
-    reaches no token of the map; without padding it is None.
+) -> tuple[Tensor, int, Tensor | None]:
+    """Cut a token map (B, H, W, C) into windows, padded at the bottom and right where they do not tile it.
 
     Args:
         split: windows per side; where ``window_size``, tokens per side of a window, is given, that decides.
+
+    Returns:
+        Tokens (B, windows * N, C), window after window; N, the tokens of a window; and the attention mask
+        (B * windows, 1, 1, N), True where a token is not padding, or None if none is.
     """
     batch, height, width, channels = x.shape
     (rows, window_h), (columns, window_w) = _windows(x.shape[1:3], split, window_size)
@@ -169,12 +158,12 @@ def partition_windows(
         mask = valid.expand(batch, -1, -1).flatten(0, 1)[:, None, None]
         x = F.pad(x, (0, 0, 0, right, 0, bottom))
     x = x.reshape(batch, rows, window_h, columns, window_w, channels).transpose(2, 3)
-    return x.reshape(batch, rows * columns, window_h * window_w, channels), mask
+    return x.reshape(batch, -1, channels), window_h * window_w, mask
 
 
 @torch.fx.wrap
 def reverse_windows(x: Tensor, size: Sequence[int], split: int, window_size: int | None) -> Tensor:
-    """The inverse of :func:`partition_windows`: windows back to tokens (B, *size, C) without padding."""
+    """The inverse of :func:`partition_windows`: (B, windows * N, C) to (B, *size, C), without padding."""
     (rows, window_h), (columns, window_w) = _windows(size, split, window_size)
     x = x.reshape(x.shape[0], rows, columns, window_h, window_w, x.shape[-1]).transpose(2, 3)
     x = x.reshape(x.shape[0], rows * window_h, columns * window_w, x.shape[-1])
@@ -204,7 +193,7 @@ def _is_padded(amount: int) -> bool:
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention inside each window: (B, windows, N, C) to the same.
+    """Multi-head self-attention inside each window of ``window`` tokens: (B, T, C) to the same.
 
     No shift, no relative position bias. A head is floor(C / heads) wide: all heads may be narrower than C.
     """
@@ -217,11 +206,11 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(num_heads * self.head_dim, width)
         self.proj_drop = nn.Dropout(drop_rate)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        batch, windows, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(batch * windows, tokens, 3, self.num_heads, self.head_dim)
-        out = attend(qkv, self.scale, mask)  # (B * windows, N, heads, dim)
-        return self.proj_drop(self.proj(out.reshape(batch, windows, tokens, -1)))
+    def forward(self, x: Tensor, window: int, mask: Tensor | None = None) -> Tensor:
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(-1, window, 3, self.num_heads, self.head_dim)
+        out = attend(qkv, self.scale, mask)  # (B * windows, window, heads, dim)
+        return self.proj_drop(self.proj(out.reshape(batch, tokens, -1)))
 
 
 class FeedForward(nn.Module):
@@ -258,8 +247,8 @@ class Block(nn.Module):
         self.ffn = FeedForward(width, expansion * width, act_cfg, drop_rate)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x), mask))
+    def forward(self, x: Tensor, window: int, mask: Tensor | None = None) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x), window, mask))
         return x + self.drop_path(self.ffn(self.norm2(x)))
 
 
@@ -283,12 +272,12 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.merging(x)
         size = x.shape[1:3]
-        x, mask = partition_windows(x, self.split, self.window_size)
+        x, window, mask = partition_windows(x, self.split, self.window_size)
         for block in self.blocks:
             if self.with_cp and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, mask, use_reentrant=False)
+                x = checkpoint(block, x, window, mask, use_reentrant=False)
             else:
-                x = block(x, mask)
+                x = block(x, window, mask)
         return reverse_windows(x, size, self.split, self.window_size)
 
 
@@ -350,7 +339,6 @@ class AsViT(BaseModule):
     """
 
     base_token_stride = BASE_STRIDE
-
     init_cfg: Any
 
     def __init__(
@@ -377,25 +365,24 @@ class AsViT(BaseModule):
         _require(_are_stages(out_indices), f'{out_indices = }', 'increasing stages from 0 to 3')
         _require(0 <= drop_rate < 1, f'{drop_rate = }', 'a number from 0 to below 1')
         _require(0 <= drop_path_rate < 1, f'{drop_path_rate = }', 'a number from 0 to below 1')
-        _require(
-            _is_int(frozen_stages, -1, 4), f'{frozen_stages = }', '-1 (none), 0 (embedding) to 4'
-        )
+        frozen = _is_int(frozen_stages, -1, NUM_STAGES)
+        _require(frozen, f'{frozen_stages = }', '-1 (none), 0 (embedding) to 4')
         _require(isinstance(with_cp, bool), f'{with_cp = }', 'True or False')
         layer_norm = norm_cfg is None or norm_cfg.get('type') in ('LN', 'LayerNorm')
         _require(layer_norm, f'{norm_cfg = }', 'LN, since tokens are (..., C), or None')
         activation = isinstance(act_cfg, Mapping) and 'type' in act_cfg
         _require(activation, f'{act_cfg = }', "a dict such as dict(type='GELU')")
-        check_merge_rounding(merge_rounding)
+        roundings = ', '.join(MERGE_ROUNDINGS)
+        _require(merge_rounding in MERGE_ROUNDINGS, f'{merge_rounding = }', f'one of {roundings}')
         self.architecture = arch = as_architecture(arch)
         self.img_size = height, width = as_pair(img_size)
         self.in_channels, self.out_indices = in_channels, tuple(out_indices)
         self.window_sizes = as_window_sizes(window_size)
         self.merge_rounding, self.keep_map_sizes = merge_rounding, keep_map_sizes
-        self.frozen_stages = frozen_stages
-        widths = arch.widths
+        self.frozen_stages, widths = frozen_stages, arch.widths
 
         self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
-        self.patch_embed.set_stride(token_stride)
+        self.set_token_stride(token_stride)
         # (1, rows, columns, C): the shape itself tells the grid when it has to be resampled.
         grid = embedded(height), embedded(width)
         positions = torch.zeros(1, *grid, widths[0])
@@ -443,14 +430,18 @@ class AsViT(BaseModule):
                 maps.append(out)
         return tuple(maps)
 
-    def pooled_tokens(self, x: Tensor) -> Tensor:
-        """Tokens of stage 4 before the output norm, averaged: (B, C4). What the measures look at."""
+    def last_tokens(self, x: Tensor) -> Tensor:
+        """Image to the tokens of stage 4 before the output norm, (B, H, W, C4)."""
         x = self.embed(x)
         for stage in self.stages:
             x = stage(x)
-        return x.mean((1, 2))
+        return x
 
-    # Progressive tokenization: what asvit_mm.token_schedule.TokenizedBackbone asks of a backbone.
+    def pooled_tokens(self, x: Tensor) -> Tensor:
+        """The mean of :meth:`last_tokens`, (B, C4), which the measures are computed from."""
+        return self.last_tokens(x).mean((1, 2))
+
+    # Progressive tokenization: the methods of asvit_mm.token_schedule.TokenizedBackbone.
 
     @property
     def token_stride(self) -> int:
@@ -463,29 +454,33 @@ class AsViT(BaseModule):
         return self.patch_embed.proj.dilation[0]
 
     def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Make the tokens coarser or finer; parameters and state dict stay as they are.
+        """Make the tokens coarser or finer (paper, section 3.5); all weights stay as they are.
 
         Args:
             stride: pixels between two tokens, an integer from 4 up.
-            dilation: of the first projection; None: max(1, (stride - 1) // (K1 - 1)).
-
-        Raises:
-            InputError: a stride or dilation that is not allowed.
-        """
-        self.patch_embed.set_stride(stride, dilation)
-
-    def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Refuse a stride that images of ``img_size`` cannot be trained at.
-
-        Raises:
-            InputError: it is not allowed, no multiple of 4, or leaves a stage fewer tokens per side than it
-                has windows.
+            dilation: of the first projection; None: :func:`~asvit_mm.tokens.default_dilation`.
         """
         check_token_stride(stride, dilation)
-        check_multiple(stride, BASE_STRIDE)
-        growing = self.window_sizes == (None,) * NUM_STAGES
-        for side in self.img_size if growing else ():
-            check_fits_windows(side, stride, self.architecture.splits, self.merge_rounding)
+        proj = self.patch_embed.proj
+        if dilation is None:
+            dilation = default_dilation(stride, proj.kernel_size[0])
+        proj.stride, proj.dilation = (stride, stride), (dilation, dilation)
+
+    def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
+        """Raise an InputError for a stride that images of ``img_size`` cannot be trained at.
+
+        That is one that is no multiple of 4, or leaves a stage fewer tokens per side than it has windows.
+        """
+        check_token_stride(stride, dilation, BASE_STRIDE)
+        splits, growing = self.architecture.splits, self.window_sizes == (None,) * NUM_STAGES
+        for side in self.img_size:
+            if growing and not fits_windows(side, stride, splits, self.merge_rounding):
+                sizes = stage_sizes(side, stride, self.merge_rounding)
+                raise InputError(
+                    f'token stride {stride} is too coarse for {side} pixels: fewer tokens per side '
+                    f'({", ".join(map(str, sizes))} in the stages) than windows '
+                    f'({", ".join(map(str, splits))})'
+                )
 
     def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
         """(height, width) of the token grid of each stage for images of ``img_size``."""
@@ -502,7 +497,7 @@ class AsViT(BaseModule):
             merge_rounding=self.merge_rounding,
         )
 
-    # What training and fine-tuning ask of a backbone.
+    # Initialization, fine-tuning and checkpoints.
 
     def reset_parameters(self) -> None:
         """Draw fresh weights, as the paper initialises them, from torch's global generator."""
@@ -517,11 +512,11 @@ class AsViT(BaseModule):
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def init_weights(self) -> None:
-        """MMEngine's, except that a ``Pretrained`` init_cfg is loaded whole; what it took is logged.
+        """MMEngine's, except that a ``Pretrained`` init_cfg is loaded whole, which is logged.
 
         Raises:
-            InputError: a checkpoint of which a weight has no place here, or that lacks one of these. Output
-                norms excepted: a classifier has one, a detector one per map.
+            InputError: a checkpoint with weights that the backbone does not have, or without some that it
+                has, apart from output norms: a classifier has one, a detector one per map.
         """
         given = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else self.init_cfg or []
         pretrained = [c for c in given if c.get('type') in ('Pretrained', PretrainedInit)]
@@ -577,8 +572,7 @@ class AsViT(BaseModule):
         # A checkpoint of another image size has another position grid: resampled, not refused.
         key = f'{prefix}pos_embed'
         if self.pos_embed is not None and key in state_dict:
-            pos = state_dict[key]
-            own = self.pos_embed
+            pos, own = state_dict[key], self.pos_embed
             if pos.ndim == 4 and pos.shape[1:3] != own.shape[1:3] and pos.shape[3] == own.shape[3]:
                 state_dict[key] = resample_positions(pos.float(), own.shape[1:3]).to(own.dtype)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -594,7 +588,7 @@ def _is_int(value: Any, lowest: int, highest: int | None = None) -> bool:
 
 
 def _are_stages(indices: Any) -> bool:
-    """Whether these are increasing numbers of stages, one at least."""
-    if not isinstance(indices, Sequence) or any(type(i) is not int for i in indices):
+    """Whether these are increasing numbers of stages, at least one."""
+    if not isinstance(indices, Sequence) or not all(_is_int(i, 0, NUM_STAGES - 1) for i in indices):
         return False
-    return bool(indices) and sorted(set(indices) & set(range(NUM_STAGES))) == list(indices)
+    return bool(indices) and sorted(set(indices)) == list(indices)

@@ -5,7 +5,7 @@ from typing import Any
 from mmpretrain.models import VisionTransformer
 
 from ..registry import MODELS
-from ..tokens import check_multiple, check_token_stride, default_dilation, embedded
+from ..tokens import check_token_stride, default_dilation, embedded
 
 
 @MODELS.register_module()
@@ -31,11 +31,7 @@ class TokenizedVisionTransformer(VisionTransformer):
         return self.patch_embed.projection.dilation[0]
 
     def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Make the tokens coarser or finer; parameters and state dict stay as they are.
-
-        Raises:
-            InputError: a stride or dilation that is not allowed.
-        """
+        """Make the tokens coarser or finer; parameters and state dict stay as they are."""
         check_token_stride(stride, dilation)
         projection = self.patch_embed.projection
         if dilation is None:
@@ -44,13 +40,8 @@ class TokenizedVisionTransformer(VisionTransformer):
             module.stride, module.dilation = (stride, stride), (dilation, dilation)
 
     def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Refuse a stride that is not allowed or no multiple of the patch size.
-
-        Raises:
-            InputError: it is.
-        """
-        check_token_stride(stride, dilation)
-        check_multiple(stride, self.base_token_stride)
+        """Raise an InputError for a stride that is not allowed, or not a multiple of the patch size."""
+        check_token_stride(stride, dilation, self.base_token_stride)
 
     def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
         """(height, width) of the one grid of tokens for images of ``img_size``."""

@@ -1,14 +1,20 @@
 """Search of a seed and its scaling, both without training."""
 
-from .baselines import RandomSearch, RegularizedEvolution
-from .budget import Budget
 from .evaluator import ComplexityMeasure, Measure, Measurement, Memo, Request
-from .latency import Clock, Latency, WithinLatency
-from .methods import METHODS, SearchMethod, Step, iterate_search, result_of
+from .limits import Budget, Clock, Latency
+from .methods import (
+    METHODS,
+    RandomSearch,
+    RegularizedEvolution,
+    SearchMethod,
+    Step,
+    iterate_search,
+    result_of,
+)
 from .parallel import SharedMeasure, help_measuring, with_helpers
+from .ranking import rank_networks
 from .reinforce import Reinforce
-from .rewards import rank_networks
-from .scaling import AutoScaling, Candidate, Member, next_sizes
+from .scaling import AutoScaling, Candidate, Member, larger_networks, measure_proxies
 from .space import Choices
 
 __all__ = [
@@ -31,10 +37,10 @@ __all__ = [
     'SearchMethod',
     'SharedMeasure',
     'Step',
-    'WithinLatency',
     'help_measuring',
     'iterate_search',
-    'next_sizes',
+    'larger_networks',
+    'measure_proxies',
     'rank_networks',
     'result_of',
     'with_helpers',

@@ -2,17 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from ..arch import Architecture
 from ..measures import SEARCH_MEASURES, ProbeNetwork, Score, check_images, measure_network
-from .rewards import Value
-
-Record = Mapping[str, Any]
+from .ranking import Value
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ class Measurement:
         scores = (self.length_distortion, self.ntk_condition_number)
         return {
             name: score.reason or 'not finite'
-            for name, score, value in zip(SEARCH_MEASURES, scores, self.values, strict=True)
-            if value is None
+            for name, score in zip(SEARCH_MEASURES, scores, strict=True)
+            if usable(score) is None
         }
 
     @property
@@ -60,27 +58,25 @@ class Measurement:
         if self.latency_ms is not None:
             record['latency_ms'] = self.latency_ms
         if self.refused is not None:
-            return {**record, 'refused': self.refused}
-        return {**record, 'invalid': self.invalid} if self.invalid else record
+            record['refused'] = self.refused
+        elif self.invalid:
+            record['invalid'] = self.invalid
+        return record
 
     @classmethod
-    def from_record(cls, record: Record) -> 'Measurement':
-        """The measurement of a record of :meth:`to_record`.
-
-        Nothing is checked: a value that is not a number becomes an invalid score, so that the measurement
-        gives another record.
-        """
+    def from_record(cls, record: Mapping[str, Any]) -> 'Measurement':
+        """The measurement of a record of :meth:`to_record`; that of any other record gives another one."""
         latency = record.get('latency_ms')
         if not (isinstance(latency, float) and math.isfinite(latency)):
             latency = None
         if 'refused' in record:
             return cls.refusal(str(record['refused']), latency)
         reasons = record.get('invalid')
-        if not isinstance(reasons, Mapping):
-            reasons = {}
+        reasons = reasons if isinstance(reasons, Mapping) else {}
+        values = {name: record.get(name) for name in SEARCH_MEASURES}
         length, kappa = (
             Score(value) if isinstance(value, float) else Score.bad(str(reasons.get(name)))
-            for name, value in ((name, record.get(name)) for name in SEARCH_MEASURES)
+            for name, value in values.items()
         )
         return cls(length, kappa, latency)
 
@@ -88,15 +84,9 @@ class Measurement:
 # An architecture, and which draw of its weights: from 0 on, where it is measured more than once.
 Request = tuple[Architecture, int]
 
-
-class Measure(Protocol):
-    """Measures architectures, one after the other as the result is iterated over.
-
-    A measurement depends on the request only, never on its place in a run or on what ran before it.
-    """
-
-    def __call__(self, requests: Sequence[Request]) -> Iterator[Measurement]:
-        """Measure the requests, in their order."""
+# Measures architectures in order, each when the result is iterated over. A measurement depends on the request
+# only, never on its place in a run or on what ran before it.
+Measure = Callable[[Sequence[Request]], Iterator[Measurement]]
 
 
 @dataclass(frozen=True)
@@ -104,7 +94,7 @@ class ComplexityMeasure:
     """The published measure: images and curves are fixed for the run, every measurement has fresh weights.
 
     Args:
-        images: (repeat, batch, 3, img_size, img_size), one batch per network.
+        images: (repeat, batch, 3, img_size, img_size), one batch per network to average over.
         img_size: pixels a side.
         seed: of the run; with the architecture and the draw it determines the weights.
         device: where networks run.
@@ -119,17 +109,12 @@ class ComplexityMeasure:
     device: str | torch.device = 'cpu'
 
     def __post_init__(self) -> None:
-        check_images(self.images, self.repeat, names=SEARCH_MEASURES, img_size=self.img_size)
-
-    @property
-    def repeat(self) -> int:
-        """Networks that a measurement averages over."""
-        return len(self.images)
+        check_images(self.images, len(self.images), names=SEARCH_MEASURES, img_size=self.img_size)
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[Measurement]:
         """Measure the requests, in their order."""
         for request in requests:
-            yield combine([self.network(request, r) for r in range(self.repeat)])
+            yield combine([self.network(request, r) for r in range(len(self.images))])
 
     def network(
         self, request: Request, number: int, names: Sequence[str] = SEARCH_MEASURES
@@ -146,7 +131,7 @@ class ComplexityMeasure:
 def combine(networks: Sequence[Mapping[str, Score]]) -> Measurement:
     """The measurement of an architecture from the scores of its networks."""
     length, kappa = (Score.mean([n[name] for n in networks]) for name in SEARCH_MEASURES)
-    return Measurement(length_distortion=length, ntk_condition_number=kappa)
+    return Measurement(length, kappa)
 
 
 class Memo:
@@ -180,17 +165,17 @@ class Memo:
         Yields:
             the measurement, and whether it is that of an architecture that came before.
         """
-        requests = []
+        requests: list[tuple[Request, bool]] = []
         for arch in archs:
-            again = self._asked[arch]
-            requests.append((arch, again if self.remeasure else 0, again > 0))
+            before = self._asked[arch]
+            requests.append(((arch, before if self.remeasure else 0), before > 0))
             self._asked[arch] += 1
-        unknown = dict.fromkeys(r[:2] for r in requests if r[:2] not in self._known)
+        unknown = dict.fromkeys(request for request, _ in requests if request not in self._known)
         measured = self.measure(list(unknown)) if unknown else iter(())
-        for arch, draw, again in requests:
-            if (arch, draw) not in self._known:
-                self._known[arch, draw] = next(measured)
-            measurement, recalled = self._known[arch, draw], again and not self.remeasure
+        for request, again in requests:
+            if request not in self._known:
+                self._known[request] = next(measured)
+            measurement, recalled = self._known[request], again and not self.remeasure
             self.measured += not recalled and measurement.refused is None
             yield measurement, recalled
 

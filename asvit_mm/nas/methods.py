@@ -1,14 +1,29 @@
-"""What a search method is, and the loop that runs one."""
+"""The search methods, and the loop that runs one.
 
-from collections.abc import Collection, Iterator, Sequence
+The paper's is :class:`~asvit_mm.nas.Reinforce`; the two here, which it is compared with, rank networks as
+auto-scaling does.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..arch import Architecture
-from .baselines import RandomSearch, RegularizedEvolution
 from .evaluator import Measurement, Memo
-from .latency import Latency
+from .limits import Latency
+from .ranking import Value, rank_networks
 from .reinforce import Reinforce
+from .space import Choices
+
+BATCH = 32
+POPULATION = 50
+TOURNAMENT = 10
+
+# Architecture, and its L^E and kappa.
+Network = tuple[Architecture, tuple[Value, Value]]
 
 
 class SearchMethod(Protocol):
@@ -36,7 +51,89 @@ class SearchMethod(Protocol):
         """The one that the method prefers of some (at least one) that it was told of."""
 
 
-METHODS = {
+class RandomSearch:
+    """Seeds drawn uniformly; the result is the one with the smallest sum of ranks.
+
+    Args:
+        choices: what is searched.
+        seed: decides every draw.
+    """
+
+    def __init__(self, choices: Choices | None = None, *, seed: int = 0) -> None:
+        self.choices = choices or Choices()
+        self.seed = seed
+        self.networks: list[Network] = []
+
+    @property
+    def best(self) -> Architecture:
+        """The best of all networks that were measured."""
+        return best_of(self.networks)
+
+    def best_of(self, archs: Collection[Architecture]) -> Architecture:
+        """The best of some of the networks that were measured."""
+        return best_of([network for network in self.networks if network[0] in archs])
+
+    def ask(self) -> Sequence[Architecture]:
+        """Some draws."""
+        return self._draw(BATCH)
+
+    def tell(self, arch: Architecture, measurement: Measurement) -> dict[str, float]:
+        """Take in a network; there is nothing to add to the trace."""
+        self.networks.append((arch, measurement.values))
+        return {}
+
+    def _draw(self, count: int) -> list[Architecture]:
+        first = len(self.networks)
+        steps = range(first, first + count)
+        return [self.choices.draw(np.random.default_rng([self.seed, step])) for step in steps]
+
+
+class RegularizedEvolution(RandomSearch):
+    """Regularised (aging) evolution: a child of the best of some replaces the oldest network.
+
+    Source: Real et al., Regularized Evolution for Image Classifier Architecture Search, arXiv
+    1802.01548, algorithm 1, with a population of 50 and tournaments of 10 networks, drawn with replacement. A
+    mutation gives one choice another value that keeps the limits.
+    """
+
+    def __init__(self, choices: Choices | None = None, *, seed: int = 0) -> None:
+        super().__init__(choices, seed=seed)
+        self.alive: deque[Network] = deque(maxlen=POPULATION)
+
+    def ask(self) -> Sequence[Architecture]:
+        """The rest of the first population, then one child at a time."""
+        first = len(self.networks)
+        if first < POPULATION:
+            return self._draw(POPULATION - first)
+        rng = np.random.default_rng([self.seed, first])
+        drawn = rng.integers(len(self.alive), size=TOURNAMENT)
+        return [self._mutate(best_of([self.alive[i] for i in drawn]), rng)]
+
+    def tell(self, arch: Architecture, measurement: Measurement) -> dict[str, float]:
+        """Take in a network; the oldest dies where there are too many."""
+        super().tell(arch, measurement)
+        self.alive.append(self.networks[-1])
+        return {}
+
+    def _mutate(self, parent: Architecture, rng: np.random.Generator) -> Architecture:
+        """``parent`` with another value of one choice; if none keeps the limits, a fresh draw."""
+        fits, indices = self.choices.fits, self.choices.space.encode(parent)
+        for k in rng.permutation(len(indices)):
+            others = self.choices.variants(indices, k)
+            del others[indices[k]]
+            others = [child for child in others if fits is None or fits(child)]
+            if others:
+                return others[int(rng.integers(len(others)))]
+        return self.choices.draw(rng)
+
+
+def best_of(networks: Sequence[Network]) -> Architecture:
+    """The best by :func:`~asvit_mm.nas.rank_networks`; the first one if none has an L^E."""
+    ranking = rank_networks([values for _, values in networks])
+    return networks[ranking.best if ranking else 0][0]
+
+
+METHODS: dict[str, Callable[..., SearchMethod]] = {
     'reinforce': Reinforce,
     'evolution': RegularizedEvolution,
     'random': RandomSearch,

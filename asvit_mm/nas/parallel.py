@@ -5,9 +5,9 @@ with the number of threads, and finally None, or the error that the main rank en
 one measure of one network; its value does not depend on the rank, so the result is that of one process.
 """
 
-import heapq
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from ..errors import InputError
 from ..measures import SEARCH_MEASURES, Score
 from .evaluator import ComplexityMeasure, Measurement, Request, combine
 
-# Index of the request, name of the measure, number of the network.
-Unit = tuple[int, str, int]
+# Index of the request, number of the network, name of the measure.
+Unit = tuple[int, int, str]
 
 # Forward passes per image that a measure costs, as docs/complexity.md has it; balances the work.
 COSTS = {'length_distortion': 10 * 2.5, 'ntk_condition_number': 16 * 4.7}
@@ -39,22 +39,19 @@ class SharedMeasure:
 
     def __init__(self, measure: ComplexityMeasure) -> None:
         self.measure = measure
-        self._sent = False
+        _broadcast(measure)
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[Measurement]:
         """Measure the requests, in their order; several at once if one does not occupy all ranks."""
-        if not self._sent:
-            _send(self.measure)
-            self._sent = True
-        repeat = self.measure.repeat
+        repeat = len(self.measure.images)
         at_once = -(-dist.get_world_size() // repeat)
         for start in range(0, len(requests), at_once):
             some = list(requests[start : start + at_once])
-            _send((some, torch.get_num_threads()))
+            _broadcast((some, torch.get_num_threads()))
             scores = _measure_on_all_ranks(self.measure, some)
             for i in range(len(some)):
                 yield combine(
-                    [{n: scores[i, n, r] for n in SEARCH_MEASURES} for r in range(repeat)]
+                    [{n: scores[i, r, n] for n in SEARCH_MEASURES} for r in range(repeat)]
                 )
 
 
@@ -70,9 +67,9 @@ def with_helpers() -> Iterator[None]:
     except _SharedError:
         raise
     except InputError as error:
-        _send(error)
+        _broadcast(error)
         raise
-    _send(None)
+    _broadcast(None)
 
 
 def help_measuring() -> None:
@@ -82,7 +79,7 @@ def help_measuring() -> None:
         InputError: the one that the main rank ends with, or that any rank has met in measuring.
     """
     measure = None
-    while (work := _receive()) is not None:
+    while (work := _broadcast(None)) is not None:
         if isinstance(work, InputError):
             raise work
         if isinstance(work, ComplexityMeasure):
@@ -96,12 +93,12 @@ def help_measuring() -> None:
 
 def share_out(units: Sequence[Unit], num: int) -> list[list[Unit]]:
     """Units of each of ``num`` ranks: the most expensive first, each to the rank with the least work."""
-    load = [(0.0, rank) for rank in range(num)]
+    loads = [0.0] * num
     shares: list[list[Unit]] = [[] for _ in range(num)]
-    for unit in sorted(units, key=lambda unit: -COSTS[unit[1]]):
-        cost, rank = heapq.heappop(load)
+    for unit in sorted(units, key=lambda unit: -COSTS[unit[2]]):
+        rank = loads.index(min(loads))
         shares[rank].append(unit)
-        heapq.heappush(load, (cost + COSTS[unit[1]], rank))
+        loads[rank] += COSTS[unit[2]]
     return shares
 
 
@@ -109,20 +106,18 @@ def _measure_on_all_ranks(
     measure: ComplexityMeasure, requests: Sequence[Request]
 ) -> dict[Unit, Score]:
     units = [
-        (i, name, r)
+        (i, r, name)
         for i in range(len(requests))
-        for r in range(measure.repeat)
+        for r in range(len(measure.images))
         for name in SEARCH_MEASURES
     ]
-    own = share_out(units, dist.get_world_size())[dist.get_rank()]
-    networks: dict[tuple[int, int], list[str]] = {}
-    for i, name, r in own:
-        networks.setdefault((i, r), []).append(name)
+    own = sorted(share_out(units, dist.get_world_size())[dist.get_rank()])
     scores, error = {}, None
     try:
-        for (i, r), names in networks.items():
+        for (i, r), group in groupby(own, key=lambda unit: unit[:2]):
+            names = [name for *_, name in group]
             for name, score in measure.network(requests[i], r, names).items():
-                scores[i, name, r] = score
+                scores[i, r, name] = score
     except InputError as caught:
         error = str(caught)
     # An error is gathered like a value, so that no rank waits for one that has failed.
@@ -133,11 +128,8 @@ def _measure_on_all_ranks(
     return {unit: score for part, _ in parts for unit, score in part.items()}
 
 
-def _send(value: Any) -> None:
-    dist.broadcast_object_list([value])
-
-
-def _receive() -> Any:
-    received = [None]
-    dist.broadcast_object_list(received)
-    return received[0]
+def _broadcast(value: Any) -> Any:
+    """What the main rank gives, on every rank."""
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]

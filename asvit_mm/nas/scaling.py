@@ -6,29 +6,28 @@ from typing import Any
 
 from ..arch import MAX_WIDTH, NUM_STAGES, SEED_DEPTHS, Architecture
 from ..errors import InputError
-from .budget import Budget
 from .evaluator import Measure, Measurement, Memo, Request
-from .rewards import Ranking, fill_with_worst, rank_networks
+from .limits import Budget
+from .ranking import rank_networks
 
 START_WIDTH = 8
 WIDTH_FACTOR = 4
 WIDTH_GROWTH = (0.05, 0.10, 0.15, 0.20)
 
-Size = tuple[tuple[int, ...], int]
 
+def larger_networks(arch: Architecture) -> list[Architecture]:
+    """The candidates that follow a network: one more block in one stage x a wider proxy.
 
-def next_sizes(depths: tuple[int, ...], proxy_width: int) -> list[Size]:
-    """(depths, proxy width) of a step's candidates: one more block in one stage x a wider proxy.
-
-    Widths are rounded as Python rounds (halves to even), duplicates dropped; a small width may thus
-    stay as it is.
+    Widths of proxies are rounded as Python rounds (halves to even), duplicates dropped; a small width may
+    thus stay as it is.
     """
-    grown = (round(proxy_width * (1 + growth)) for growth in WIDTH_GROWTH)
-    widths = [w for w in dict.fromkeys(grown) if w * WIDTH_FACTOR <= MAX_WIDTH]
+    grown = (round(proxy_of(arch).width * (1 + growth)) for growth in WIDTH_GROWTH)
+    widths = [w * WIDTH_FACTOR for w in dict.fromkeys(grown) if w * WIDTH_FACTOR <= MAX_WIDTH]
     deeper = [
-        tuple(depth + (stage == i) for i, depth in enumerate(depths)) for stage in range(NUM_STAGES)
+        tuple(depth + (stage == i) for i, depth in enumerate(arch.depths))
+        for stage in range(NUM_STAGES)
     ]
-    return [(depths, width) for depths in deeper for width in widths]
+    return [arch.with_size(depths, width) for depths in deeper for width in widths]
 
 
 def proxy_of(arch: Architecture) -> Architecture:
@@ -36,15 +35,9 @@ def proxy_of(arch: Architecture) -> Architecture:
     return arch.with_size(arch.depths, arch.width // WIDTH_FACTOR)
 
 
-class ProxyMeasure:
-    """Measures the proxy of every network; ``measure`` is that of the proxies."""
-
-    def __init__(self, measure: Measure) -> None:
-        self.measure = measure
-
-    def __call__(self, requests: Sequence[Request]) -> Iterator[Measurement]:
-        """Measure the requests, in their order."""
-        return self.measure([(proxy_of(arch), draw) for arch, draw in requests])
+def measure_proxies(measure: Measure, requests: Sequence[Request]) -> Iterator[Measurement]:
+    """Measure the proxy of every network in its place."""
+    return measure([(proxy_of(arch), draw) for arch, draw in requests])
 
 
 @dataclass(frozen=True)
@@ -113,19 +106,16 @@ class Member:
 
 
 class AutoScaling:
-    """Grows a seed step by step; every step adds one network to the series.
-
-    A candidate without kappa is chosen only if no candidate has one (L^E decides then), a candidate without
-    L^E never.
+    """Grows a seed step by step; every step adds the best of its candidates to the series.
 
     Args:
         topology: whose kernels, splits, expansions and heads are kept; its size does not matter.
-        measure: of the candidates, by their proxies (:class:`ProxyMeasure`).
         budget: candidates that exceed it are dropped.
         min_params: growing stops at the first network with at least this many parameters; None: if no
             candidate is left.
 
     Attributes:
+        current: the network that the next step starts from, at first one that is not in the series.
         series: the networks so far.
         stopped: why growing ended; None before.
 
@@ -134,18 +124,12 @@ class AutoScaling:
     """
 
     def __init__(
-        self,
-        topology: Architecture,
-        measure: Memo,
-        budget: Budget,
-        *,
-        min_params: int | None = None,
+        self, topology: Architecture, budget: Budget, *, min_params: int | None = None
     ) -> None:
         self.topology = topology
-        self.measure = measure
         self.budget = budget
         self.min_params = min_params
-        self.size: Size = (SEED_DEPTHS, START_WIDTH)
+        self.current = topology.with_size(SEED_DEPTHS, START_WIDTH * WIDTH_FACTOR)
         self.series: list[Member] = []
         self.stopped: str | None = None
         most = budget.max_params
@@ -154,31 +138,24 @@ class AutoScaling:
                 f'min-params {min_params:,} is larger than max-params {most:,}: '
                 f'give a minimum of at most {most:,}'
             )
-        budget.check(self.larger_networks(), 'candidate')
-
-    @property
-    def start(self) -> Architecture:
-        """The network that scaling starts from (not part of the series)."""
-        return self.network((SEED_DEPTHS, START_WIDTH))
+        budget.check(larger_networks(self.current), 'candidate')
 
     @property
     def reached(self) -> bool:
         """Whether the last network of the series has at least ``min_params`` parameters."""
         return bool(self.series) and self.series[-1].chosen.params >= (self.min_params or 0)
 
-    def network(self, size: Size) -> Architecture:
-        """The network of a size, 4 times as wide as its proxy."""
-        depths, proxy_width = size
-        return self.topology.with_size(depths, proxy_width * WIDTH_FACTOR)
+    def affordable(self) -> list[Architecture]:
+        """The candidates of the next step that are within the budget."""
+        return [arch for arch in larger_networks(self.current) if self.budget.fits(arch)]
 
-    def larger_networks(self) -> list[Architecture]:
-        """The candidates of the next step, whatever the limits."""
-        return [self.network(size) for size in next_sizes(*self.size)]
-
-    def step(self, report: Callable[[int, Candidate], None] | None = None) -> Member | None:
+    def step(
+        self, measure: Memo, report: Callable[[int, Candidate], None] | None = None
+    ) -> Member | None:
         """Measure the candidates of one step and take the best.
 
         Args:
+            measure: of the candidates, by their proxies (:func:`measure_proxies`).
             report: called with every candidate within the budget and its number, from 0, as soon as it is
                 measured or found to be too slow.
 
@@ -188,34 +165,29 @@ class AutoScaling:
         """
         if self.stopped:
             return None
-        networks = self.larger_networks()
-        archs = [arch for arch in networks if self.budget.fits(arch)]
-        candidates = []
-        for arch, (measurement, recalled) in zip(archs, self.measure(archs), strict=True):
+        archs, candidates = self.affordable(), []
+        for arch, (measurement, recalled) in zip(archs, measure(archs), strict=True):
             candidates.append(Candidate(arch, self.budget.params(arch), measurement, recalled))
             if report is not None:
                 report(len(candidates) - 1, candidates[-1])
+        networks = len(larger_networks(self.current))
         slow = sum(candidate.measurement.refused is not None for candidate in candidates)
-        dropped = len(networks) - len(archs) + slow
-        if dropped == len(networks):
-            self.stopped = self._why_none_is_left(len(networks), slow)
+        dropped = networks - len(archs) + slow
+        if dropped == networks:
+            self.stopped = self._why_none_is_left(networks, slow)
             return None
-        values = [candidate.measurement.values for candidate in candidates]
-        ranked = [i for i, pair in enumerate(values) if None not in pair] or [
-            i for i, (length, _) in enumerate(values) if length is not None
-        ]
         number = len(self.series) + 1
-        if not ranked:
+        ranking = rank_networks([candidate.measurement.values for candidate in candidates])
+        if ranking is None:
             why = next(c.measurement.problem for c in candidates if not c.measurement.refused)
             self.stopped = f'no candidate of step {number} could be measured ({why})'
             return None
-        ranking = _rank([values[i] for i in ranked])
-        ranks = zip(ranking.length_ranks, ranking.kappa_ranks, strict=True)
-        for i, pair in zip(ranked, ranks, strict=True):
-            candidates[i] = replace(candidates[i], ranks=pair)
-        chosen = candidates[ranked[ranking.best]]
-        self.size = (chosen.arch.depths, chosen.arch.width // WIDTH_FACTOR)
-        member = Member(number, chosen, ranking.tie_break, dropped, tuple(candidates))
+        ranked = tuple(
+            replace(candidate, ranks=ranks)
+            for candidate, ranks in zip(candidates, ranking.ranks, strict=True)
+        )
+        member = Member(number, ranked[ranking.best], ranking.tie_break, dropped, ranked)
+        self.current = member.chosen.arch
         self.series.append(member)
         if self.min_params is not None and self.reached:
             self.stopped = f'{self.min_params:,} parameters reached'
@@ -227,9 +199,3 @@ class AutoScaling:
         if not networks:
             why = f'stage 1 would grow wider than {MAX_WIDTH}'
         return why if self.min_params is None else f'{why} before {self.min_params:,} are reached'
-
-
-def _rank(values: Sequence[tuple[Any, Any]]) -> Ranking:
-    """The ranking of networks by L^E and kappa, of which the latter may be missing."""
-    lengths, kappas = zip(*values, strict=True)
-    return rank_networks(lengths, fill_with_worst(kappas, larger_is_better=False))

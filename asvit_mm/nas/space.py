@@ -7,9 +7,6 @@ import numpy as np
 
 from ..arch import SEARCH_SPACE, Architecture, SearchSpace
 
-Fits = Callable[[Architecture], bool]
-Cost = Callable[[Architecture], float]
-
 
 class Choices:
     """A search space from which only networks within limits are drawn, choice by choice.
@@ -27,9 +24,11 @@ class Choices:
     """
 
     def __init__(
-        self, space: SearchSpace = SEARCH_SPACE, fits: Fits | None = None, cost: Cost | None = None
+        self,
+        space: SearchSpace = SEARCH_SPACE,
+        fits: Callable[[Architecture], bool] | None = None,
+        cost: Callable[[Architecture], float] | None = None,
     ) -> None:
-        assert (fits is None) == (cost is None)
         self.space = space
         self.sizes = [len(values) for values in space.choices.values()]
         self.fits = fits
@@ -38,25 +37,22 @@ class Choices:
 
     @cached_property
     def cheapest(self) -> list[int]:
-        """Index of the cheapest value of every choice."""
+        """Index of the cheapest value of every choice; together they are the cheapest network of all."""
         assert self.cost is not None
         found, before = [0] * len(self.sizes), None
         # Takes several rounds: the cheapest split depends on the expansion, which comes after it.
         while found != before:
             before = list(found)
-            for k, size in enumerate(self.sizes):
-                costs = [
-                    self.cost(self.space.decode([*found[:k], i, *found[k + 1 :]]))
-                    for i in range(size)
-                ]
+            for k in range(len(found)):
+                costs = [self.cost(child) for child in self.variants(found, k)]
                 if costs[found[k]] > min(costs):
                     found[k] = int(np.argmin(costs))
         return found
 
-    @property
-    def smallest(self) -> Architecture:
-        """The cheapest network of all."""
-        return self.space.decode(self.cheapest)
+    def variants(self, indices: Sequence[int], k: int) -> list[Architecture]:
+        """The networks with each value of choice ``k``, and otherwise the values at ``indices``."""
+        before, after = indices[:k], indices[k + 1 :]
+        return [self.space.decode([*before, i, *after]) for i in range(self.sizes[k])]
 
     def allowed(self, before: Sequence[int]) -> list[bool]:
         """Which values of the next choice are allowed after the indices ``before``."""
@@ -64,10 +60,8 @@ class Choices:
         if self.fits is None:
             return [True] * self.sizes[k]
         if key not in self._allowed:
-            rest = self.cheapest[k + 1 :]
-            self._allowed[key] = [
-                self.fits(self.space.decode([*key, i, *rest])) for i in range(self.sizes[k])
-            ]
+            cheapest = [*key, *self.cheapest[k:]]
+            self._allowed[key] = [self.fits(arch) for arch in self.variants(cheapest, k)]
         return self._allowed[key]
 
     def draw(self, rng: np.random.Generator) -> Architecture:

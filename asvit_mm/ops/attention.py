@@ -7,6 +7,7 @@ profilers and counters name it. Under ``torch.func`` transforms it decomposes in
 give the same values to rounding. What the kernel gains: docs/performance.md.
 """
 
+import ctypes
 import math
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-from .native import call, library
+from .native import library
 
 SOURCE = Path(__file__).with_name('attention.cpp')
 
@@ -49,8 +50,8 @@ def decomposed_attention(qkv: Tensor, scale: float, mask: Tensor | None = None) 
 def uses_kernel(qkv: Tensor) -> bool:
     """Whether :func:`attend` runs the operator: float32 on a CPU where the kernel is compiled.
 
-    Not where a tensor has a forward-mode tangent, under autocast, nor in what is traced or exported, which
-    is to run elsewhere.
+    Not for tensors with a forward-mode tangent, under autocast, nor in traces and exports, which are to run
+    elsewhere.
     """
     if qkv.device.type != 'cpu' or qkv.dtype != torch.float32:
         return False
@@ -64,18 +65,15 @@ def uses_kernel(qkv: Tensor) -> bool:
 
 @torch.compiler.assume_constant_result
 def has_kernel() -> bool:
-    """Whether the CPU kernel is at hand: there is a compiler, or it was compiled before."""
+    """Whether the CPU kernel is available: there is a compiler, or it was compiled before."""
     return library(SOURCE) is not None
 
 
 # -- the operator ----------------------------------------------------------------------------------------
 
-_OPERATOR = 'asvit_mm::attention'
-_BACKWARD = 'asvit_mm::attention_backward'
-
 
 @torch.library.custom_op(
-    _OPERATOR,
+    'asvit_mm::attention',
     mutates_args=(),
     device_types='cpu',
     schema='(Tensor qkv, float scale, Tensor? mask=None) -> (Tensor, Tensor)',
@@ -84,16 +82,13 @@ def attention(qkv: Tensor, scale: float, mask: Tensor | None = None) -> tuple[Te
     """The output of :func:`attend`, and log2 of each softmax's denominator, (B, heads, N), for backward."""
     if not _fits_kernel(qkv, mask):
         return explicit_attention(qkv, scale, mask)
-    batch, tokens, _, heads, dim = qkv.shape
-    out, log_sums = qkv.new_empty(batch, tokens, heads, dim), qkv.new_empty(batch, heads, tokens)
-    _run(
-        'attention_forward', (qkv.contiguous(), _contiguous(mask), out, log_sums), qkv.shape, scale
-    )
+    out, log_sums = _empty_outputs(qkv, scale)
+    _run('attention_forward', (qkv, mask, out, log_sums), qkv.shape, scale)
     return out, log_sums
 
 
 @torch.library.custom_op(
-    _BACKWARD,
+    'asvit_mm::attention_backward',
     mutates_args=(),
     device_types='cpu',
     schema='(Tensor grad, Tensor qkv, Tensor out, Tensor log_sums, float scale, Tensor? mask) -> Tensor',
@@ -105,20 +100,15 @@ def attention_backward(
     if not _fits_kernel(qkv, mask):
         return explicit_gradient(grad, qkv, scale, mask)
     grad_qkv = torch.empty_like(qkv, memory_format=torch.contiguous_format)
-    arrays = (t.contiguous() for t in (out, log_sums, grad))
-    _run(
-        'attention_backward',
-        (qkv.contiguous(), _contiguous(mask), *arrays, grad_qkv),
-        qkv.shape,
-        scale,
-    )
+    arrays = (qkv, mask, out, log_sums, grad, grad_qkv)
+    _run('attention_backward', arrays, qkv.shape, scale)
     return grad_qkv
 
 
 def explicit_attention(
     qkv: Tensor, scale: float, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What the operator computes, step by step: its definition, and its way without the kernel."""
+    """What the operator computes, step by step: its definition, and its fallback without the kernel."""
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     scores = _scores(q, k, scale, mask)
     out = scores.softmax(-1) @ v
@@ -144,11 +134,7 @@ def _scores(q: Tensor, k: Tensor, scale: float, mask: Tensor | None) -> Tensor:
 
 
 def _fits_kernel(qkv: Tensor, mask: Tensor | None) -> bool:
-    """Whether the kernel may run; refuses what it, which sees addresses only, would misread.
-
-    Raises:
-        ValueError: shapes or a mask of another kind than :func:`attend` takes.
-    """
+    """Whether the kernel can run; a ValueError for what it, which is given addresses, would misread."""
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f'qkv of shape {tuple(qkv.shape)} is not (B, N, 3, heads, dim)')
     expected = (qkv.shape[0], 1, 1, qkv.shape[1])
@@ -159,29 +145,29 @@ def _fits_kernel(qkv: Tensor, mask: Tensor | None) -> bool:
     return qkv.dtype == torch.float32 and has_kernel()
 
 
-def _contiguous(mask: Tensor | None) -> Tensor | None:
-    return None if mask is None else mask.contiguous()
-
-
 def _run(name: str, arrays: tuple[Tensor | None, ...], shape: torch.Size, scale: float) -> None:
+    """Call a function of the kernel, whose outputs are the last of ``arrays`` and contiguous."""
     batch, tokens, _, heads, dim = shape
-    if not call(SOURCE, name, *arrays, batch, tokens, heads, dim, float(scale)):
+    function = getattr(library(SOURCE), name)
+    function.restype = ctypes.c_bool
+    arrays = tuple(array if array is None else array.contiguous() for array in arrays)
+    pointers = (ctypes.c_void_p(array if array is None else array.data_ptr()) for array in arrays)
+    sizes = map(ctypes.c_int64, (batch, tokens, heads, dim))
+    if not function(*pointers, *sizes, ctypes.c_float(scale), torch.get_num_threads()):
         raise MemoryError(f'attention over {tokens} tokens of width {dim} has no memory to work in')
 
 
-# -- what torch knows of it ------------------------------------------------------------------------------
+# -- its registrations with torch ------------------------------------------------------------------------
 
 
 @attention.register_fake
-def _attention_shapes(
-    qkv: Tensor, scale: float, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def _empty_outputs(qkv: Tensor, scale: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     batch, tokens, _, heads, dim = qkv.shape
     return qkv.new_empty(batch, tokens, heads, dim), qkv.new_empty(batch, heads, tokens)
 
 
 @attention_backward.register_fake
-def _gradient_shape(
+def _empty_gradient(
     grad: Tensor, qkv: Tensor, out: Tensor, log_sums: Tensor, scale: float, mask: Tensor | None
 ) -> Tensor:
     return torch.empty_like(qkv, memory_format=torch.contiguous_format)

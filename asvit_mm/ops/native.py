@@ -1,4 +1,4 @@
-"""C++ of this package, compiled once for a machine and kept in the user's cache, as torch.compile does.
+"""C++ of this package, compiled once per machine and kept in the user's cache, as torch.compile does.
 
 Without a compiler everything runs through torch's own operations.
 """
@@ -12,10 +12,10 @@ import shlex
 import subprocess
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ..utils.files import atomic_write_bytes
 
@@ -31,11 +31,11 @@ LINKED = ('-fopenmp', '-shared', '-fPIC')
 
 @functools.cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """The functions of a C++ file, compiled if they are not in the cache.
+    """The functions of a C++ file, compiled unless they are in the cache.
 
-    None, after a warning, where that fails, and without one where the environment says
-    ``ASVIT_MM_NATIVE=0``. The cache is ``$XDG_CACHE_HOME/asvit_mm`` (``~/.cache/asvit_mm``); where it cannot
-    be written, or others can write it too, every process compiles for itself.
+    None, after a warning, if compiling fails, and without one if ``ASVIT_MM_NATIVE=0`` is set. The cache is
+    ``$XDG_CACHE_HOME/asvit_mm`` (``~/.cache/asvit_mm``); where it cannot be written, or others can write it
+    too, every process compiles for itself.
     """
     if os.environ.get(SWITCH, '1') == '0':
         return None
@@ -64,53 +64,26 @@ def library(source: Path) -> ctypes.CDLL | None:
         return None
 
 
-def call(source: Path, name: str, *arguments: Tensor | float | None) -> bool:
-    """Call a function of :func:`library`.
-
-    Args:
-        source: of the library, which has to be there.
-        name: of the function.
-        arguments: contiguous tensors and None as pointers, integers (int64_t), floats (float); the number
-            of torch's threads (int) is added.
-
-    Returns:
-        What the function returns, a bool: whether there was memory enough.
-    """
-    function = getattr(library(source), name)
-    function.restype = ctypes.c_bool
-    return bool(function(*map(_as_c, arguments), ctypes.c_int(torch.get_num_threads())))
-
-
-def _as_c(argument: Tensor | float | None) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float:
-    if argument is None or isinstance(argument, Tensor):
-        return ctypes.c_void_p(None if argument is None else argument.data_ptr())
-    return ctypes.c_int64(argument) if isinstance(argument, int) else ctypes.c_float(argument)
-
-
 def _load(source: Path, command: list[str]) -> ctypes.CDLL:
-    """From the cache, or compiled, and then kept there if that can be."""
+    """The library from the cache, or else compiled, and put into the cache if that can be written."""
     cached = _cache_file(source, command)
     if cached is not None and _is_whole(cached):
-        try:
+        with suppress(OSError):  # of a machine with other libraries: compiled again
             return ctypes.CDLL(str(cached))
-        except OSError:  # of a machine with other libraries: made anew
-            pass
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / source.stem
         subprocess.run([*command, '-o', str(compiled)], check=True, capture_output=True, text=True)
         if cached is not None:
             content = compiled.read_bytes()
-            try:
+            with suppress(OSError):
                 # Processes that compile at the same time all write; the last one's file stays.
                 atomic_write_bytes(cached, content + hashlib.sha256(content).digest()).chmod(0o600)
                 return ctypes.CDLL(str(cached))
-            except OSError:
-                pass
         return ctypes.CDLL(str(compiled))
 
 
 def _cache_file(source: Path, command: list[str]) -> Path | None:
-    """Where what a command makes of a source is kept; None where there is no folder of the user's alone."""
+    """The file for what ``command`` compiles; None without a folder that only the user can write."""
     texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob('*.h')))]
     key = repr((platform.machine(), command[:-1], texts)).encode()
     name = f'{source.stem}-{hashlib.sha256(key).hexdigest()[:16]}.so'
@@ -124,9 +97,9 @@ def _cache_file(source: Path, command: list[str]) -> Path | None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file of the cache is the user's own and ends with the hash of what is before.
+    """Whether a cached file is the user's own and ends with the hash of its content (ignored by the loader).
 
-    A library that was cut off would end the process that loads it; the loader ignores what comes behind it.
+    Loading a truncated library would end the process.
     """
     try:
         content, status = path.read_bytes(), path.stat()

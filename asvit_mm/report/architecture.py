@@ -1,6 +1,5 @@
 """A drawing of an architecture: token grids, windows and kernels of the four stages, and their sizes."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from ..cost import token_grids
 from ..tokens import BASE_STRIDE, embed_padding, merge_padding, window_count, window_length
 from .figure import BLUE, DARK, GREY, RED, SHADES, figure
 
-ROWS = ('attention within', 'channels', 'attention heads', 'feed-forward network', 'depth')
 MERGE_STRIDE = 2
 # Where the followed token is, as a share of the image's height and width.
 FOLLOWED = (0.34, 0.6)
@@ -20,7 +18,7 @@ FOLLOWED = (0.34, 0.6)
 Place = tuple[int, int]
 
 
-def plot_architecture(arch: Architecture, img_size: int, path: str | os.PathLike[str]) -> Path:
+def plot_architecture(arch: Architecture, img_size: int, path: Path) -> None:
     """Draw every stage as the whole image cut into tokens and windows, with one token followed.
 
     Args:
@@ -41,7 +39,7 @@ def plot_architecture(arch: Architecture, img_size: int, path: str | os.PathLike
         image.set_facecolor('#f3f5f7')
         image.spines[:].set_color(GREY)
         _set_title(image, 'Image', f'{_square(img_size)} pixels')
-        for row, name in enumerate(ROWS):
+        for row, name in enumerate(_rows(arch, 0, grids[0])):
             _write_row(image, row, name, x=1.0, ha='right', color='#6b7580')
         for i, (grid, kernel) in enumerate(zip(grids, arch.kernels, strict=True)):
             before, ax, bars = axes[0, i], axes[0, i + 1], axes[1, i + 1]
@@ -52,13 +50,12 @@ def plot_architecture(arch: Architecture, img_size: int, path: str | os.PathLike
             stride = MERGE_STRIDE if i else BASE_STRIDE
             ax.text(-0.13, 0.04, f'kernel\n{_square(kernel)}\nstride {stride}', ha='center',
                     transform=ax.transAxes, color='#b34d00', linespacing=1.5)  # fmt: skip
-            for row, text in enumerate(_row_texts(arch, i, grid, window)):
+            for row, text in enumerate(_rows(arch, i, grid).values()):
                 _write_row(ax, row, text)
             # One bar per block, as wide as the tokens.
             depth, width, widest = arch.depths[i], arch.widths[i], max(arch.widths)
             bars.barh(np.arange(depth), width, 0.7, -width / 2, color=BLUE)
             bars.set(xlim=(-widest / 2, widest / 2), ylim=(max(arch.depths) - 0.4, -0.6))
-    return Path(path)
 
 
 def follow_token(arch: Architecture, img_size: int) -> tuple[list[Place], list[Place]]:
@@ -88,17 +85,21 @@ def _square(side: int) -> str:
     return f'{side} \N{MULTIPLICATION SIGN} {side}'
 
 
-def _row_texts(arch: Architecture, stage: int, grid: int, window: int) -> tuple[str, ...]:
-    """What :data:`ROWS` says of a stage."""
+def _rows(arch: Architecture, stage: int, grid: int) -> dict[str, str]:
+    """The names and the contents of the rows of text below a stage."""
+    window = window_length(grid, arch.splits[stage])
     count = window_count(grid, window)
     width, expansion, depth = arch.widths[stage], arch.expansions[stage], arch.depths[stage]
-    return (
-        'all tokens' if count == 1 else f'{_square(count)} windows of {_square(window)}',
-        str(width),
-        f'{arch.stage_heads[stage]} \N{MULTIPLICATION SIGN} {arch.head_dims[stage]} channels',
-        f'\N{MULTIPLICATION SIGN} {expansion} = {expansion * width} channels',
-        f'{depth} block{"s" * (depth > 1)}',
-    )
+    heads, head_dim = arch.stage_heads[stage], arch.head_dims[stage]
+    return {
+        'attention within': (
+            'all tokens' if count == 1 else f'{_square(count)} windows of {_square(window)}'
+        ),
+        'channels': str(width),
+        'attention heads': f'{heads} \N{MULTIPLICATION SIGN} {head_dim} channels',
+        'feed-forward network': f'\N{MULTIPLICATION SIGN} {expansion} = {expansion * width} channels',
+        'depth': f'{depth} block{"s" * (depth > 1)}',
+    }
 
 
 def _set_title(ax: Axes, title: str, below: str) -> None:

@@ -1,6 +1,6 @@
 """Figures of a search, of a scaling run and of training, as PNG files.
 
-Records are plain data, as they stand in trace.jsonl and result.json.
+Records are plain data, as in trace.jsonl and result.json.
 """
 
 import json
@@ -43,8 +43,8 @@ CHOICES = {'K': 'merging kernel', 'S': 'windows per side', 'E': 'feed-forward ex
 LABELLED = 0.12
 
 
-def plot_search(records: Sequence[Record], path: PathLike) -> Path:
-    """Both measures against the step; below, where a policy was learned, its reward and entropy."""
+def plot_search(records: Sequence[Record], path: PathLike) -> None:
+    """Both measures against the step; below, if a policy was learned, its reward and entropy."""
     steps = column(records, 'step')
     learned = 'reward' in records[0]
     dots = {'color': BLUE, 'ms': 3.5 if len(steps) <= 200 else 2.2, 'alpha': 0.5, 'mew': 0}
@@ -77,10 +77,9 @@ def plot_search(records: Sequence[Record], path: PathLike) -> Path:
             ax.set_xlim(-0.02 * len(steps) - 0.3, 1.02 * len(steps) - 0.7)
             ax.xaxis.set_major_locator(step_ticks())
             _legend_below(ax)
-    return Path(path)
 
 
-def plot_policy(policies: Sequence[Sequence[Sequence[float]]], path: PathLike) -> Path:
+def plot_policy(policies: Sequence[Sequence[Sequence[float]]], path: PathLike) -> None:
     """The probability of every value of every choice against the step; one panel per choice.
 
     Args:
@@ -115,10 +114,9 @@ def plot_policy(policies: Sequence[Sequence[Sequence[float]]], path: PathLike) -
             ax.set_xlabel('step')
         for ax in axes[:, 0]:
             ax.set_ylabel('probability of each value')
-    return Path(path)
 
 
-def plot_measured(records: Sequence[Record], result: Record, path: PathLike) -> Path:
+def plot_measured(records: Sequence[Record], result: Record, path: PathLike) -> None:
     """Length distortion against the NTK condition number of every network, the result marked.
 
     The seed that the paper published is marked too where it is among them.
@@ -147,7 +145,6 @@ def plot_measured(records: Sequence[Record], result: Record, path: PathLike) -> 
         bar = ax.figure.colorbar(dots, ax=ax, aspect=36, pad=0.02, label='step')
         bar.ax.yaxis.set_major_locator(step_ticks())
         bar.outline.set_visible(False)
-    return Path(path)
 
 
 def plot_scaling(
@@ -155,7 +152,7 @@ def plot_scaling(
     path: PathLike,
     min_params: int | None = None,
     max_params: int | None = None,
-) -> Path:
+) -> None:
     """Parameters, depths, width and both measures against the step of a scaling run.
 
     Args:
@@ -184,8 +181,8 @@ def plot_scaling(
         width.grid(False)
         for ax in (blocks, width):
             ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        tried = [{**c, 'step': m['step']} for m in series for c in m.get('candidates', ())]
         for ax, (name, label, _) in zip(axes[1], MEASURES, strict=True):
-            tried = [{**c, 'step': m['step']} for m in series for c in m.get('candidates', ())]
             if tried:
                 ax.plot(column(tried, 'step'), column(tried, name), 'o', color=GREY, ms=3.5,
                         alpha=0.6, mew=0, label='candidates')  # fmt: skip
@@ -197,21 +194,17 @@ def plot_scaling(
             ax.set_xlim(0.4, len(series) + 0.6)
             ax.xaxis.set_major_locator(step_ticks())
             _legend_below(*((blocks, width) if ax is blocks else (ax,)))
-    return Path(path)
 
 
 def read_scalars(path: PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Training loss and validation accuracy by epoch from MMEngine's scalars (JSON lines).
 
     Args:
-        path: ``<work dir>/<time>/vis_data/scalars.json``.
+        path: ``<work dir>/<time>/vis_data/scalars.json``; an InputError if it does not have such values.
 
     Returns:
         two arrays (number, 2): (epoch, loss), where the epoch counts the iterations within it, and
         (epoch, top-1 accuracy in per cent).
-
-    Raises:
-        InputError: no such file, or nothing of the kind in it.
     """
     path = Path(path)
     if not path.is_file():
@@ -233,7 +226,7 @@ def read_scalars(path: PathLike) -> tuple[np.ndarray, np.ndarray]:
 
 def plot_learning_curve(
     scalars: PathLike, path: PathLike, phases: Sequence[Mapping[str, int]] = ()
-) -> Path:
+) -> None:
     """Training loss and validation accuracy against the epoch.
 
     Args:
@@ -265,7 +258,6 @@ def plot_learning_curve(
                 start = phase['end']
             ax.set_xlabel('epoch')
             ax.set_xlim(left=0)
-    return Path(path)
 
 
 def column(records: Sequence[Record], name: str) -> np.ndarray:

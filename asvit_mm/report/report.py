@@ -8,7 +8,7 @@ relative to it.
 import base64
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from .architecture import plot_architecture
 from .plots import plot_measured, plot_policy
 
 Record = Mapping[str, Any]
-Policies = Sequence[Sequence[Sequence[float]]]
 
 
 def write_search_report(
@@ -33,7 +32,7 @@ def write_search_report(
     result: Record,
     records: Sequence[Record],
     data: DataSource,
-    policies: Policies = (),
+    policies: Sequence[Sequence[Sequence[float]]] = (),
 ) -> Path:
     """Write report.html of a search, and its figures beside it.
 
@@ -74,17 +73,19 @@ def write_search_report(
         invalid_steps=sum(not _measured(record) for record in records) - len(slow),
         comparison=comparison,
         published_seen=str(PRESETS['seed']) in archs,
-        scale_command=shlex.join(scale_command(work_dir, settings)),
+        # Scaling measures as the search did; it has no use for the rest, or sets limits by itself.
+        scale_command=_command(
+            ('tools/scale.py', f'{work_dir}/result.json'),
+            settings,
+            left_out=('steps', 'method', 'max_params', 'max_flops', 'max_latency'),
+        ),
     )
 
 
 def write_scale_report(
     work_dir: str, result: Record, records: Sequence[Record], data: DataSource
 ) -> Path:
-    """Write report.html of a scaling run, and its figures beside it; scaling.png is there already.
-
-    The arguments are those of :func:`write_search_report`.
-    """
+    """Write report.html of a scaling run, like :func:`write_search_report`; scaling.png is in the folder."""
     largest = result['series'][-1]
     size, classes = largest['train_img_size'], largest['num_classes']
     published = [
@@ -109,32 +110,6 @@ def write_scale_report(
     )
 
 
-def run_command(work_dir: str, task: str, settings: Record) -> list[str]:
-    """The command that makes a run, with every setting that decides its result.
-
-    Args:
-        task: 'search' or 'scale', which name the tool.
-        settings: of run.json.
-    """
-    arch = [settings['arch']] if 'arch' in settings else []
-    # The tool takes either targets or a minimum and a maximum.
-    left_out = {'arch', *(('min_params', 'max_params') if settings.get('targets') else ())}
-    flags = _flags({name: value for name, value in settings.items() if name not in left_out})
-    return ['python', f'tools/{task}.py', *arch, '--work-dir', work_dir, *flags]
-
-
-def scale_command(work_dir: str, settings: Record) -> list[str]:
-    """The command that scales what a search found, measuring as the search did.
-
-    Args:
-        settings: of the search's run.json.
-    """
-    # Of no use to scaling, or limits that it sets by itself.
-    left_out = {'steps', 'method', 'max_params', 'max_flops', 'max_latency'}
-    flags = _flags({name: value for name, value in settings.items() if name not in left_out})
-    return ['python', 'tools/scale.py', f'{work_dir}/result.json', *flags]
-
-
 def _write(
     work_dir: str,
     result: Record,
@@ -151,6 +126,8 @@ def _write(
     windows = [window_length(*sizes) for sizes in zip(grids, arch.splits, strict=True)]
     counts = [window_count(*sizes) ** 2 for sizes in zip(grids, windows, strict=True)]
     macs = stage_macs(arch, network['train_img_size'])
+    settings = result['settings']
+    topology = [settings['arch']] if 'arch' in settings else []
     environment = Environment(
         loader=PackageLoader('asvit_mm', 'report'),
         autoescape=True,
@@ -169,7 +146,12 @@ def _write(
         head_macs=network['macs'] - sum(stage.total for stage in macs),
         train_command=train_command(f'{work_dir}/{network["config"]}', data),
         data_note=data.note,
-        run_command=shlex.join(run_command(work_dir, result['task'], result['settings'])),
+        run_command=_command(
+            (f'tools/{result["task"]}.py', *topology, '--work-dir', work_dir),
+            settings,
+            # The tool takes either targets or a minimum and a maximum.
+            left_out=('arch', *(('min_params', 'max_params') if settings.get('targets') else ())),
+        ),
     )
     return atomic_write_text(folder / 'report.html', text)
 
@@ -179,12 +161,13 @@ def _measured(record: Record) -> bool:
     return None not in (record['length_distortion'], record['ntk_condition_number'])
 
 
-def _flags(settings: Record) -> list[str]:
-    words = []
+def _command(words: Sequence[str], settings: Record, left_out: Collection[str]) -> str:
+    """The command of a tool with every setting of run.json as a flag, but those ``left_out``."""
+    words = list(words)
     for name, value in settings.items():
-        if value is None or value is False:
+        if name in left_out or value is None or value is False:
             continue
         words.append(f'--{name.replace("_", "-")}')
         if value is not True:
             words += map(str, value if isinstance(value, list) else [value])
-    return words
+    return shlex.join(['python', *words])

@@ -5,33 +5,30 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
 from ..errors import InputError
-from ..utils.files import atomic_directory, atomic_write_json
-from ..utils.identity import first_difference, parse_object, read_object
+from ..utils.files import (
+    atomic_directory,
+    atomic_write_json,
+    first_difference,
+    parse_object,
+    read_object,
+)
 
 FORMAT = 3
+PICTURES = ('search', 'policy', 'scaling', 'family', 'measured', 'architecture')
 NAMES = (
-    'run.json',
-    'result.json',
-    'so_far.json',
-    'trace.jsonl',
-    'timing.jsonl',
-    'configs',
-    'report.html',
-    'search.png',
-    'policy.png',
-    'scaling.png',
-    'family.png',
-    'measured.png',
-    'architecture.png',
+    *('run.json', 'result.json', 'so_far.json', 'trace.jsonl', 'timing.jsonl', 'configs'),
+    *('report.html', *(f'{name}.png' for name in PICTURES)),
 )
+# Both kernels give the same values to rounding, so a machine without a compiler may go on.
+NOT_COMPARED = 'attention_kernel'
 ANOTHER = 'give --overwrite, or another --work-dir'
 
 
@@ -46,8 +43,7 @@ class RunFolder:
     Args:
         path: the folder.
         run: what determines the result, as plain data: task, settings and versions. A run is only resumed
-            with the same.
-        facts: what else run.json and result.json say of the run; those of its first part are kept.
+            with the same; its ``attention_kernel`` may be another, and stays that of the first part.
         resume: whether to resume a run that is there.
         overwrite: whether to remove what an earlier run wrote there.
 
@@ -57,7 +53,7 @@ class RunFolder:
         kept: records of the run that is resumed.
         resumed: whether there is one.
         seconds: time for the trace, all parts of the run together, without what a kill lost.
-        settings, result, trace, timing, report, configs: paths in the folder.
+        result, trace, timing, report, configs: paths in the folder.
         so_far: path of what an interrupted run has found, which is there until the run is complete.
 
     Raises:
@@ -66,27 +62,18 @@ class RunFolder:
     """
 
     def __init__(
-        self,
-        path: str,
-        run: Mapping[str, Any],
-        *,
-        facts: Mapping[str, Any] | None = None,
-        resume: bool = False,
-        overwrite: bool = False,
+        self, path: str, run: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
     ) -> None:
         if resume and overwrite:
             raise InputError('--resume keeps what is there and --overwrite removes it: give one')
         self.path = Path(path)
-        self.settings = self.path / 'run.json'
         self.result = self.path / 'result.json'
         self.so_far = self.path / 'so_far.json'
         self.trace = self.path / 'trace.jsonl'
         self.timing = self.path / 'timing.jsonl'
         self.report = self.path / 'report.html'
         self.configs = self.path / 'configs'
-        self._threads = torch.get_num_threads()
-        self._facts = dict(facts or {})
-        run = {'format': FORMAT, **run, 'threads': self._threads, **self._facts}
+        run = {'format': FORMAT, **run, 'threads': torch.get_num_threads()}
         # As it will be read back: tuples become lists.
         self.run: dict[str, Any] = json.loads(json.dumps(run))
         self.kept: list[dict[str, Any]] = []
@@ -94,31 +81,38 @@ class RunFolder:
         self.seconds = 0.0
         self._lines: list[str] = []
         self._records: list[Mapping[str, Any]] = []
-        self._lock = FileLock(self.path / '.lock', timeout=0)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-            for name in NAMES:
-                for unfinished in self.path.glob(f'.{name}.????????'):
-                    _remove(unfinished)
-                if overwrite:
-                    _remove(self.path / name)
-            self._open(resume)
-            self._files = [path.open('a', encoding='utf-8') for path in (self.trace, self.timing)]
+            with ExitStack() as stack:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(self.path / '.lock', timeout=0))
+                for name in NAMES:
+                    for unfinished in self.path.glob(f'.{name}.????????'):
+                        _remove(unfinished)
+                    if overwrite:
+                        _remove(self.path / name)
+                self._open(resume)
+                self._files = [
+                    stack.enter_context(path.open('a', encoding='utf-8'))
+                    for path in (self.trace, self.timing)
+                ]
+                self._opened = stack.pop_all()
         except Timeout:
             raise InputError(
-                f'another process is at work in {str(self.path)!r}: wait for it, or give another '
-                '--work-dir'
+                f'another process is at work in {path!r}: wait for it, or give another --work-dir'
             ) from None
         except OSError as error:
-            self._lock.release()
             raise InputError(
-                f'work dir {str(self.path)!r} cannot be written ({error.strerror}): give another'
+                f'work dir {path!r} cannot be written ({error.strerror}): give another'
             ) from None
-        except InputError:
-            self._lock.release()
-            raise
         self._since = time.perf_counter()
+
+    def __enter__(self) -> 'RunFolder':
+        self._opened.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(self.run['threads'])
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
 
     @property
     def replaying(self) -> bool:
@@ -136,19 +130,23 @@ class RunFolder:
         Raises:
             InputError: the trace has another record in this place.
         """
-        line = json.dumps(record, allow_nan=False)
+        line, number = json.dumps(record, allow_nan=False), len(self._records)
         now = time.perf_counter()
-        if self.replaying:
-            self._compare(line)
-        else:
+        if not self.replaying:
             taken = round(now - self._since, 3)
-            timing = json.dumps({'line': len(self._records) + 1, 'seconds': taken})
+            timing = json.dumps({'line': number + 1, 'seconds': taken})
             for file, text in zip(self._files, (line, timing), strict=True):
                 file.write(text + '\n')
                 file.flush()
             self.seconds += taken
             # What an interrupted run had found is out of date.
             _remove(self.so_far)
+        elif line != self._lines[number]:
+            difference = first_difference(self.kept[number], json.loads(line))
+            raise InputError(
+                f'line {number + 1} of {self.trace} is not what this run gives '
+                f'({difference or "the text differs"}): {ANOTHER}'
+            )
         self._records.append(record)
         self._since = now
 
@@ -171,12 +169,12 @@ class RunFolder:
                 f'{len(self._records)}: {ANOTHER}'
             )
         _remove(self.so_far)
-        self._write_json(self.result, result)
+        self._write(self.result, result)
 
     def write_so_far(self, result: Mapping[str, Any]) -> None:
         """Write so_far.json: what a run that is interrupted has found."""
         if not self.result.exists():
-            self._write_json(self.so_far, result)
+            self._write(self.so_far, result)
 
     def is_complete(self) -> bool:
         """Whether the folder has the result of this run.
@@ -190,25 +188,11 @@ class RunFolder:
         self._refuse_another(self.result, {key: result.get(key) for key in self.run})
         return True
 
-    def __enter__(self) -> 'RunFolder':
-        torch.set_num_threads(self.run['threads'])
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        torch.set_num_threads(self._threads)
-        for file in self._files:
-            file.close()
-        self._lock.release()
-
-    def _write_json(self, path: Path, result: Mapping[str, Any]) -> None:
+    def _write(self, path: Path, result: Mapping[str, Any]) -> None:
         atomic_write_json(path, {'task': self.run['task'], **result, **self.run})
 
     def _open(self, resume: bool) -> None:
+        file = self.path / 'run.json'
         found = [path for name in NAMES if (path := self.path / name).exists()]
         if found and not resume:
             raise InputError(
@@ -216,18 +200,18 @@ class RunFolder:
                 'replace it, or another --work-dir'
             )
         if not found:
-            atomic_write_json(self.settings, self.run)
+            atomic_write_json(file, self.run)
             return
-        if not self.settings.exists():
+        if not file.exists():
             raise InputError(
                 f'{found[0]} is there without a run.json, which says of which run it is: {ANOTHER}'
             )
-        theirs = read_object(self.settings, ANOTHER)
-        threads = theirs.get('threads')
-        if type(threads) is int and threads > 0:
+        theirs = read_object(file, ANOTHER)
+        if type(threads := theirs.get('threads')) is int and threads > 0:
             self.run['threads'] = threads
-        self._refuse_another(self.settings, theirs)
-        self.run |= {name: theirs.get(name) for name in self._facts}
+        self._refuse_another(file, theirs)
+        if NOT_COMPARED in theirs:
+            self.run[NOT_COMPARED] = theirs[NOT_COMPARED]
         self._lines = _whole_lines(self.trace)
         self.kept = _objects(self.trace, self._lines)
         for record in _objects(self.timing, _whole_lines(self.timing)):
@@ -236,23 +220,11 @@ class RunFolder:
         self.resumed = True
 
     def _refuse_another(self, path: Path, theirs: Mapping[str, Any]) -> None:
-        compared = [
-            {name: value for name, value in run.items() if name not in self._facts}
-            for run in (theirs, self.run)
-        ]
-        if difference := first_difference(*compared):
+        mine = {**self.run, NOT_COMPARED: theirs.get(NOT_COMPARED)}
+        if difference := first_difference(theirs, mine):
             raise InputError(
                 f'{path} is of another run ({difference}): resume it with its own settings and '
                 f'versions, {ANOTHER}'
-            )
-
-    def _compare(self, line: str) -> None:
-        number = len(self._records)
-        if line != self._lines[number]:
-            difference = first_difference(self.kept[number], json.loads(line))
-            raise InputError(
-                f'line {number + 1} of {self.trace} is not what this run gives '
-                f'({difference or "the text differs"}): {ANOTHER}'
             )
 
 

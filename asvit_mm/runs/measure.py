@@ -9,18 +9,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ..arch import Architecture, as_architecture
-from ..data.images import load_images
-from ..data.source import describe_data
-from ..measures import MEASURES, SEARCH_MEASURES, MeasureInfo, Score, find_measures, measure
+from ..arch import as_architecture
+from ..measures import MEASURES, SEARCH_MEASURES, Score, find_measures, measure
 from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
-from .progress import Screen, printed_warnings
+from .progress import printed_warnings, show_progress
+from .run import load_batches, versions
 from .settings import MeasureSettings, check_at_least, find_device
-from .setup import versions
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
+DESCRIPTION = ('title', 'higher_is_better', 'cost', 'source')
 TABLE_WIDTH = 100
 
 
@@ -43,39 +42,44 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
         InputError: a user's mistake; nothing is written.
     """
     names = measure_names(settings)
-    find_measures(names)
+    infos = find_measures(names)
     # A single gradient has no condition number.
     check_at_least('--batch-size', settings.batch_size, 2 if 'ntk_condition_number' in names else 1)
     if settings.json is not None:
         check_writable(Path(settings.json))
     archs = {spec: as_architecture(spec) for spec in settings.archs}
-    images = _images(settings)
+    device = find_device(settings.device)
+    limit = None if settings.memory is None else max(1, round(settings.memory * 2**30))
+    needed = any('images' in info.needs for info in infos)
+    images = load_batches(settings) if needed else None
     table: dict[str, dict[str, Score]] = {}
-    with printed_warnings(), Screen('measure', len(archs)).shown() as s:
+    with printed_warnings(), show_progress('measure', len(archs)) as show:
         for spec, arch in archs.items():
-            table[spec] = _measure(arch, images, settings)
-            s.update(len(table), spec)
+            table[spec] = measure(
+                arch,
+                images,
+                names=names,
+                img_size=settings.pixels,
+                repeat=settings.repeat,
+                seed=settings.seed,
+                device=device,
+                dtype=DTYPES[settings.dtype],
+                memory_limit=limit,
+            )
+            show(len(table), spec)
     result = {
         'task': 'measure',
-        'measures': {
-            info.name: {
-                'title': info.title,
-                'higher_is_better': info.higher_is_better,
-                'cost': info.cost,
-                'source': info.source,
-            }
-            for info in find_measures(measure_names(settings))
-        },
+        'measures': {info.name: {key: getattr(info, key) for key in DESCRIPTION} for info in infos},
         'architectures': [
-            {'name': spec, 'arch': str(archs[spec]), 'scores': _records(scores)}
+            {
+                'name': spec,
+                'arch': str(archs[spec]),
+                'scores': {name: _record(score) for name, score in scores.items()},
+            }
             for spec, scores in table.items()
         ],
-        'settings': {
-            **asdict(settings),
-            'measures': measure_names(settings),
-            'img_size': settings.pixels,
-        },
-        'versions': versions(find_device(settings.device)),
+        'settings': {**asdict(settings), 'measures': names, 'img_size': settings.pixels},
+        'versions': versions(device),
     }
     print_scores(table, settings)
     if settings.json is not None:
@@ -113,68 +117,24 @@ def print_measures() -> None:
     for column in ('name', 'better', 'cost of a network', 'source'):
         shown.add_column(column, overflow='fold', no_wrap=column == 'name')
     for info in MEASURES.values():
-        shown.add_row(info.name, _direction(info), info.cost, info.source)
+        better = 'higher' if info.higher_is_better else 'lower'
+        shown.add_row(info.name, better, info.cost, info.source)
     console = Console(highlight=False)
     Console(highlight=False, width=max(TABLE_WIDTH, console.width)).print(shown)
 
 
-def _direction(info: MeasureInfo) -> str:
-    return 'higher' if info.higher_is_better else 'lower'
-
-
-def _images(settings: MeasureSettings) -> torch.Tensor | None:
-    """(repeat, batch, 3, pixels, pixels), or None where no measure looks at images."""
-    if not any('images' in info.needs for info in find_measures(measure_names(settings))):
-        return None
-    source = describe_data(settings.data, settings.pixels)
-    count = settings.repeat * settings.batch_size
-    images = load_images(source, settings.pixels, count, settings.seed)
-    return images.reshape(settings.repeat, settings.batch_size, *images.shape[1:])
-
-
-def _measure(
-    arch: Architecture, images: torch.Tensor | None, settings: MeasureSettings
-) -> dict[str, Score]:
-    memory = settings.memory
-    return measure(
-        arch,
-        images,
-        names=measure_names(settings),
-        img_size=settings.pixels,
-        repeat=settings.repeat,
-        seed=settings.seed,
-        device=find_device(settings.device),
-        dtype=DTYPES[settings.dtype],
-        memory_limit=None if memory is None else max(1, round(memory * 2**30)),
-    )
-
-
-def _records(scores: dict[str, Score]) -> dict[str, dict[str, Any]]:
-    """Scores as plain data: JSON has no NaN, so what is not there is None."""
+def _record(score: Score) -> dict[str, Any]:
+    """Plain data: JSON has no NaN, so what is not there is None."""
     return {
-        name: {
-            'value': _finite(score.value),
-            'std': _finite(score.std),
-            'valid': score.valid,
-            'reason': score.reason,
-            'seconds': round(score.seconds, 6),
-        }
-        for name, score in scores.items()
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in asdict(score).items()
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _figure(score: Score) -> str:
+    """Four significant digits and the deviation; what is counted, with a unit (5.13 G)."""
     if not score.valid:
         return 'bad'
-    value = _digits(score.value)
+    counted = score.value == round(score.value) and 0 <= score.value < 1e15
+    value = format_count(int(score.value)) if counted else f'{score.value:.4g}'
     return f'{value} ± {score.std:.3g}' if score.std > 0 else value
-
-
-def _digits(value: float) -> str:
-    """Four significant digits; what is counted, with a unit (5.13 G)."""
-    counted = value == round(value) and 0 <= value < 1e15
-    return format_count(int(value)) if counted else f'{value:.4g}'

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
@@ -20,8 +20,11 @@ from rich.progress import (
 LOG_LINES = 10
 
 
-class Screen:
-    """Shows how far a run is and what is best so far.
+@contextmanager
+def show_progress(
+    title: str, total: float, *, counts: bool = True, console: Console | None = None
+) -> Iterator[Callable[[float, str], None]]:
+    """Show how far a run is within the block; ten lines at most where there can be no bar.
 
     Args:
         title: what the bar is called.
@@ -29,48 +32,37 @@ class Screen:
         counts: whether the bar says 120/500 or 24 %.
         console: where to; None: the terminal, the notebook's cell or the log that output goes to.
 
-    Attributes:
-        has_bar: whether there is a bar; otherwise there are lines, ten at most.
+    Yields:
+        a function of how much is done, and a text about that.
     """
+    console = console or Console(highlight=False)
+    if not _can_redraw(console):
+        shown = 0
 
-    def __init__(
-        self, title: str, total: float, *, counts: bool = True, console: Console | None = None
-    ) -> None:
-        self.console = console or Console(highlight=False)
-        self.has_bar = _can_redraw(self.console)
-        amount = MofNCompleteColumn() if counts else TaskProgressColumn()
-        self._progress = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(bar_width=24),
-            amount,
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn('{task.fields[best]}', markup=False),
-            console=self.console,
-        )
-        self._task = self._progress.add_task(title, total=total, best='')
-        self._title, self._total, self._shown = title, total, 0
+        def log(done: float, text: str) -> None:
+            nonlocal shown
+            if (share := int(LOG_LINES * done / total)) > shown:
+                shown = share
+                print(f'{title}: {min(done / total, 1):4.0%}  {text}', flush=True)
 
-    @contextmanager
-    def shown(self) -> Iterator['Screen']:
-        """Show the bar within the block, where there is one."""
-        if not self.has_bar:
-            yield self
-            return
-        with self._progress:
-            try:
-                yield self
-            finally:
-                # In a notebook rich leaves the bar as it was up to a quarter of a second before the end.
-                self._progress.refresh()
-
-    def update(self, done: float, best: str) -> None:
-        """Move the bar to ``done`` and show ``best``."""
-        self._progress.update(self._task, completed=min(done, self._total), best=best)
-        share = int(LOG_LINES * done / self._total)
-        if not self.has_bar and share > self._shown:
-            self._shown = share
-            print(f'{self._title}: {min(done / self._total, 1):4.0%}  {best}', flush=True)
+        yield log
+        return
+    bar = Progress(
+        TextColumn('{task.description}'),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn() if counts else TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn('{task.fields[text]}', markup=False),
+        console=console,
+    )
+    task = bar.add_task(title, total=total, text='')
+    with bar:
+        try:
+            yield lambda done, text: bar.update(task, completed=min(done, total), text=text)
+        finally:
+            # In a notebook rich leaves the bar as it was up to a quarter of a second before the end.
+            bar.refresh()
 
 
 def _can_redraw(console: Console) -> bool:

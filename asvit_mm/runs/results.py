@@ -11,8 +11,6 @@ from ..config_writer.naming import RunConfigs
 from ..cost import count_macs, count_params
 from ..utils.units import format_count
 
-Record = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
 class Network:
@@ -90,24 +88,26 @@ def network_record(arch: Architecture, configs: RunConfigs) -> dict[str, Any]:
 
 def read_search_result(work_dir: Path) -> SearchResult:
     """The result of a complete search."""
-    result, records = _read(work_dir)
-    return SearchResult(**_network(result, work_dir), work_dir=work_dir, records=records)
+    result = json.loads((work_dir / 'result.json').read_text(encoding='utf-8'))
+    return SearchResult(
+        **_network(result, work_dir), work_dir=work_dir, records=_read_trace(work_dir)
+    )
 
 
 def read_scale_result(work_dir: Path) -> ScaleResult:
     """The result of a complete scaling run."""
-    result, records = _read(work_dir)
+    result = json.loads((work_dir / 'result.json').read_text(encoding='utf-8'))
     series = [_network(member, work_dir) for member in result['series']]
+    targets = {
+        best['target']: Network(**_network(best, work_dir)) for best in result.get('targets', ())
+    }
     return ScaleResult(
         **series[-1],
         work_dir=work_dir,
         series=tuple(Network(**member) for member in series),
-        targets={
-            best['target']: Network(**_network(best, work_dir))
-            for best in result.get('targets', ())
-        },
+        targets=targets,
         stopped=result['stopped'],
-        records=records,
+        records=_read_trace(work_dir),
     )
 
 
@@ -132,13 +132,12 @@ def cost_rows(network: Network) -> dict[str, str]:
     return rows
 
 
-def _read(work_dir: Path) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
-    result = json.loads((work_dir / 'result.json').read_text(encoding='utf-8'))
+def _read_trace(work_dir: Path) -> tuple[dict[str, Any], ...]:
     trace = (work_dir / 'trace.jsonl').read_text(encoding='utf-8')
-    return result, tuple(map(json.loads, trace.splitlines()))
+    return tuple(map(json.loads, trace.splitlines()))
 
 
-def _network(record: Record, work_dir: Path) -> dict[str, Any]:
+def _network(record: Mapping[str, Any], work_dir: Path) -> dict[str, Any]:
     """The arguments of :class:`Network`."""
     same = ('params', 'macs', 'num_classes', 'length_distortion', 'ntk_condition_number')
     return {

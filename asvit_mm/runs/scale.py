@@ -3,70 +3,23 @@
 Source: As-ViT (arXiv 2202.11921), section 3.4.
 """
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture, as_architecture
-from ..config_writer.configs import train_command
-from ..config_writer.naming import RunConfigs
-from ..data.source import DataSource
 from ..errors import InputError
-from ..nas import (
-    AutoScaling,
-    Candidate,
-    Latency,
-    Member,
-    Memo,
-    SharedMeasure,
-    WithinLatency,
-)
-from ..nas.scaling import ProxyMeasure
+from ..nas import AutoScaling, Candidate, Member, measure_proxies
 from ..report.plots import plot_scaling
 from ..report.report import write_scale_report
 from ..utils.files import relative
 from ..utils.units import format_count, parse_count
-from .folder import RunFolder
-from .progress import Screen, figure, print_summary
-from .results import Network, ScaleResult, cost_rows, network_record, read_scale_result, read_seed
+from .progress import figure, show_progress
+from .results import Network, ScaleResult, network_record, read_scale_result, read_seed
+from .run import Run, read_budget, run_on_main_rank
 from .settings import MAX_PARAMS, MIN_PARAMS, ScaleSettings, as_count
-from .setup import (
-    check_latency,
-    known_measurements,
-    open_folder,
-    prepare,
-    read_budget,
-    read_latency,
-    resumable,
-    resume_command,
-    run_on_main_rank,
-)
-
-
-@dataclass
-class _Scaling:
-    """One scaling of a run.
-
-    Attributes:
-        target: number of parameters that it grows to; None in a run without targets.
-        written: members of the series that are in the trace.
-    """
-
-    auto: AutoScaling
-    target: int | None
-    written: list[Member] = field(default_factory=list)
-
-    @property
-    def aim(self) -> int:
-        """Parameters at which it ends, for the progress bar."""
-        return self.auto.min_params or self.target or 0
-
-    def mark(self, record: dict[str, Any]) -> dict[str, Any]:
-        """``record`` of the trace or the result, with the target."""
-        return record if self.target is None else {'target': self.target, **record}
 
 
 def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> ScaleResult:
@@ -86,175 +39,8 @@ def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> ScaleRe
         KeyboardInterrupt: Ctrl-C while measuring; says how far the run is and how to go on. The series
             by then is in so_far.json, its configs are written.
     """
-    run_on_main_rank(settings, partial(_run, settings, tools))
+    run_on_main_rank(_Scale, settings, tools)
     return read_scale_result(Path(settings.work_dir))
-
-
-def _run(settings: ScaleSettings, tools: Path) -> None:
-    topology = read_topology(settings.arch)
-    data, measure = prepare(settings)
-    shared = ProxyMeasure(SharedMeasure(measure))
-    scalings = _scalings(settings, topology, data, Memo(shared))
-    first = _affordable(scalings[0].auto)
-    check_latency(settings, data, first[:4], 'the smallest candidates')
-    largest = scalings[-1].auto
-    folder = open_folder(
-        settings,
-        'scale',
-        arch=str(topology),
-        min_params=largest.min_params,
-        max_params=None if settings.targets else largest.budget.max_params,
-        targets=[scaling.target for scaling in scalings] if settings.targets else None,
-    )
-    command = resume_command(settings, tools / 'scale.py')
-    with folder, resumable(lambda: _so_far(folder), command):
-        if folder.is_complete():
-            print(f'the scaling run in {relative(folder.path)} is complete: its result')
-        else:
-            candidates = [record for record in folder.kept if 'candidate' in record]
-            if folder.resumed:
-                steps = len(folder.kept) - len(candidates)
-                print(f'resumed: {steps} steps and {len(candidates)} candidates are done')
-            known = known_measurements(candidates, remeasure=settings.remeasure)
-            latency = read_latency(settings, data, known)
-            memo = Memo(
-                shared if latency is None else WithinLatency(shared, latency),
-                remeasure=settings.remeasure,
-                known=known,
-            )
-            scalings = _scalings(settings, topology, data, memo)
-            _scale(settings, data, scalings, latency, folder)
-        _print_result(data, folder, tools)
-
-
-def _scalings(
-    settings: ScaleSettings, topology: Architecture, data: DataSource, memo: Memo
-) -> list[_Scaling]:
-    """One scaling per target, ascending; without targets the only one. They share what they measure.
-
-    Raises:
-        InputError: a limit is not a positive number, or no network is within the limits.
-    """
-    targets = sorted({parse_count(str(target)) for target in settings.targets})
-    if targets:
-        budgets = [read_budget(settings, data, target) for target in targets]
-        return [
-            _Scaling(AutoScaling(topology, memo, budget), budget.max_params) for budget in budgets
-        ]
-    minimum = as_count(MIN_PARAMS if settings.min_params is None else settings.min_params)
-    maximum = MAX_PARAMS if settings.max_params is None else settings.max_params
-    budget = read_budget(settings, data, maximum)
-    return [_Scaling(AutoScaling(topology, memo, budget, min_params=minimum), None)]
-
-
-def _scale(
-    settings: ScaleSettings,
-    data: DataSource,
-    scalings: Sequence[_Scaling],
-    latency: Latency | None,
-    folder: RunFolder,
-) -> None:
-    """Take all steps, those of the trace without measuring, and write the result."""
-    configs = RunConfigs(data, progressive=settings.progressive, folder=relative(folder.configs))
-    largest = scalings[-1].auto
-    try:
-        with Screen('scaling', sum(s.aim for s in scalings), counts=False).shown() as screen:
-            for i, scaling in enumerate(scalings):
-                before = sum(s.aim for s in scalings[:i])
-                _grow(scaling, configs, latency, folder, partial(_show, screen, before))
-        plot_scaling(
-            [member.to_record(candidates=True) for member in largest.series],
-            folder.path / 'scaling.png',
-            largest.min_params,
-            largest.budget.max_params,
-        )
-        folder.write_configs(configs.texts)
-        result = _result(scalings, configs)
-        write_scale_report(relative(folder.path), {**result, **folder.run}, folder.records, data)
-        folder.write_result(result)
-    except KeyboardInterrupt:
-        grown = [scaling for scaling in scalings if scaling.written]
-        if grown and not folder.replaying:
-            result = _result(grown, configs)
-            folder.write_configs(configs.texts)
-            folder.write_so_far(result)
-        raise
-
-
-def _grow(
-    scaling: _Scaling,
-    configs: RunConfigs,
-    latency: Latency | None,
-    folder: RunFolder,
-    show: Callable[[AutoScaling, str], None],
-) -> None:
-    """Take all steps of one scaling."""
-    auto = scaling.auto
-
-    def report(number: int, candidate: Candidate) -> None:
-        record = {'step': len(auto.series) + 1, 'candidate': number, **candidate.to_record()}
-        folder.append(scaling.mark(record))
-        if not folder.replaying:
-            show(auto, f'(measured {candidate.arch})')
-
-    while (member := auto.step(report)) is not None:
-        network = network_record(member.chosen.arch, configs)
-        folder.append(scaling.mark({**member.to_record(candidates=True), **network}))
-        scaling.written.append(member)
-        if not folder.replaying:
-            length, kappa = map(figure, member.chosen.measurement.values)
-            show(auto, f'L^E {length}  kappa {kappa}')
-    if not auto.series:
-        if latency is not None:
-            latency.within_limit(_affordable(auto), 'all candidates of the first step')
-        raise InputError(f'{auto.stopped}: try a larger --batch-size or --img-size')
-
-
-def _show(screen: Screen, before: int, auto: AutoScaling, text: str) -> None:
-    """Move the bar on; ``before``: parameters that earlier scalings grew to."""
-    if not auto.series:
-        screen.update(
-            before, f'{auto.start}  {format_count(auto.budget.params(auto.start))}  {text}'
-        )
-        return
-    best = auto.series[-1].chosen
-    screen.update(before + best.params, f'{best.arch}  {format_count(best.params)}  {text}')
-
-
-def _result(scalings: Sequence[_Scaling], configs: RunConfigs) -> dict[str, Any]:
-    """The result of the scalings, of which the last one is the largest, as plain data."""
-    series = [
-        [{**m.to_record(), **network_record(m.chosen.arch, configs)} for m in scaling.written]
-        for scaling in scalings
-    ]
-    largest = scalings[-1].auto
-    result = {
-        'arch': series[-1][-1]['arch'],
-        'topology': str(largest.topology),
-        'series': series[-1],
-    }
-    if scalings[-1].target is not None:
-        best = zip(scalings, series, strict=True)
-        result['targets'] = [scaling.mark(members[-1]) for scaling, members in best]
-    return {
-        **result,
-        'reached': largest.reached,
-        'stopped': largest.stopped,
-        'measured_architectures': largest.measure.measured,
-        'min_params': largest.min_params,
-        'max_params': largest.budget.max_params,
-    }
-
-
-def _affordable(auto: AutoScaling) -> list[Architecture]:
-    """The next candidates within the budget, in the order of their multiply-adds."""
-    return sorted(filter(auto.budget.fits, auto.larger_networks()), key=auto.budget.macs)
-
-
-def _so_far(folder: RunFolder) -> str:
-    members = [record for record in folder.records if 'candidate' not in record]
-    found = f', the series so far in {relative(folder.so_far)}' if folder.so_far.exists() else ''
-    return f'{len(members)} steps and {len(folder.records) - len(members)} candidates{found}'
 
 
 def read_topology(spec: str | Architecture) -> Architecture:
@@ -272,35 +58,160 @@ def read_topology(spec: str | Architecture) -> Architecture:
     return as_architecture(spec).seed
 
 
-def _print_result(data: DataSource, folder: RunFolder, tools: Path) -> None:
-    result = read_scale_result(folder.path)
-    print_series(result.series)
-    for target, best in result.targets.items():
-        print(
-            f'at most {target:,}: {best.architecture} with {best.params:,} parameters, '
-            f'{relative(best.config)}'
-        )
-    print_summary(
-        {
-            'architecture': str(result.architecture),
-            **cost_rows(result),
-            'stopped': result.stopped,
-            'time': f'{folder.seconds:.1f} s for a series of {len(result.series)}',
-            'written': ', '.join(map(relative, (folder.result, folder.trace, folder.report))),
-            'configs': f'{len(list(folder.configs.glob("asvit-*")))} and as many for mmdet in '
-            f'{relative(folder.configs)}, the last one is trained with',
-            'train it': train_command(
-                relative(result.config),
-                data,
-                python=relative(Path(sys.executable)),
-                tools=relative(tools),
-            ),
+@dataclass
+class _Scaling:
+    """One scaling of a run.
+
+    Attributes:
+        target: number of parameters that it grows to; None in a run without targets.
+        series: records of the members that are in the trace, as the result has them.
+    """
+
+    auto: AutoScaling
+    target: int | None
+    series: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def aim(self) -> int:
+        """Parameters at which it ends, for the progress bar."""
+        return self.auto.min_params or self.target or 0
+
+    def mark(self, record: dict[str, Any]) -> dict[str, Any]:
+        """``record`` of the trace or the result, with the target."""
+        return record if self.target is None else {'target': self.target, **record}
+
+
+class _Scale(Run[ScaleSettings]):
+    TASK = 'scale'
+
+    def __init__(self, settings: ScaleSettings, tools: Path) -> None:
+        topology = read_topology(settings.arch)
+        super().__init__(settings, tools)
+        self.measure = partial(measure_proxies, self.measure)
+        targets: list[int | None] = [*sorted({parse_count(str(t)) for t in settings.targets})]
+        maximum = MAX_PARAMS if settings.max_params is None else settings.max_params
+        minimum = as_count(MIN_PARAMS if settings.min_params is None else settings.min_params)
+        # In ascending order; they share what they measure.
+        self.scalings = [
+            _Scaling(
+                AutoScaling(
+                    topology,
+                    read_budget(settings, maximum if target is None else target),
+                    min_params=minimum if target is None else None,
+                ),
+                target,
+            )
+            for target in targets or [None]
+        ]
+        self.largest = self.scalings[-1].auto
+
+    def fingerprint(self) -> dict[str, Any]:
+        targets = [scaling.target for scaling in self.scalings if scaling.target is not None]
+        return {
+            **super().fingerprint(),
+            'arch': str(self.largest.topology),
+            'min_params': self.largest.min_params,
+            'max_params': None if targets else self.largest.budget.max_params,
+            'targets': targets or None,
         }
-    )
+
+    def smallest(self) -> tuple[list[Architecture], str]:
+        auto = self.scalings[0].auto
+        return sorted(auto.affordable(), key=auto.budget.macs)[:4], 'the smallest candidates'
+
+    def progress(self, records: Sequence[Mapping[str, Any]]) -> str:
+        candidates = sum('candidate' in record for record in records)
+        return f'{len(records) - candidates} steps and {candidates} candidates'
+
+    def take_steps(self) -> dict[str, Any]:
+        total, before = sum(s.aim for s in self.scalings), 0
+        with show_progress('scaling', total, counts=False) as show:
+            for scaling in self.scalings:
+                self._grow(scaling, show, before)
+                before += scaling.aim
+        plot_scaling(
+            [member.to_record(candidates=True) for member in self.largest.series],
+            self.folder.path / 'scaling.png',
+            self.largest.min_params,
+            self.largest.budget.max_params,
+        )
+        result = self._result(self.scalings)
+        work_dir, records = relative(self.folder.path), self.folder.records
+        write_scale_report(work_dir, {**result, **self.folder.run}, records, self.data)
+        return result
+
+    def so_far(self) -> dict[str, Any] | None:
+        grown = [scaling for scaling in self.scalings if scaling.series]
+        return self._result(grown) if grown else None
+
+    def print_result(self) -> None:
+        result = read_scale_result(self.folder.path)
+        _print_series(result.series)
+        for target, best in result.targets.items():
+            print(
+                f'at most {target:,}: {best.architecture} with {best.params:,} parameters, '
+                f'{relative(best.config)}'
+            )
+        configs = self.folder.configs
+        rows = {
+            'stopped': result.stopped,
+            'time': f'{self.folder.seconds:.1f} s for a series of {len(result.series)}',
+            'configs': f'{len(list(configs.glob("asvit-*")))} and as many for mmdet in '
+            f'{relative(configs)}, the last one is trained with',
+        }
+        self.print_rows(result, rows)
+
+    def _grow(self, scaling: _Scaling, show: Callable[[float, str], None], before: int) -> None:
+        """Take all steps of one scaling; ``before``: parameters that earlier ones grew to."""
+        auto, folder = scaling.auto, self.folder
+
+        def shown(text: str) -> None:
+            if not folder.replaying:
+                best, params = auto.current, auto.budget.params(auto.current)
+                done = before + params if auto.series else before
+                show(done, f'{best}  {format_count(params)}  {text}')
+
+        def report(number: int, candidate: Candidate) -> None:
+            record = {'step': len(auto.series) + 1, 'candidate': number, **candidate.to_record()}
+            folder.append(scaling.mark(record))
+            shown(f'(measured {candidate.arch})')
+
+        while (member := auto.step(self.memo, report)) is not None:
+            self._append(scaling, member)
+            length, kappa = map(figure, member.chosen.measurement.values)
+            shown(f'L^E {length}  kappa {kappa}')
+        if not auto.series:
+            if self.latency is not None:
+                self.latency.within_limit(auto.affordable(), 'all candidates of the first step')
+            raise InputError(f'{auto.stopped}: try a larger --batch-size or --img-size')
+
+    def _append(self, scaling: _Scaling, member: Member) -> None:
+        network = network_record(member.chosen.arch, self.configs)
+        self.folder.append(scaling.mark({**member.to_record(candidates=True), **network}))
+        scaling.series.append({**member.to_record(), **network})
+
+    def _result(self, scalings: Sequence[_Scaling]) -> dict[str, Any]:
+        """The result of the scalings, of which the last one is the largest."""
+        last = scalings[-1]
+        auto = last.auto
+        result = {
+            'arch': last.series[-1]['arch'],
+            'topology': str(auto.topology),
+            'series': last.series,
+        }
+        if last.target is not None:
+            result['targets'] = [scaling.mark(scaling.series[-1]) for scaling in scalings]
+        return {
+            **result,
+            'reached': auto.reached,
+            'stopped': auto.stopped,
+            'measured_architectures': self.memo.measured,
+            'min_params': auto.min_params,
+            'max_params': auto.budget.max_params,
+        }
 
 
-def print_series(series: Sequence[Network]) -> None:
-    """Print the networks of the series, one per line."""
+def _print_series(series: Sequence[Network]) -> None:
     widest = max(len(str(member.architecture)) for member in series)
     print(f'{"step":>4}  {"architecture":<{widest}}  {"params":>8}  {"L^E":>9}  {"kappa":>9}')
     for step, member in enumerate(series, 1):

@@ -1,24 +1,24 @@
 """Settings of the jobs: one field for each, read as flags by the tools and as arguments by the Python API.
 
-The string below a field is its help. Imports nothing heavy: a tool's ``-h`` must not wait for torch.
+The string below a field is its help. A value out of range is refused with an :class:`InputError` when the
+settings are created. Imports nothing heavy: a tool's ``-h`` must not wait for torch.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..arch import PRESETS, Architecture
+from ..data.source import DataSource, describe_data
 from ..errors import InputError
-from ..utils.command_line import POSITIONAL, option, positional, switch
+from ..utils.command_line import POSITIONAL, option, positional
 from ..utils.units import parse_count
 
 if TYPE_CHECKING:
     import torch
 
-DEFAULT_SIZE = 224
-DIGITS_SIZE = 32
 MIN_PARAMS = '80M'
 MAX_PARAMS = '110M'
 
@@ -49,45 +49,50 @@ class InputSettings:
     """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
 
     def __post_init__(self) -> None:
-        check_at_least('--img-size', self.pixels, 4)
+        if self.img_size is not None:
+            check_at_least('--img-size', self.img_size, 4)
         check_at_least('--seed', self.seed, 0)
         find_device(self.device)
+
+    @cached_property
+    def source(self) -> DataSource:
+        """What ``data`` means, see :func:`~asvit_mm.data.source.describe_data`."""
+        return describe_data(self.data, self.img_size)
 
     @property
     def pixels(self) -> int:
         """Pixels a side of the images."""
-        return default_pixels(self.data) if self.img_size is None else self.img_size
+        return self.source.pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobSettings(InputSettings):
-    """What a job works on, and where its results go.
-
-    Raises:
-        InputError: a value out of range.
-    """
+    """What a job works on, and where its results go."""
 
     work_dir: str
     """folder of the results"""
     launcher: Launcher = 'none'
     """pytorch: started by torchrun, whose processes share the work"""
-    resume: bool = switch()
+    resume: bool = False
     """continue the run in the work dir, which may have been killed at any moment"""
-    overwrite: bool = switch()
+    overwrite: bool = False
     """replace the earlier results in the work dir"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice('--launcher', self.launcher, Launcher)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that determine the result, as plain data; a resumed job must have the same."""
+        values = asdict(self)
+        for name in ('work_dir', 'launcher', 'resume', 'overwrite'):
+            del values[name]
+        return {**values, 'img_size': self.pixels, 'device': find_device(self.device).type}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuringSettings(JobSettings):
-    """Settings of a job that measures networks.
-
-    Raises:
-        InputError: a value out of range.
-    """
+    """Settings of a job that measures networks."""
 
     batch_size: int = 16
     """images per network"""
@@ -111,19 +116,15 @@ class RunSettings(MeasuringSettings):
     """no network has more multiply-adds per image, such as 5G or 400M (default: no limit)"""
     max_latency: float | None = option(default=None, metavar='MS')
     """no network takes more milliseconds per image, timed on the device (default: no limit)"""
-    remeasure: bool = switch()
+    remeasure: bool = False
     """measure an architecture that comes again anew, with fresh weights, as the published code does (default:
     reuse its measurement)"""
-    progressive: bool = switch()
+    progressive: bool = False
     """write configs that train with progressive tokenization"""
 
     def fingerprint(self) -> dict[str, Any]:
-        """The settings that determine the result, as plain data; a resumed run must have the same."""
-        values = asdict(self)
-        for name in ('work_dir', 'launcher', 'resume', 'overwrite'):
-            del values[name]
-        values['img_size'] = self.pixels
-        values['device'] = find_device(self.device).type
+        """As of every job, with limits as numbers."""
+        values = super().fingerprint()
         values['max_params'] = as_count(self.max_params)
         values['max_flops'] = as_count(self.max_flops, 'multiply-adds')
         return values
@@ -131,13 +132,7 @@ class RunSettings(MeasuringSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(RunSettings):
-    """Settings of a search.
-
-    ``method`` is a key of :data:`asvit_mm.nas.METHODS`.
-
-    Raises:
-        InputError: a value out of range.
-    """
+    """Settings of a search; ``method`` is a key of :data:`asvit_mm.nas.METHODS`."""
 
     work_dir: str = 'work_dirs/search'
     """folder of the results"""
@@ -153,11 +148,7 @@ class SearchSettings(RunSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleSettings(RunSettings):
-    """Settings of a scaling run.
-
-    Raises:
-        InputError: a value out of range, or targets and one of the two limits that they replace.
-    """
+    """Settings of a scaling run, with targets or with the two limits that they replace."""
 
     arch: str | Architecture = field(kw_only=False, metadata=POSITIONAL)
     """architecture ('8,2,3|4,1,2|4,1,4|4,1,6|32'), preset (seed, small, ...) or the result.json of a search;
@@ -184,17 +175,13 @@ class ScaleSettings(RunSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureSettings(InputSettings):
-    """Settings of measuring a list of architectures.
-
-    Raises:
-        InputError: a value out of range.
-    """
+    """Settings of measuring a list of architectures."""
 
     archs: Sequence[str] = positional(default=(), nargs='*', metavar='ARCH')
     """presets (seed, small, base, large) or architecture strings, measured at their own depths and width"""
     measures: Sequence[str] = option(default=(), metavar='NAME')
     """names of measures, or all (default: length_distortion ntk_condition_number params flops)"""
-    list: bool = switch()
+    list: bool = False
     """print the measures and stop"""
     repeat: int = 5
     """networks to average over"""
@@ -226,24 +213,6 @@ class MeasureSettings(InputSettings):
             raise InputError(f'--memory {self.memory} is no limit: give GiB, such as 4 or 0.5')
 
 
-def default_pixels(data: str) -> int:
-    """Pixels a side of the images of ``data``, where the user does not say.
-
-    Raises:
-        InputError: a config that cannot be read.
-    """
-    if data == 'digits':
-        return DIGITS_SIZE
-    if data.endswith('.py') and Path(data).is_file():
-        from ..engine.config import load_config
-
-        backbone = (load_config(data).get('model') or {}).get('backbone') or {}
-        size = backbone.get('img_size')
-        if type(size) is int:
-            return size
-    return DEFAULT_SIZE
-
-
 def as_count(value: Count | None, what: str = 'parameters') -> int | None:
     """A limit as it is typed ('3M', 3000000) as a number; None stays.
 
@@ -254,21 +223,13 @@ def as_count(value: Count | None, what: str = 'parameters') -> int | None:
 
 
 def check_at_least(name: str, value: int, smallest: int) -> None:
-    """Refuse a value below ``smallest``.
-
-    Raises:
-        InputError: it is.
-    """
+    """Refuse a value below ``smallest`` with an :class:`InputError`."""
     if value < smallest:
         raise InputError(f'{name} {value} is too small: give at least {smallest}')
 
 
 def check_choice(name: str, value: str, choices: Any) -> None:
-    """Refuse a value that is not one of the ``Literal`` ``choices``.
-
-    Raises:
-        InputError: it is not.
-    """
+    """Refuse a value that is not one of the ``Literal`` ``choices`` with an :class:`InputError`."""
     known = get_args(choices)
     if value not in known:
         raise InputError(f'{name} {value!r} is not known: choose from {", ".join(known)}')

@@ -14,17 +14,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 POSITIONAL = {'positional': True}
 
 Settings = TypeVar('Settings', bound='DataclassInstance')
-
-
-def switch(**options: Any) -> Any:
-    """A field that is False unless its flag is given; see :func:`option`."""
-    return option(default=False, **options)
 
 
 def positional(**options: Any) -> Any:
@@ -34,32 +31,29 @@ def positional(**options: Any) -> Any:
 
 def option(
     *,
+    default: Any = MISSING,
     positional: bool = False,
-    nargs: str | None = None,
-    metavar: str | None = None,
-    choices: Sequence[str] | None = None,
     aliases: Collection[str] = (),
-    **field: Any,
+    at_least: int | None = None,
+    **arguments: Any,
 ) -> Any:
     """A field whose flag is not what its name and type make of it.
 
     Args:
+        default: of the field.
         positional: whether the command line takes it without a flag. A field that Python takes by position
             too is written ``field(kw_only=False, metadata=POSITIONAL)``, which type checkers understand.
-        nargs: how many words, as argparse has it; None: one, or for a sequence at least one.
-        metavar: what stands for the value in the help.
-        choices: the values that the command line takes; None: all, or those of a ``Literal``.
         aliases: further flags.
-        field: arguments of :func:`dataclasses.field`.
+        at_least: the smallest value that :func:`check_minimums` lets pass.
+        arguments: of argparse's ``add_argument``: nargs, metavar, choices.
     """
     metadata = {
         'positional': positional,
-        'nargs': nargs,
-        'metavar': metavar,
-        'choices': choices,
         'aliases': aliases,
+        'at_least': at_least,
+        'arguments': arguments,
     }
-    return dataclasses.field(metadata=metadata, **field)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def parse(
@@ -68,12 +62,9 @@ def parse(
     """The settings that the command line gives; a mistake in it ends the process with a line and status 2.
 
     Args:
-        settings: a dataclass. ``img_size`` is ``--img-size``; the string below a field is its help.
-        description: what the tool does, for ``-h``; its docstring.
+        settings: a dataclass, which may refuse a value with an InputError. ``img_size`` is ``--img-size``.
+        description: for ``-h``; the tool's docstring.
         words: the command line; None: the process's.
-
-    Raises:
-        InputError: the dataclass refuses a value.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -87,6 +78,18 @@ def parse(
     )
 
 
+def check_minimums(settings: Any) -> None:
+    """Refuse a value below what its field has as ``at_least``; None is no value.
+
+    Raises:
+        InputError: it is.
+    """
+    for field in dataclasses.fields(settings):
+        smallest, value = field.metadata.get('at_least'), getattr(settings, field.name)
+        if smallest is not None and value is not None and value < smallest:
+            raise InputError(f'{_flag(field)} {value} is too small: give at least {smallest}')
+
+
 def as_arguments(settings: Any, leave_out: Collection[str] = ()) -> list[str]:
     """The words of the command line that :func:`parse` reads as ``settings``, defaults left out."""
     unnamed: list[str] = []
@@ -95,12 +98,11 @@ def as_arguments(settings: Any, leave_out: Collection[str] = ()) -> list[str]:
         value = getattr(settings, field.name)
         if field.name in leave_out or value == field.default:
             continue
-        several = isinstance(value, list | tuple)
-        words = [] if value is True else list(map(str, value)) if several else [str(value)]
+        words = [] if value is True else value if isinstance(value, list | tuple) else [value]
         if field.metadata.get('positional'):
-            unnamed += words
+            unnamed += map(str, words)
         else:
-            named += [_flag(field), *words]
+            named += [_flag(field), *map(str, words)]
     return [*unnamed, *named]
 
 
@@ -129,30 +131,33 @@ def _flag(field: dataclasses.Field[Any]) -> str:
 def _add_argument(
     parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: Any, text: str
 ) -> None:
-    optional = field.default is not MISSING or field.default_factory is not MISSING
-    # A value that is not given is left to the dataclass, hence no default here.
-    options: dict[str, Any] = {'help': _help(field.default, text), 'default': argparse.SUPPRESS}
+    required = field.default is MISSING and field.default_factory is MISSING
     kind = _one_of(hint)
     several = get_origin(kind) in (Sequence, list, tuple)
     word = _one_of(get_args(kind)[0]) if several else kind
+    # A value that is not given is left to the dataclass, hence no default here.
+    arguments: dict[str, Any] = {'help': _help(field.default, text), 'default': argparse.SUPPRESS}
     if kind is bool:
-        options['action'] = 'store_true'
+        arguments['action'] = 'store_true'
+    elif get_origin(word) is Literal:
+        arguments['choices'] = get_args(word)
     else:
-        literal = get_origin(word) is Literal
-        options['type'] = str if literal else word
-        options['choices'] = field.metadata.get('choices') or (get_args(word) if literal else None)
-        options['metavar'] = field.metadata.get('metavar')
-        options['nargs'] = field.metadata.get('nargs') or ('+' if several else None)
-        # A flag that is given again replaces what it said, except for settings of a config, which add up.
-        if several and options['metavar'] == 'KEY=VALUE':
-            options['action'] = 'extend'
+        arguments['type'] = word
+    if several:
+        arguments['nargs'] = '+'
+    arguments |= field.metadata.get('arguments', {})
+    # A flag that is given again replaces what it said, except for settings of a config, which add up.
+    if several and arguments.get('metavar') == 'KEY=VALUE':
+        arguments['action'] = 'extend'
     if field.metadata.get('positional'):
-        if optional and not options['nargs']:
-            options['nargs'] = '?'
-        parser.add_argument(field.name, **options)
+        if not required:
+            arguments.setdefault('nargs', '?')
+            # argparse checks the default of an optional positional, so it cannot be left out.
+            arguments['default'] = field.default
+        parser.add_argument(field.name, **arguments)
         return
     flags = (_flag(field), *field.metadata.get('aliases', ()))
-    parser.add_argument(*flags, dest=field.name, required=not optional, **options)
+    parser.add_argument(*flags, dest=field.name, required=required, **arguments)
 
 
 def _one_of(hint: Any) -> Any:

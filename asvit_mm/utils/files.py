@@ -1,10 +1,9 @@
-"""Atomic writes of files and folders: to a temporary sibling, which is then renamed."""
+"""Atomic writes (to a temporary sibling, which is then renamed), paths, and reading JSON objects."""
 
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,40 +11,11 @@ from typing import Any
 from ..errors import InputError
 
 
-def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Write ``text`` to ``path``, creating its folder; a reader sees the old file or the new one."""
-    # File names with bytes that are not UTF-8 have lone surrogates in Python.
-    return atomic_write_bytes(path, text.encode('utf-8', errors='backslashreplace'))
-
-
-def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write ``data`` to ``path``, creating its folder; a reader sees either the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def atomic_write_json(path: str | os.PathLike[str], value: Any) -> Path:
-    """Write ``value`` as indented JSON; raises a ValueError for NaN, which is not valid JSON."""
-    return atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
-
-
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path with the same file name, for writers that want a path; it becomes ``path``.
+    """Yield a temporary path of the same file name, which becomes ``path`` if the block succeeds.
 
-    If the block fails, nothing is left behind. Missing parent folders are created when it succeeds.
+    If it fails, nothing is left behind. Missing parent folders are created when it succeeds.
     """
     path = Path(path)
     with tempfile.TemporaryDirectory(dir=existing_folder(path), prefix=f'.{path.name}.') as folder:
@@ -63,17 +33,31 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         FileExistsError: ``path`` is not an empty folder when the block ends.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
-    try:
-        os.chmod(temporary, 0o777 & ~_umask())
+    with atomic_file(path) as temporary:
+        temporary.mkdir()
         yield temporary
         if path.is_dir() and any(path.iterdir()):
             raise FileExistsError(f'{path} exists already')
-        os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write ``data`` to ``path``, creating its folder; a reader sees either the old file or the new one."""
+    with atomic_file(path) as temporary, temporary.open('wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(path)
+
+
+def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write ``text`` to ``path`` as :func:`atomic_write_bytes` does."""
+    # File names with bytes that are not UTF-8 have lone surrogates in Python.
+    return atomic_write_bytes(path, text.encode('utf-8', errors='backslashreplace'))
+
+
+def atomic_write_json(path: str | os.PathLike[str], value: Any) -> Path:
+    """Write ``value`` as indented JSON; raises a ValueError for NaN, which is not valid JSON."""
+    return atomic_write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
 
 
 def relative(path: Path) -> str:
@@ -84,11 +68,7 @@ def relative(path: Path) -> str:
 
 
 def check_writable(path: Path, option: str = '--json') -> None:
-    """Refuse a file that cannot be written, before it is computed; ``option`` names it.
-
-    Raises:
-        InputError: its folder cannot be written to.
-    """
+    """Raise an InputError if the file that ``option`` names cannot be written, before it is computed."""
     folder = existing_folder(path)
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f'{option} {str(path)!r} cannot be written: give a file in another folder')
@@ -99,8 +79,42 @@ def existing_folder(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
-def _umask() -> int:
-    """The umask of the process, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def read_object(path: Path, advice: str) -> dict[str, Any]:
+    """The JSON object in a file; without one an InputError, which ends with ``advice`` on what to do."""
+    return parse_object(path.read_bytes(), str(path), advice)
+
+
+def parse_object(text: str | bytes, place: str, advice: str) -> dict[str, Any]:
+    """The JSON object in ``text``, which was read from ``place``; see :func:`read_object`."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InputError(f'{place} cannot be read ({error}): {advice}') from None
+    if not isinstance(value, dict):
+        raise InputError(f'{place} holds a {type(value).__name__}, not an object: {advice}')
+    return value
+
+
+def first_difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:
+    """The first key with different values, and both values, in words; None if there is none.
+
+    Nested keys are dotted, missing keys count as None, and keys are compared in the order of ``mine``.
+    """
+    there, here = dict(_flat(theirs)), dict(_flat(mine))
+    for key in {**here, **there}:
+        if there.get(key) != here.get(key):
+            return f'{key} is {there.get(key)!r} there and {here.get(key)!r} here'
+    return None
+
+
+def _flat(value: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values."""
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        items = enumerate(value)
+    else:
+        yield prefix, value
+    for key, item in items:
+        yield from _flat(item, f'{prefix}.{key}' if prefix else str(key))

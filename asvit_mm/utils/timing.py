@@ -31,10 +31,10 @@ def time_in_turn(
     return seconds
 
 
-def now(device: str) -> float:
-    """Seconds on the clock, when what was started on the device has ended."""
-    if device == 'cuda':
-        torch.cuda.synchronize()
+def now(device: str | torch.device) -> float:
+    """Seconds on the clock, once the device has finished all work."""
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize(device)
     return time.perf_counter()
 
 

@@ -3,18 +3,11 @@ import math
 import pytest
 import torch
 
-from asvit_mm.analysis.training import (
-    CrossEntropy,
-    shortened,
-    train_and_test,
-    training_config,
-    with_validation,
-)
-from asvit_mm.arch import SEARCH_SPACE, Architecture
+from asvit_mm.analysis.training import shortened, train_and_test, training_config
+from asvit_mm.arch import Architecture
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
-from asvit_mm.models import AsViT
 
 ARCH = Architecture.parse('4,2,2|2,1,2|2,1,2|2,1,2|16')
 
@@ -24,16 +17,6 @@ def digits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_image_set(DIGITS)
     return describe_data('digits', 16)
-
-
-def test_every_extreme_of_the_search_space_runs_at_small_images():
-    for pick in (0, -1):
-        arch = SEARCH_SPACE.decode(
-            [range(len(values))[pick] for values in SEARCH_SPACE.choices.values()]
-        )
-        for size in (8, 32):
-            output = AsViT(arch, img_size=size)(torch.zeros(2, 3, size, size))
-            assert output[-1].isfinite().all()
 
 
 def test_schedule_in_proportion():
@@ -74,58 +57,22 @@ def test_config_is_the_searchs_without_what_differs_between_networks(digits):
     assert cfg.model.backbone.arch == str(ARCH)
 
 
-def test_train_and_test_twice_alike_and_quietly(digits, tmp_path, capsys):
-    def run(index):
-        cfg = training_config(ARCH, digits, epochs=1, seed=1)
-        cfg.train_dataloader.dataset.indices = 100
-        cfg.test_dataloader.dataset.indices = 50
-        found = train_and_test(cfg, tmp_path, index, torch.device('cpu'))
-        assert 'Epoch(' in (tmp_path / 'logs' / f'00{index}.log').read_text()
-        return found
+@pytest.mark.slow
+def test_twice_alike_and_quietly_and_validation_changes_nothing(digits, tmp_path, capsys):
+    def run(name, validate):
+        cfg = training_config(ARCH, digits, epochs=2, seed=1, validate=validate)
+        cfg.train_dataloader.dataset.indices = cfg.test_dataloader.dataset.indices = 40
+        return train_and_test(cfg, tmp_path, name, torch.device('cpu'))
 
-    first, second = run(0).figures, run(1).figures
-    assert first == second
-    assert 0 <= first['top1'] <= 100
-    assert 0 < first['val_loss'] < 10
-    assert 0 < first['train_loss'] < 10
+    plain, validated = run('a', False), run('b|2', True)
+    assert 'Epoch(' in (tmp_path / 'logs' / 'b_2.log').read_text()
     assert 'Epoch(' not in capsys.readouterr().out
     assert list((tmp_path / 'training').iterdir()) == []
-
-
-def test_validation_after_every_epoch_changes_nothing_else(digits, tmp_path):
-    cfg = training_config(ARCH, digits, epochs=2)
-    cfg.train_dataloader.dataset.indices = cfg.test_dataloader.dataset.indices = 40
-    plain, validated = (
-        train_and_test(one, tmp_path, i, torch.device('cpu'))
-        for i, one in enumerate((cfg, with_validation(cfg)))
-    )
-    assert plain.figures == validated.figures
+    assert 0 <= plain.top1 == validated.top1 <= 100
     assert plain.curve == []
     assert len(validated.curve) == 2
-    assert validated.curve[-1] == pytest.approx(validated.figures['top1'])
+    assert validated.curve[-1] == pytest.approx(validated.top1)
     assert 0 < validated.seconds < 600
-    assert cfg.get('val_dataloader') is None
-
-
-def test_cross_entropy_is_torchs():
-    logits = 5 * torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([0, 1, 2, 3, 0, 1, 2])
-    metric = CrossEntropy()
-    metric.process(
-        None,
-        [
-            {'pred_score': row.softmax(0), 'gt_label': label[None]}
-            for row, label in zip(logits, labels, strict=True)
-        ],
-    )
-    expected = torch.nn.functional.cross_entropy(logits, labels).item()
-    assert metric.evaluate(7) == {'cross_entropy/mean': pytest.approx(expected, rel=1e-5)}
-
-
-def test_a_probability_of_0_counts_as_the_smallest():
-    metric = CrossEntropy()
-    metric.process(None, [{'pred_score': torch.tensor([1.0, 0.0]), 'gt_label': torch.tensor([1])}])
-    assert metric.evaluate(1)['cross_entropy/mean'] == pytest.approx(87.3, abs=0.1)
 
 
 def test_data_that_cannot_be_studied(tmp_path):

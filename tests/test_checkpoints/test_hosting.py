@@ -86,7 +86,7 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(published, cache, cut):
 @pytest.mark.parametrize('cut', [True, False])
 def test_a_damaged_file_is_refused(published, cut):
     damage(published, cut)
-    assert 'truncated or corrupted (its SHA-256 begins with' in refusal(str(published))
+    assert 'truncated or corrupted (its SHA-256 is not the one' in refusal(str(published))
 
 
 def test_only_names_that_are_ours_are_held_to_their_hash(published):

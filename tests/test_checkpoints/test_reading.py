@@ -220,12 +220,14 @@ def test_contents_that_are_no_weights_in_one_line(tmp_path):
         *(weight.to_sparse(), weight.to_sparse_csr(), weight.to('meta')),
         torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
     ):
-        assert "'a' as a sparse, quantized" in refused(path, {'state_dict': {'a': odd}})
-    assert 'names a weight 3' in refused(path, {'state_dict': {3: weight}})
-    assert 'names a weight 3' in refused(path, {3: weight})
+        assert "'a', which is not a dense tensor" in refused(path, {'state_dict': {'a': odd}})
+    assert 'holds 3, which is not a dense tensor with a string' in refused(
+        path, {'state_dict': {3: weight}}
+    )
+    assert 'holds 3, which is not a dense tensor with a string' in refused(path, {3: weight})
     assert 'list for its meta' in refused(path, {'state_dict': {'a': weight}, 'meta': [{}]})
     assert 'holds a list, no weights' in refused(path, [1])
-    assert 'holds a list for its weights' in refused(path, {'state_dict': [1]})
+    assert 'holds a list, no weights' in refused(path, {'state_dict': [1]})
     torch.jit.script(nn.Linear(2, 2)).save(path)
     assert 'not a checkpoint' in refused(path, None)
     (tmp_path / 'deep').mkdir()

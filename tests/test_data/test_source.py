@@ -83,7 +83,7 @@ def make_class(path, files, extras):
     st.dictionaries(names, st.lists(images, min_size=1, max_size=3), min_size=2, max_size=3),
     st.sets(st.sampled_from(['hidden', 'other', 'circle', 'linked'])),
 )
-@settings(max_examples=8)
+@settings(max_examples=4)
 def test_a_written_config_trains_on_what_is_scanned(name, split, classes, extras):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve() / name

@@ -27,6 +27,24 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits, and weights of the model of ``LEAF`` as x.pth."""
+    folder = tmp_path_factory.mktemp('data')
+    write_image_set(DIGITS, folder / 'digits')
+    model = MODELS.build(load_config(LEAF).model)
+    torch.save({'state_dict': model.state_dict()}, folder / 'x.pth')
+    return folder
+
+
+@pytest.fixture
+def digits(here: Path, data: Path) -> Path:
+    """The current directory with both."""
+    (here / 'data').symlink_to(data)
+    (here / 'x.pth').symlink_to(data / 'x.pth')
+    return here
+
+
 def _arguments(config: Any = LEAF, **given: Any) -> argparse.Namespace:
     defaults = dict(
         work_dir=None, amp=False, no_pin_memory=False, no_persistent_workers=False, launcher='none',
@@ -52,25 +70,19 @@ def test_options_are_read_as_mmengine_reads_them() -> None:
     _one_line(lambda: runner.parse_options(['=1']), 'is not KEY=VALUE')
 
 
-def test_missing_config(here: Path) -> None:
-    _one_line(lambda: runner.train(_arguments('absent.py')), "config 'absent.py' does not exist")
-
-
-def test_config_that_raises_or_lacks_a_base(here: Path) -> None:
+def test_configs_that_cannot_be_used(here: Path) -> None:
     (here / 'raises.py').write_text('x = 1 / 0')
-    _one_line(lambda: load_config('raises.py'), 'ZeroDivisionError')
     (here / 'base.py').write_text("_base_ = ['absent.py']")
-    _one_line(lambda: load_config('base.py'), 'cannot be read: .*absent.py')
     (here / 'package.py').write_text("_base_ = ['mmpretrain::_base_/absent.py']")
-    _one_line(lambda: load_config('package.py'), 'cannot be read')
-
-
-def test_config_without_a_training_part(here: Path) -> None:
-    (here / 'config.py').write_text("model = dict(type='ImageClassifier')")
-    _one_line(lambda: runner.train(_arguments('config.py')), "no 'train_cfg', which training needs")
-
-
-def test_options_that_do_not_fit(here: Path) -> None:
+    (here / 'model.py').write_text("model = dict(type='ImageClassifier')")
+    for config, message in (
+        ('absent.py', "config 'absent.py' does not exist"),
+        ('raises.py', 'ZeroDivisionError'),
+        ('base.py', 'cannot be read: .*absent.py'),
+        ('package.py', 'cannot be read'),
+        ('model.py', "no 'train_cfg', which training needs"),
+    ):
+        _one_line(lambda config=config: runner.train(_arguments(config)), message)
     arguments = _arguments(cfg_options=['train_dataloader.batch_size.deep=1'])
     _one_line(lambda: runner.train(arguments), '--cfg-options do not fit')
 
@@ -117,8 +129,7 @@ def test_empty_and_wrapped_data_are_seen_and_storage_addresses_left_alone(here: 
     check_data(cfg, ['train_dataloader', 'val_dataloader'])
 
 
-def test_checkpoints_that_are_missing_truncated_or_of_something_else(here: Path) -> None:
-    write_image_set(DIGITS, 'data/digits')
+def test_checkpoints_that_are_missing_truncated_or_of_something_else(digits: Path) -> None:
     _one_line(
         lambda: runner.test(_arguments(checkpoint='absent.pth')), "'absent.pth' does not exist"
     )
@@ -141,20 +152,18 @@ def test_checkpoints_that_are_missing_truncated_or_of_something_else(here: Path)
     )
 
 
-def test_checkpoints_that_the_model_cannot_go_on_from(here: Path) -> None:
-    write_image_set(DIGITS, 'data/digits')
-    own = MODELS.build(load_config(LEAF).model).state_dict()
+def test_checkpoints_that_the_model_cannot_go_on_from(digits: Path) -> None:
+    own = read_checkpoint('x.pth')['state_dict']
     meta = {'epoch': 1, 'iter': 23}
     torch.save({'state_dict': {'weight': torch.zeros(3)}, 'meta': meta}, 'other.pth')
-    torch.save({'state_dict': own}, 'weights.pth')
     part = {key: value for key, value in own.items() if key != 'head.layers.head.bias'}
     torch.save({'state_dict': part, 'meta': meta}, 'part.pth')
     torch.save({'state_dict': [1]}, 'list.pth')
     for name, message in (
-        ('weights.pth', 'no run to resume: .*load_from=weights.pth'),
+        ('x.pth', 'no run to resume: .*load_from=x.pth'),
         ('other.pth', 'none of the 1 weights'),
         ('part.pth', r'1 of the \d+ weights of the model are not .*head.layers.head.bias'),
-        ('list.pth', 'holds a list for its weights'),
+        ('list.pth', 'holds a list, no weights'),
     ):
         _one_line(lambda name=name: runner.train(_arguments(resume=name, work_dir='w')), message)
     options = ['load_from=other.pth']
@@ -162,28 +171,25 @@ def test_checkpoints_that_the_model_cannot_go_on_from(here: Path) -> None:
         lambda: runner.train(_arguments(cfg_options=options, work_dir='w')), 'none of the 1 weights'
     )
     model = MODELS.build(load_config(LEAF).model)
-    runner._check_weights(model, {'state_dict': part}, 'part.pth')  # enough to start from
+    for enough in (part, {f'module.{key}': value for key, value in own.items()}):
+        runner._check_weights(model, {'state_dict': enough}, 'x.pth')
 
 
-def test_folders_that_cannot_be_made(here: Path) -> None:
-    write_image_set(DIGITS, 'data/digits')
-    (here / 'file').touch()
-    model = MODELS.build(load_config(LEAF).model)
-    torch.save({'state_dict': model.state_dict()}, 'x.pth')
-    _one_line(
-        lambda: runner.train(_arguments(work_dir='file/w')), "--work-dir 'file/w' cannot be made"
-    )
+def test_folders_that_cannot_be_made(digits: Path) -> None:
+    (digits / 'file').touch()
+    for folder in ('file', 'file/w'):
+        _one_line(
+            lambda folder=folder: runner.train(_arguments(work_dir=folder)),
+            f"--work-dir '{folder}' cannot be made or written to",
+        )
     _one_line(
         lambda: runner.test(_arguments(checkpoint='x.pth', work_dir='w', out='file/m.json')),
-        "folder of --out, 'file' cannot be made",
+        "--out 'file/m.json' cannot be written",
     )
 
 
-def test_metrics_of_every_kind_are_written(here: Path) -> None:
-    write_image_set(DIGITS, 'data/digits')
-    model = MODELS.build(load_config(LEAF).model)
-    torch.save({'state_dict': model.state_dict()}, 'x.pth')
-    (here / 'config.py').write_text(
+def test_metrics_of_every_kind_are_written(digits: Path) -> None:
+    (digits / 'config.py').write_text(
         f"_base_ = ['{LEAF}']\n"
         'test_dataloader = dict(num_workers=0, dataset=dict(indices=8))\n'
         'test_evaluator = [\n'
@@ -220,8 +226,6 @@ def test_flags_that_cannot_be_met(here: Path, monkeypatch: pytest.MonkeyPatch) -
     _one_line(
         lambda: runner.train(_arguments(launcher='pytorch')), '--launcher pytorch without RANK'
     )
-    (here / 'file').touch()
-    _one_line(lambda: runner.train(_arguments(work_dir='file')), "--work-dir 'file' is a file")
     options = ['auto_scale_lr.base_batch_size=None']
     _one_line(
         lambda: runner.train(_arguments(auto_scale_lr=True, cfg_options=options)), 'base_batch_size'
@@ -232,9 +236,3 @@ def test_flags_that_cannot_be_met(here: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     if not torch.cuda.is_available():
         _one_line(lambda: runner.train(_arguments(amp=True)), '--amp needs a GPU')
-
-
-def test_weights_of_a_wrapped_model_count_as_fitting() -> None:
-    model = MODELS.build(load_config(LEAF).model)
-    state = {f'module.{key}': value for key, value in model.state_dict().items()}
-    runner._check_weights(model, {'state_dict': state}, 'x.pth')

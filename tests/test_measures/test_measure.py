@@ -1,25 +1,32 @@
 import math
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 
+from asvit_mm import measures
 from asvit_mm.arch import PRESETS, Architecture
-from asvit_mm.cost import count_params
+from asvit_mm.cost import count_macs, count_params
 from asvit_mm.errors import InputError
 from asvit_mm.measures import (
     MEASURES,
     SEARCH_MEASURES,
     ProbeNetwork,
     Score,
+    find_measures,
     length_distortion,
     measure,
     ntk_condition_number,
 )
+from asvit_mm.models import AsViT
 
 from . import small
 
 TINY = Architecture.parse(small.TINY)
+DOCS = Path(__file__).parents[2] / 'docs' / 'complexity.md'
+OF_NETWORKS = [name for name, info in MEASURES.items() if info.needs]
 
 
 def batches(repeat, count=4, size=24):
@@ -150,3 +157,100 @@ def test_what_cannot_be_measured_is_refused():
         measure(TINY, torch.randn(1, 4, 3, 16, 16), img_size=24, repeat=1)
     with pytest.raises(InputError, match='do not fit'):
         measure(TINY, torch.randn(1, 4, 1, 24, 24), img_size=24, repeat=1)
+
+
+def probe(**changes):
+    given = dict(seed=(1, 2), batch=small.images(4)) | changes
+    return ProbeNetwork(TINY, 24, **given)
+
+
+def test_every_measure_is_described():
+    for name, info in MEASURES.items():
+        assert info.name == name
+        assert all((info.title, info.cost, info.source))
+        assert info.arrow == ('↓' if name == 'ntk_condition_number' else '↑')
+    assert set(SEARCH_MEASURES) <= set(MEASURES)
+
+
+def test_each_computes_what_its_function_does():
+    p = probe()
+    inputs = {
+        ('norm_free', 'circle'): (p.norm_free, p.circle),
+        ('network', 'images'): (p.network, p.batch),
+        ('network',): (p.network, 24),
+    }
+    for name in OF_NETWORKS:
+        info = MEASURES[name]
+        assert info.compute(p) == getattr(measures, name)(*inputs[info.needs])
+    output_norm = sum(parameter.numel() for parameter in p.network.norm3.parameters())
+    parameters = sum(parameter.numel() for parameter in p.network.parameters())
+    assert MEASURES['params'].compute(p).value == parameters - output_norm
+    assert MEASURES['flops'].compute(p).value == count_macs(p.arch, 24)
+
+
+@pytest.mark.parametrize('name', MEASURES)
+def test_a_measure_needs_what_it_says(name):
+    p, info = probe(), MEASURES[name]
+    info.compute(p)
+    created = {'network', 'norm_free', 'circle', 'images'} & set(vars(p))
+    # norm_free and circle are created from the network
+    assert created == set(info.needs) | ({'network'} if info.needs else set())
+
+
+@pytest.mark.parametrize('name', OF_NETWORKS)
+def test_the_network_is_not_changed(name):
+    p, info = probe(), MEASURES[name]
+    p.network = AsViT(small.TINY, img_size=24, drop_path_rate=0.5, frozen_stages=1).train()
+    p.norm_free = AsViT(small.TINY, img_size=24, drop_path_rate=0.5, norm_cfg=None).train()
+    model = getattr(p, info.needs[0])
+    model.stages[3].eval()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    trainable = [parameter.requires_grad for parameter in model.parameters()]
+    modes = [module.training for module in model.modules()]
+    first, second = (info.compute(p) for _ in range(2))
+    assert first == second
+    assert first.valid
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == trainable
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize('name', OF_NETWORKS)
+def test_bad_networks_are_reported_with_the_reason(name):
+    p = probe()
+    torch.nn.init.constant_(p.network.stages[2].blocks[0].ffn.fc1.weight, math.nan)
+    score = MEASURES[name].compute(p)
+    assert not score.valid
+    assert 'NaN' in score.reason
+    assert math.isnan(score.value)
+
+
+@pytest.mark.parametrize(
+    'name', [name for name in OF_NETWORKS if name not in ('synflow', 'dss_indicator')]
+)
+def test_the_memory_limit_reaches_the_measures(name):
+    with pytest.raises(InputError, match='too small'):
+        MEASURES[name].compute(probe(memory_limit=1000))
+
+
+def test_unknown_names():
+    with pytest.raises(
+        InputError, match="unknown measure 'accuracy': choose from length_distortion, "
+    ):
+        find_measures(['params', 'accuracy'])
+    with pytest.raises(InputError, match='no measure is given'):
+        find_measures([])
+
+
+def test_the_documented_table_is_the_registry():
+    rows = re.findall(r'^\| `(\w+)` \| (\w+) \|(.*)\|$', DOCS.read_text(), re.MULTILINE)
+    assert [name for name, _, _ in rows] == list(MEASURES)
+    for name, direction, rest in rows:
+        info = MEASURES[name]
+        assert direction == ('higher' if info.higher_is_better else 'lower')
+        what, cost, source = (cell.strip() for cell in rest.split('|'))
+        assert what
+        assert cost == info.cost
+        assert source == info.source

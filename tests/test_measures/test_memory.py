@@ -8,7 +8,7 @@ import torch
 from asvit_mm.arch import as_architecture
 from asvit_mm.errors import InputError
 from asvit_mm.measures import extrinsic_curvature
-from asvit_mm.measures.length_distortion import output_derivatives
+from asvit_mm.measures.curves import output_derivatives
 from asvit_mm.measures.memory import in_chunks, second_order_bytes, window_tokens
 from asvit_mm.measures.ntk import ntk_gram
 from asvit_mm.models import AsViT

@@ -14,6 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional as F
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from asvit_mm.arch import SEARCH_SPACE
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 from asvit_mm.models.asvit import MapNorm, partition_windows, reverse_windows
@@ -158,6 +159,16 @@ def test_float32_agrees_with_float64():
     assert (single - double).abs().max() < 1e-5 * double.abs().max()
 
 
+def test_every_extreme_of_the_search_space_runs_at_small_images():
+    for pick in (0, -1):
+        arch = SEARCH_SPACE.decode(
+            [range(len(values))[pick] for values in SEARCH_SPACE.choices.values()]
+        )
+        for size in (8, 32):
+            output = AsViT(arch, img_size=size)(torch.zeros(2, 3, size, size))
+            assert output[-1].isfinite().all()
+
+
 @pytest.mark.parametrize('size', [(64, 64), (33, 70), (4, 4), (1, 9), (100, 57)])
 @pytest.mark.parametrize('window_size', [None, 7, (8, 8, 4, 2)])
 def test_any_size(size, window_size):
@@ -174,14 +185,15 @@ def test_what_pads_a_window_reaches_no_token():
     torch.manual_seed(0)
     stage = AsViT(TINY, img_size=64).double().eval().stages[0]
     x = torch.randn(2, 7, 9, 16, dtype=torch.float64)
-    windows, mask = partition_windows(x, 2, None)
+    tokens, window, mask = partition_windows(x, 2, None)
+    assert window == 20
     assert mask.shape == (2 * 4, 1, 1, 20)
     assert mask.sum() == 2 * 7 * 9
-    dirty = torch.where(mask.view(2, 4, 20, 1), windows, torch.full_like(windows, 50.0))
+    dirty = torch.where(mask.view(2, 80, 1), tokens, torch.full_like(tokens, 50.0))
     assert (dirty == 50).any()
     clean, changed = (
-        reverse_windows(stage.blocks[0](tokens, mask), (7, 9), 2, None)
-        for tokens in (windows, dirty)
+        reverse_windows(stage.blocks[0](given, window, mask), (7, 9), 2, None)
+        for given in (tokens, dirty)
     )
     torch.testing.assert_close(changed, clean, rtol=0, atol=0)
 
@@ -213,8 +225,8 @@ def test_zeros_beyond_the_windows_of_an_image_leave_its_first_map_as_it_is():
 def test_windows_reverse(size):
     x = images(2, *size, 5)
     for cut in ((4, None), (1, 7)):
-        windows, _ = partition_windows(x, *cut)
-        assert torch.equal(reverse_windows(windows, size, *cut), x)
+        tokens, _, _ = partition_windows(x, *cut)
+        assert torch.equal(reverse_windows(tokens, size, *cut), x)
 
 
 def test_registered_once_and_built_from_every_scope():
@@ -362,8 +374,8 @@ def test_stochastic_depth_drops_whole_images():
     torch.manual_seed(0)
     model = AsViT(TINY, img_size=32, drop_path_rate=0.9, out_indices=(1,)).train()
     block = model.stages[1].blocks[1]
-    x = torch.randn(16, 4, 4, 32)
-    changed = (block(x) - x).abs().amax((2, 3)) > 0  # (images, windows)
+    x = torch.randn(16, 4 * 4, 32)  # 4 windows of 4 tokens
+    changed = (block(x, 4) - x).abs().amax(2) > 0  # (images, tokens)
     assert changed.any()
     assert not changed.all()
     assert (changed.all(1) | ~changed.any(1)).all()
@@ -427,24 +439,20 @@ def test_maps_are_channels_first_where_they_are_looked_at():
     assert isinstance(AsViT(TINY).norm3, MapNorm)
 
 
-def test_linear_layers_are_torchs():
-    """So that adapters, quantization and pruning, which replace layers by type, find every one."""
+def test_every_linear_layer_is_torchs_and_is_called():
+    """So that adapters, quantization, pruning and hooks, which go by type, find every one."""
     model = AsViT(TINY, img_size=32).eval()
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    assert {type(module) for module in linear} == {nn.Linear}
     shapes = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            module.register_forward_hook(
-                lambda module, inputs, output, name=name: shapes.update(
-                    {name: (inputs[0].shape[-1], output.shape[-1])}
-                )
+    for module in linear:
+        assert type(module) is nn.Linear
+        module.register_forward_hook(
+            lambda module, inputs, output: shapes.update(
+                {module: (inputs[0].shape[-1], output.shape[-1])}
             )
+        )
     model(images(1, 3, 32, 32))
-    assert len(shapes) == len(linear)
-    for name, shape in shapes.items():
-        module = model.get_submodule(name)
-        assert shape == (module.in_features, module.out_features)
+    assert shapes == {module: (module.in_features, module.out_features) for module in linear}
 
 
 @pytest.mark.parametrize('gradients', [False, True])
@@ -466,7 +474,7 @@ def test_traced_by_fx_at_any_size():
     extract = create_feature_extractor(model, {'stages.1.blocks.0': 'block', 'norm3': 'last'})
     found = extract(images(2, 3, 32, 32))
     assert found['last'].shape == (2, 128, 1, 1)
-    assert found['block'].shape == (2, 1, 16, 32)
+    assert found['block'].shape == (2, 16, 32)
 
 
 @pytest.mark.slow

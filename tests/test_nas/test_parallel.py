@@ -25,17 +25,17 @@ REQUESTS = [
 
 @given(st.integers(1, 6), st.integers(1, 3), st.integers(1, 9))
 def test_every_unit_has_one_owner_and_nobody_much_more_than_others(repeat, archs, num):
-    units = [(i, name, r) for i in range(archs) for r in range(repeat) for name in SEARCH_MEASURES]
+    units = [(i, r, name) for i in range(archs) for r in range(repeat) for name in SEARCH_MEASURES]
     shares = share_out(units, num)
     assert len(shares) == num
     assert Counter(unit for share in shares for unit in share) == Counter(units)
-    loads = [sum(COSTS[name] for _, name, _ in share) for share in shares]
+    loads = [sum(COSTS[name] for *_, name in share) for share in shares]
     assert max(loads) - min(loads) <= max(COSTS.values())
 
 
 def test_two_processes_share_five_networks_almost_evenly():
-    units = [(0, name, r) for r in range(5) for name in SEARCH_MEASURES]
-    loads = [sum(COSTS[name] for _, name, _ in share) for share in share_out(units, 2)]
+    units = [(0, r, name) for r in range(5) for name in SEARCH_MEASURES]
+    loads = [sum(COSTS[name] for *_, name in share) for share in share_out(units, 2)]
     assert max(loads) < 0.55 * sum(loads)
 
 

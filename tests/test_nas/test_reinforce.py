@@ -5,12 +5,17 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asvit_mm.arch import SEARCH_SPACE, as_architecture
 from asvit_mm.measures import Score
 from asvit_mm.nas import Choices, ComplexityMeasure, Measurement, Memo, Reinforce, iterate_search
+from asvit_mm.nas.reinforce import MovingAverage, fill_with_worst, metric_change, reward
 
 from .toy import WANTED, distance, distance_measure, measuring, records_of
+
+VALUES = st.floats(0, 1e6).map(lambda v: round(v, 2))
 
 
 def run(search, steps, measure=distance_measure):
@@ -127,3 +132,65 @@ def test_within_limits_it_finds_the_best_that_keeps_them():
     # The wanted one has expansions 2, 6, 4, 2; what limits leave can differ from it there only.
     assert small_expansions(search.best)
     assert (search.best.kernels, search.best.splits) == (WANTED.kernels, WANTED.splits)
+
+
+def test_change_by_hand():
+    assert metric_change([]) == 0
+    assert metric_change([3.0]) == 0
+    assert metric_change([1.0, 5.0, 3.0]) == pytest.approx(-2 / 4, rel=1e-6)
+    assert metric_change([2.0, 2.0]) == 0
+
+
+def test_change_forgets_what_is_older_than_the_window():
+    old, recent = [1000.0], [float(i) for i in range(20)]
+    assert metric_change(old + recent) == pytest.approx(1 / 19, rel=1e-6)
+    assert metric_change(old + recent[:-1]) == pytest.approx(1 / 1000, rel=1e-6)
+
+
+@given(st.lists(VALUES, min_size=2, max_size=50))
+def test_change_is_a_share_of_the_range(values):
+    change = metric_change(values)
+    assert -1 <= change <= 1
+    assert math.copysign(1, change) == math.copysign(1, values[-1] - values[-2]) or change == 0
+    assert change == metric_change(values[-20:])
+
+
+@given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=40))
+def test_reward_is_the_change_of_one_less_that_of_the_other(pairs):
+    lengths, kappas = map(list, zip(*pairs, strict=True))
+
+    def change(values):
+        last = values[-20:]
+        return (values[-1] - values[-2]) / (max(last) - min(last) + 1e-6)
+
+    expected = -change(kappas) + change(lengths) if len(pairs) > 1 else 0
+    assert reward(lengths, kappas) == pytest.approx(expected, abs=1e-12)
+
+
+def test_reward_prefers_longer_curves_and_smaller_condition_numbers():
+    assert reward([1.0, 2.0], [5.0, 4.0]) == pytest.approx(2, abs=1e-5)
+    assert reward([2.0, 1.0], [4.0, 5.0]) == pytest.approx(-2, abs=1e-5)
+
+
+def test_a_bad_network_takes_the_worst_seen_so_far():
+    assert fill_with_worst([3.0, None, 9.0, None], larger_is_better=False) == [3.0, 9.0, 9.0, 9.0]
+    assert fill_with_worst([3.0, None, 9.0], larger_is_better=True) == [3.0, 3.0, 9.0]
+    assert fill_with_worst([None, None], larger_is_better=False) == [0.0, 0.0]
+    # 2 -> 6 (the worst) on a range of 4, and back again.
+    assert reward([1.0] * 3, [6.0, 2.0, None]) == pytest.approx(-1, abs=1e-5)
+    assert reward([1.0] * 4, [6.0, 2.0, None, 2.0]) == pytest.approx(1, abs=1e-5)
+
+
+@given(st.lists(st.none() | VALUES, min_size=1, max_size=30))
+def test_bad_networks_never_make_a_reward_infinite(kappas):
+    assert -1 <= reward([1.0] * len(kappas), kappas) <= 1
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=60), st.floats(0.1, 0.95))
+def test_moving_average_is_the_weighted_mean(values, momentum):
+    average = MovingAverage(momentum)
+    for value in values:
+        result = average.update(value)
+    weights = [momentum**age for age in range(len(values))][::-1]
+    mean = sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+    assert result == pytest.approx(mean, abs=1e-9)

@@ -1,6 +1,7 @@
 """Scaling on a cheap measure; the first step's candidates and the budget by hand."""
 
 import json
+from functools import partial
 
 import pytest
 
@@ -13,11 +14,11 @@ from asvit_mm.nas import (
     Latency,
     Measurement,
     Memo,
-    WithinLatency,
-    next_sizes,
+    larger_networks,
+    measure_proxies,
     rank_networks,
 )
-from asvit_mm.nas.scaling import ProxyMeasure, proxy_of
+from asvit_mm.nas.scaling import proxy_of
 
 from .toy import cost, cost_measure, measuring
 
@@ -26,9 +27,11 @@ COUNT = Budget(10, 32).params
 
 
 def scaling(measure=cost_measure, low=5_000_000, high=9_000_000, macs=None, latency=None):
-    measure = ProxyMeasure(measure)
-    memo = Memo(measure if latency is None else WithinLatency(measure, latency))
-    return AutoScaling(SEED, memo, Budget(10, 32, high, macs), min_params=low)
+    measure = partial(measure_proxies, measure)
+    memo = Memo(measure if latency is None else partial(latency.measure, measure))
+    search = AutoScaling(SEED, Budget(10, 32, high, macs), min_params=low)
+    search.step = partial(search.step, memo)
+    return search
 
 
 def run(search):
@@ -38,12 +41,11 @@ def run(search):
 
 
 def test_candidates_of_the_first_step():
-    sizes = next_sizes((1, 1, 1, 1), 8)
     # 8 x 1.05, 1.10, 1.15, 1.20 = 8.4, 8.8, 9.2, 9.6 are 8, 9, 9, 10.
-    assert sizes == [
-        (depths, width)
+    assert larger_networks(SEED) == [
+        SEED.with_size(depths, width)
         for depths in [(2, 1, 1, 1), (1, 2, 1, 1), (1, 1, 2, 1), (1, 1, 1, 2)]
-        for width in (8, 9, 10)
+        for width in (32, 36, 40)
     ]
 
 
@@ -66,9 +68,8 @@ def test_measures_proxies_and_counts_real_networks():
         assert candidate.arch.width == 4 * proxy_of(candidate.arch).width
         assert candidate.arch.seed == SEED
         assert candidate.params == COUNT(candidate.arch)
-    best = rank_networks(*zip(*values(member.candidates), strict=True)).best
+    best = rank_networks(values(member.candidates)).best
     assert member.chosen == member.candidates[best]
-    assert search.start == SEED
 
 
 def test_grows_one_layer_a_step_until_the_minimum():
@@ -96,7 +97,7 @@ def test_grows_one_layer_a_step_until_the_minimum():
 
 
 def test_drops_what_is_too_large_and_stops_where_nothing_is_left():
-    smallest = min(COUNT(SEED.with_size(d, 4 * w)) for d, w in next_sizes((1, 1, 1, 1), 8))
+    smallest = min(map(COUNT, larger_networks(SEED)))
     search = scaling(low=smallest + 10**5, high=smallest + 10**5)
     member = search.step()
     assert member.dropped == 12 - len(member.candidates) > 0
@@ -115,7 +116,7 @@ def test_without_a_minimum_it_grows_until_nothing_is_left():
     search = scaling(low=None, high=4_000_000)
     assert run(search)[-1].chosen.params <= 4_000_000
     assert search.stopped == 'every larger network exceeds 4,000,000 parameters'
-    assert all(COUNT(arch) > 4_000_000 for arch in search.larger_networks())
+    assert all(COUNT(arch) > 4_000_000 for arch in larger_networks(search.current))
 
 
 def test_multiply_adds_end_it_too():
@@ -153,7 +154,7 @@ def test_what_is_too_slow_is_not_measured_and_never_chosen():
     for member in search.series:
         kept = [c for c in member.candidates if not c.measurement.refused]
         assert len(kept) + member.dropped in (8, 12, 16)
-        best = rank_networks(*zip(*values(kept), strict=True)).best
+        best = rank_networks(values(kept)).best
         assert member.chosen == kept[best]
 
 

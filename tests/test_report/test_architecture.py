@@ -30,11 +30,14 @@ def test_a_token_is_followed(arch, img_size):
 
 
 def test_drawing(tmp_path):
+    def draw(arch, img_size=224):
+        plot_architecture(arch, img_size, tmp_path / 'a.png')
+        assert is_picture(tmp_path / 'a.png')
+        return (tmp_path / 'a.png').read_bytes()
+
     arch = PRESETS['large']
-    first = plot_architecture(arch, 224, tmp_path / 'a.png')
-    assert is_picture(first)
-    assert plot_architecture(arch, 224, tmp_path / 'b.png').read_bytes() == first.read_bytes()
-    wider = Architecture.parse(str(arch).replace('180', '181'))
-    assert plot_architecture(wider, 224, tmp_path / 'b.png').read_bytes() != first.read_bytes()
-    # Grids of one token, and kernels that reach over all edges.
-    assert is_picture(plot_architecture(PRESETS['seed'], 9, tmp_path / 'c.png'))
+    first = draw(arch)
+    assert draw(arch) == first
+    assert draw(Architecture.parse(str(arch).replace('180', '181'))) != first
+    # Grids of one token, and kernels that extend beyond all edges.
+    draw(PRESETS['seed'], 9)

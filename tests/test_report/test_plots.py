@@ -44,24 +44,23 @@ def has_color(path, color):
     return (pixels == wanted).all(-1).sum() > 100
 
 
-def only(folder):
-    return [p.name for p in folder.iterdir()]
-
-
 def test_search(tmp_path):
     records, result = recorded('search')
     records = [{**r, KAPPA: None if i == 3 else r[KAPPA]} for i, r in enumerate(records[:30])]
-    assert is_picture(plot_search(records, tmp_path / 'a.png'))
-    assert only(tmp_path) == ['a.png']
+    plot_search(records, tmp_path / 'a.png')
+    assert is_picture(tmp_path / 'a.png')
+    assert [path.name for path in tmp_path.iterdir()] == ['a.png']
     # A single network without a policy and without kappa.
     one = {name: records[3][name] for name in ('step', 'arch', 'length_distortion', KAPPA)}
-    assert is_picture(plot_search([one], tmp_path / 'b.png'))
-    measured = plot_measured(records, result, tmp_path / 'c.png')
+    plot_search([one], tmp_path / 'b.png')
+    assert is_picture(tmp_path / 'b.png')
+    measured = tmp_path / 'c.png'
+    plot_measured(records, result, measured)
     assert is_picture(measured)
     assert has_color(measured, RED)
     assert not has_color(measured, ORANGE)
     published = {**records[1], 'arch': str(PRESETS['seed'])}
-    measured = plot_measured([one, published], {**result, KAPPA: None}, measured)
+    plot_measured([one, published], {**result, KAPPA: None}, measured)
     assert has_color(measured, ORANGE)
     assert not has_color(measured, RED)
 
@@ -70,21 +69,26 @@ def test_policy(tmp_path):
     sizes = [len(values) for values in SEARCH_SPACE.choices.values()]
     uniform = [[1 / size] * size for size in sizes]
     decided = [[1.0] + [0.0] * (size - 1) for size in sizes]
-    first = plot_policy([uniform, decided], tmp_path / 'a.png')
+    first, second = tmp_path / 'a.png', tmp_path / 'b.png'
+    plot_policy([uniform, decided], first)
+    plot_policy([uniform, uniform], second)
     assert is_picture(first)
-    assert plot_policy([uniform, uniform], tmp_path / 'b.png').read_bytes() != first.read_bytes()
+    assert first.read_bytes() != second.read_bytes()
 
 
 def test_scaling(tmp_path):
     records, result = recorded('scale')
     series = result['series'][:4]
-    plain = plot_scaling(series, tmp_path / 'a.png').read_bytes()
-    assert not has_color(tmp_path / 'a.png', RED)
+    path = tmp_path / 'a.png'
+    plot_scaling(series, path)
+    plain = path.read_bytes()
+    assert not has_color(path, RED)
     series[0]['candidates'] = [r for r in records[:20] if 'candidate' in r]
-    assert plot_scaling(series, tmp_path / 'a.png').read_bytes() != plain
-    one = plot_scaling(series[:1], tmp_path / 'b.png', 10**6, 10**7)
-    assert is_picture(one)
-    assert has_color(one, RED)
+    plot_scaling(series, path)
+    assert path.read_bytes() != plain
+    plot_scaling(series[:1], path, 10**6, 10**7)
+    assert is_picture(path)
+    assert has_color(path, RED)
 
 
 def test_learning_curve(tmp_path):
@@ -101,7 +105,8 @@ def test_learning_curve(tmp_path):
     assert losses[-1, 0] == pytest.approx(10)
     assert accuracies.tolist() == [[epoch, 90 + epoch / 2] for epoch in range(1, 11)]
     phases = [{'end': 2, 'stride': 16}, {'end': 5, 'stride': 8}, {'end': 10, 'stride': 4}]
-    assert is_picture(plot_learning_curve(path, tmp_path / 'a.png', phases))
+    plot_learning_curve(path, tmp_path / 'a.png', phases)
+    assert is_picture(tmp_path / 'a.png')
     with pytest.raises(InputError, match='does not exist'):
         read_scalars(tmp_path / 'no.json')
     for text, words in (('{"x"', 'not made of JSON lines'), ('{"x": 1}\n', 'neither a loss nor')):

@@ -160,15 +160,16 @@ def test_times_of_all_parts_are_summed(tmp_path):
     assert [time['line'] for time in times] == [1, 2, 3]
 
 
-def test_facts_are_kept_and_not_compared(tmp_path):
-    with RunFolder(str(tmp_path), RUN, facts={'kernel': 'own'}) as folder:
+def test_the_attention_kernel_is_kept_and_not_compared(tmp_path):
+    with RunFolder(str(tmp_path), {**RUN, 'attention_kernel': 'own'}) as folder:
         folder.append(record(0))
-    with RunFolder(str(tmp_path), RUN, facts={'kernel': 'other'}, resume=True) as folder:
-        assert folder.run['kernel'] == 'own'
+    other = {**RUN, 'attention_kernel': 'other'}
+    with RunFolder(str(tmp_path), other, resume=True) as folder:
+        assert folder.run['attention_kernel'] == 'own'
         folder.append(record(0))
         folder.write_result({})
         assert folder.is_complete()
-    assert json.loads((tmp_path / 'result.json').read_text())['kernel'] == 'own'
+    assert json.loads((tmp_path / 'result.json').read_text())['attention_kernel'] == 'own'
 
 
 def test_the_first_parts_number_of_threads_goes_on(tmp_path):

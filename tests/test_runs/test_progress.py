@@ -7,18 +7,17 @@ import warnings
 import pytest
 from rich.console import Console
 
-from asvit_mm.runs.progress import LOG_LINES, Screen, figure, print_summary
+from asvit_mm.runs.progress import LOG_LINES, figure, print_summary, show_progress
 
 
 def show(console, total=50, counts=True):
     """A whole run; what the console got."""
-    screen = Screen('search', total, counts=counts, console=console)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        with screen.shown():
+        with show_progress('search', total, counts=counts, console=console) as update:
             for done in range(1, total + 1):
-                screen.update(done, f'[net {done}]')
-    return screen, console.file.getvalue()
+                update(done, f'[net {done}]')
+    return console.file.getvalue()
 
 
 def console(term='xterm', **kwargs):
@@ -26,15 +25,14 @@ def console(term='xterm', **kwargs):
 
 
 def test_a_terminal_has_a_bar(capsys):
-    screen, shown = show(console(force_terminal=True))
-    assert screen.has_bar
+    shown = show(console(force_terminal=True))
     assert '50/50' in shown
     assert '[net 50]' in shown
     assert capsys.readouterr().out == ''
 
 
 def test_a_bar_in_percent(capsys):
-    _, shown = show(console(force_terminal=True), counts=False)
+    shown = show(console(force_terminal=True), counts=False)
     assert '100%' in shown
     assert '50/50' not in shown
 
@@ -43,9 +41,8 @@ def test_a_bar_in_percent(capsys):
     'options', [{}, {'force_terminal': True, 'term': 'dumb'}], ids=['log', 'dumb terminal']
 )
 def test_elsewhere_there_are_lines(capsys, options):
-    screen, shown = show(console(**options))
+    shown = show(console(**options))
     lines = capsys.readouterr().out.splitlines()
-    assert not screen.has_bar
     assert shown == ''
     assert len(lines) == LOG_LINES
     assert (lines[0], lines[-1]) == ('search:  10%  [net 5]', 'search: 100%  [net 50]')
@@ -54,20 +51,23 @@ def test_elsewhere_there_are_lines(capsys, options):
 def test_a_notebook_without_ipywidgets_has_lines_and_no_warning(capsys, monkeypatch):
     # This is how Python itself marks what cannot be imported.
     monkeypatch.setitem(sys.modules, 'ipywidgets', None)
-    screen, shown = show(console(force_jupyter=True))
-    assert not screen.has_bar
+    shown = show(console(force_jupyter=True))
     assert shown == ''
     assert capsys.readouterr().out.splitlines()[-1] == 'search: 100%  [net 50]'
 
 
 def test_the_bar_ends_with_an_error():
     shown = console(force_terminal=True)
-    screen = Screen('search', 50, console=shown)
-    screen.update(7, 'best')
-    with pytest.raises(KeyError), screen.shown():
-        raise KeyError
+
+    def run():
+        with show_progress('search', 50, console=shown) as update:
+            update(7, 'best')
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        run()
     assert ' 7/50' in shown.file.getvalue()
-    assert not screen.console._live_stack
+    assert not shown._live_stack
 
 
 def test_a_summary_is_not_wrapped(capsys):

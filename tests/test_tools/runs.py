@@ -47,7 +47,7 @@ def _run(words, folder):
     os.chdir(folder)
     os.environ['OMP_NUM_THREADS'] = '1'
     torch.set_num_threads(1)
-    output = os.open('output.txt', os.O_WRONLY | os.O_CREAT)
+    output = os.open('output.txt', os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(output, stream)
     if words[0] == '-m':

@@ -20,8 +20,8 @@ def test_steps_and_schedules(here):
     out = here.run(TOOL, ARCH, '--size', 64, '--batch-size', 2, '--rounds', 2, '--json', 'b.json')
     (found,) = json.loads((here.folder / 'b.json').read_text())['models']
     assert list(found['steps']) == ['16', '8', '4']
-    assert found['percent']['seconds']['4'] == found['percent']['macs']['4'] == 100
-    assert found['percent']['macs']['16'] < found['percent']['macs']['8'] < 100
+    macs = [step['macs'] for step in found['steps'].values()]
+    assert macs[0] < macs[1] < macs[2]
     seconds = {stride: step['seconds'] for stride, step in found['steps'].items()}
     schedule = found['schedules']['120-210']
     spent = (120 * seconds['16'] + 90 * seconds['8'] + 90 * seconds['4']) / (300 * seconds['4'])

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_picture_is_drawn(tmp_path, monkeypatch, capsys):
     out = tmp_path / 'method.png'
-    script = str(ROOT / 'tools/misc/draw_method.py')
+    script = str(ROOT / 'tools' / 'misc/draw_method.py')
     monkeypatch.setattr(sys, 'argv', [script, '--out', str(out)])
     runpy.run_path(script, run_name='__main__')
     assert capsys.readouterr().out.strip() == str(out)

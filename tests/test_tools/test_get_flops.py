@@ -55,6 +55,7 @@ def test_a_classifier_is_what_the_closed_form_says(here):
     assert f'{found["params"]:,}' in out
 
 
+@pytest.mark.slow
 def test_a_detector_module_by_module(here):
     """By hand: proposals and masks as the config allows, the FPN and RPN of four and five maps."""
     found, modules, out = counted(
@@ -91,6 +92,7 @@ def test_a_config_that_mmdet_ships(here):
     assert 'needs a text with its image' in here.refusal(TOOL, glip, '--shape', '64')
 
 
+@pytest.mark.slow
 def test_what_does_not_run_on_the_meta_device_is_computed(here):
     """mmcv's deformable convolutions, here in the backbone's second half."""
     dcn = 'mmdet::dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py'
@@ -117,6 +119,7 @@ def test_counting_and_computing_agree(config):
     assert counted == computed
 
 
+@pytest.mark.slow
 def test_the_papers_detector(here):
     """Its header's figure; published: 1094 G, with other heads than mmdet's."""
     found, modules, _ = counted(here, CONFIGS / 'asvit_coco.py', '--shape', '1024')

@@ -20,7 +20,7 @@ RUNS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', RUNS)
-def test_two_processes_write_what_one_writes(tmp_path, name):
+def test_two_processes_write_what_one_writes(tmp_path, monkeypatch, capsys, name):
     """Also where they are killed and one goes on."""
     for folder in ('one', 'two'):
         (tmp_path / folder).mkdir()
@@ -36,8 +36,7 @@ def test_two_processes_write_what_one_writes(tmp_path, name):
         status, out, err = ended(process)
         assert status == 0, err
         assert out.count('architecture ') == 2
-    done = tool(name, *RUNS[name], cwd=tmp_path / 'one')
-    assert done.returncode == 0, done.stderr
+    Here(monkeypatch, capsys, tmp_path / 'one').run(name, *RUNS[name])
     assert files(tmp_path / 'one' / 'run') == files(run)
     assert (run / 'timing.jsonl').exists()
 
@@ -55,19 +54,8 @@ def test_a_refusal_by_the_main_rank_ends_all_processes(tmp_path):
     (tmp_path / 'same').mkdir()
     for i in range(12):
         Image.new('RGB', (16, 16), 'red').save(tmp_path / 'same' / f'{i}.png')
-    run = (
-        'search.py',
-        '--work-dir',
-        'run',
-        *SIZE,
-        '--repeat',
-        '3',
-        '--data',
-        'same',
-        '--steps',
-        '1',
-    )
-    status, _, err = ended(torchrun(*run, cwd=tmp_path))
+    run = ('--work-dir', 'run', *SIZE, '--repeat', '3', '--data', 'same', '--steps', '1')
+    status, _, err = ended(torchrun('search.py', *run, cwd=tmp_path))
     assert status != 0
     assert err.count('error: ') == 1
     assert 'no network of the 1 steps could be measured' in err

@@ -87,7 +87,9 @@ def test_one_network_has_no_deviation_in_json(here):
 
 
 def test_costs_need_no_images(here):
-    args = ('large', '--measures', 'params', 'flops', '--data', 'nowhere', '--device', 'cpu')
+    here.folder.joinpath('images').mkdir()
+    Image.new('RGB', (32, 32)).save(here.folder / 'images' / 'one.png')
+    args = ('large', '--measures', 'params', 'flops', '--data', 'images', '--device', 'cpu')
     out = here.run('analysis_tools/measure.py', *args)
     params = count_params(PRESETS['large'], abs_pos_embed=False)
     macs = count_macs(PRESETS['large'])

@@ -1,4 +1,4 @@
-"""tools/search.py as a process: what it writes, determinism, and the lines of its refusals."""
+"""tools/search.py: what it writes, determinism, resuming, and the lines of its refusals."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from mmengine.config import Config
@@ -24,7 +23,7 @@ from asvit_mm.runs.settings import SearchSettings
 from .kills import cut, files, stopped
 from .runs import TINY, TOOLS, Here, tool
 
-STEPS = 6
+STEPS = 4
 RUN = ('--work-dir', 'run', '--data', 'digits', '--steps', STEPS, *TINY)
 
 
@@ -82,12 +81,6 @@ def copied(finished, here):
     """The finished search in run/ of this test's own folder."""
     shutil.copytree(finished[0] / 'run', here.folder / 'run')
     return here.folder / 'run'
-
-
-def test_resuming_nothing_starts_from_scratch_and_gives_the_same_files(finished, here):
-    out = here.run('search.py', *RUN, '--resume')
-    assert 'run holds no run yet: this one starts from scratch' in out
-    assert files(here.folder / 'run') == files(finished[0] / 'run')
 
 
 def test_overwrite_and_another_seed(finished, copied, here):
@@ -156,7 +149,10 @@ def test_digits_that_cannot_be_written(here):
     assert "digits cannot be written to 'data/digits'" in line
 
 
-@pytest.mark.parametrize('name', ['search.py', 'scale.py', 'analysis_tools/measure.py'])
+@pytest.mark.parametrize(
+    'name',
+    ['search.py', 'scale.py', 'analysis_tools/measure.py', 'analysis_tools/correlate.py'],
+)
 def test_help_is_cheap(name):
     code = (
         f'import runpy, sys; sys.argv[:] = [{str(TOOLS / name)!r}, "-h"]\n'
@@ -187,7 +183,7 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
     assert trace.read_bytes().startswith(kept)
     line, command = errors.rstrip('\n').split('; go on with: ')
     assert line == (
-        f'interrupted after {len(done)} of {STEPS} steps, best so far in run/so_far.json'
+        f'interrupted after {len(done)} of {STEPS} steps, what it found is in run/so_far.json'
     )
     assert not (tmp_path / 'run' / 'result.json').exists()
     so_far = json.loads((tmp_path / 'run' / 'so_far.json').read_text())
@@ -205,43 +201,32 @@ def test_killed_interrupted_and_resumed(finished, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('first', ['0', '1'])
-def test_a_run_goes_on_with_another_attention_kernel(tmp_path, first):
+def test_a_run_goes_on_with_another_attention_kernel(copied, here):
     """What the trace has is taken from it, although it would not be measured to the last digit again."""
-    args = ('--work-dir', 'run', '--data', 'digits', '--img-size', '16', *TINY[:2], *TINY[4:])
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    words = [sys.executable, TOOLS / 'search.py', *args, '--steps', '3']
-    begun = subprocess.run(
-        words, cwd=tmp_path, env={**environment, 'ASVIT_MM_NATIVE': first}, check=True
-    )
-    assert begun.returncode == 0
-    trace = (tmp_path / 'run' / 'trace.jsonl').read_bytes()
-    kernel = json.loads((tmp_path / 'run' / 'run.json').read_text())['attention_kernel']
-    cut(tmp_path / 'run', trace.index(b'"step": 2') - 1)
-    other = {**environment, 'ASVIT_MM_NATIVE': str(1 - int(first))}
-    done = subprocess.run(
-        [*words, '--resume'], cwd=tmp_path, env=other, capture_output=True, text=True, check=True
-    )
-    assert 'resumed: 2 of 3 steps are done' in done.stdout
-    again = (tmp_path / 'run' / 'trace.jsonl').read_bytes()
+    trace = (copied / 'trace.jsonl').read_bytes()
     kept = trace[: trace.index(b'{"step": 2')]
+    cut(copied, len(kept))
+    done = subprocess.run(
+        [sys.executable, TOOLS / 'search.py', *map(str, RUN), '--resume'],
+        cwd=here.folder, capture_output=True, text=True, check=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'ASVIT_MM_NATIVE': '0'},
+    )  # fmt: skip
+    assert f'resumed: 2 of {STEPS} steps are done' in done.stdout
+    again = (copied / 'trace.jsonl').read_bytes()
     assert again.startswith(kept)
-    assert again.count(b'\n') == 3
-    result = json.loads((tmp_path / 'run' / 'result.json').read_text())
-    assert result['attention_kernel'] == kernel
-    if first == '0' and attention.has_kernel():
-        assert (
-            'began with the attention kernel of torch and goes on with that of asvit_mm'
-            in done.stdout
-        )
+    assert again.count(b'\n') == STEPS
+    result = json.loads((copied / 'result.json').read_text())
+    if attention.has_kernel():
+        assert result['attention_kernel'] == 'asvit_mm'
+        assert 'kernel of asvit_mm and goes on with that of torch' in done.stdout
 
 
-def test_interrupted_at_the_end(here, monkeypatch):
+def test_interrupted_at_the_end(finished, here, monkeypatch):
     """After the last step, where the best is measured and pictures are drawn."""
     settings = SearchSettings(
-        work_dir='run', data='digits', img_size=16, batch_size=4, repeat=1, steps=3, device='cpu'
-    )
-    whole = run_search(replace(settings, work_dir='whole'), TOOLS)
+        work_dir='run', data='digits', img_size=32, batch_size=4, repeat=1, steps=STEPS,
+        device='cpu', resume=True,
+    )  # fmt: skip
 
     def interrupt(*args):
         raise KeyboardInterrupt
@@ -249,29 +234,27 @@ def test_interrupted_at_the_end(here, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr('asvit_mm.runs.search.plot_search', interrupt)
         with pytest.raises(
-            KeyboardInterrupt, match=r'3 of 3 steps, best so far in run/so_far\.json'
+            KeyboardInterrupt,
+            match=rf'{STEPS} of {STEPS} steps, what it found is in run/so_far\.json',
         ):
             run_search(settings, TOOLS)
+    assert 'run holds no run yet: this one starts from scratch' in here.capsys.readouterr().out
     so_far = json.loads((here.folder / 'run' / 'so_far.json').read_text())
-    assert (so_far['arch'], so_far['steps']) == (str(whole.architecture), 3)
-    assert run_search(replace(settings, resume=True), TOOLS).architecture == whole.architecture
-    one, two = files(here.folder / 'run'), files(here.folder / 'whole')
-    assert sorted(one) == sorted(two)
-    for name in ('trace.jsonl', 'result.json', 'search.png'):
-        assert one[name] == two[name]
+    result = json.loads((finished[0] / 'run' / 'result.json').read_text())
+    assert (so_far['arch'], so_far['steps']) == (result['arch'], STEPS)
+    assert str(run_search(settings, TOOLS).architecture) == result['arch']
+    assert files(here.folder / 'run') == files(finished[0] / 'run')
 
 
-@pytest.mark.parametrize('share', [0.3, 1])
-def test_a_trace_cut_anywhere(finished, copied, here, share):
-    whole = (copied / 'trace.jsonl').read_bytes()
-    cut(copied, int(share * len(whole)))
+def test_a_trace_cut_anywhere(finished, copied, here):
+    cut(copied, int(0.7 * (copied / 'trace.jsonl').stat().st_size))
     here.run('search.py', *RUN, '--resume')
     assert files(copied) == files(finished[0] / 'run')
 
 
 def test_a_finished_search_is_not_done_again(finished, copied, here):
     out = here.run('search.py', *RUN, '--resume')
-    assert 'the search in run is complete' in out
+    assert 'the run in run is complete' in out
     assert json.loads((copied / 'result.json').read_text())['arch'] in out
     assert out.splitlines()[-6:-2] == finished[1].stdout.splitlines()[-6:-2]
     assert files(copied) == files(finished[0] / 'run')
@@ -304,9 +287,9 @@ def test_altered_state(copied, here, name, old, new, words):
 LIMITS = ('--max-params', '2.2M', '--max-flops', '6M', '--max-latency', 10_000)
 
 
-@pytest.mark.parametrize('method', ['reinforce', 'evolution'])
-def test_limits_are_kept(here, method):
-    run = ('--work-dir', 'run', '--data', 'digits', '--steps', 4, '--method', method)
+@pytest.mark.slow
+def test_limits_are_kept(here):
+    run = ('--work-dir', 'run', '--data', 'digits', '--steps', 3, '--method', 'evolution')
     out = here.run('search.py', *run, *LIMITS, *TINY)
     result = json.loads((here.folder / 'run' / 'result.json').read_text())
     assert result['params'] <= 2_200_000
@@ -327,13 +310,4 @@ def test_limits_are_kept(here, method):
     again = (here.folder / 'run' / 'trace.jsonl').read_bytes()
     kept = trace[: trace[:-1].rfind(b'\n') + 1]
     assert again.startswith(kept)
-    assert again.count(b'\n') == 4
-
-
-def test_the_least_that_a_refusal_names_is_accepted(here):
-    run = ('--data', 'digits', '--work-dir', 'run', '--steps', 1, *TINY)
-    line = here.refusal('search.py', *run, '--max-params', '1k')
-    enough = line.split('give at least ')[1]
-    here.run('search.py', *run, '--max-params', enough)
-    result = json.loads((here.folder / 'run' / 'result.json').read_text())
-    assert f'{result["params"]:,}' == enough
+    assert again.count(b'\n') == 3

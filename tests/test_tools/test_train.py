@@ -31,11 +31,19 @@ custom_hooks = [
 """
 
 
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_image_set(DIGITS, tmp_path_factory.mktemp('data') / 'digits').parent
+
+
 @pytest.fixture
 def here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    digits: Path,
 ) -> Here:
-    write_image_set(DIGITS, tmp_path / 'data/digits')
+    (tmp_path / 'data').symlink_to(digits)
     (tmp_path / 'tiny.py').write_text(TINY)
     return Here(monkeypatch, capsys, tmp_path)
 

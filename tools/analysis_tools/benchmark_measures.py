@@ -101,7 +101,7 @@ def benchmark(settings: BenchmarkMeasuresSettings) -> dict[str, dict[str, float]
 
     from asvit_mm.arch import as_architecture
     from asvit_mm.measures import ImageCircle, fresh_network, without_norms
-    from asvit_mm.measures.length_distortion import output_derivatives
+    from asvit_mm.measures.curves import output_derivatives
     from asvit_mm.measures.ntk import ntk_gram
     from asvit_mm.utils.timing import median_and_spread, time_in_turn
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from asvit_mm.engine.arguments import run_tool
 from asvit_mm.errors import InputError, one_line_errors
-from asvit_mm.utils.command_line import option, parse, switch
+from asvit_mm.utils.command_line import option, parse
 
 TOOLS = Path(__file__).resolve().parents[1]
 CONFIGS = TOOLS.parent / 'configs' / 'scenes'
@@ -31,7 +31,7 @@ class DetectionDemoSettings:
     """folder for everything that is written"""
     demo: Path = Path('work_dirs/demo')
     """the --work-dir of tools/misc/demo.py"""
-    peer: bool = switch()
+    peer: bool = False
     """the same with a Swin"""
     scenes: int = 600
     """to train on; a fifth as many are held out"""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asvit_mm.errors import InputError, one_line_errors
-from asvit_mm.utils.command_line import parse, switch
+from asvit_mm.utils.command_line import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class UpdateSettings:
     """What is counted, and whether files are written."""
 
-    detectors: bool = switch()
+    detectors: bool = False
     """count detectors again, too (half a minute)"""
-    check: bool = switch()
+    check: bool = False
     """write nothing; fail where something is stale"""
 
 

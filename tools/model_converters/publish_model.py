@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import option, parse, positional, switch
+from asvit_mm.utils.command_line import option, parse, positional
 
 
 @dataclass(frozen=True)
@@ -18,15 +18,15 @@ class PublishSettings:
     """that tools/train.py wrote (.pth)"""
     out_dir: Path = Path('weights')
     """folder of the published file"""
-    trained: bool = switch()
+    trained: bool = False
     """after a run with EMAHook: the trained weights instead of their average"""
-    half: bool = switch()
+    half: bool = False
     """store in half precision"""
     format: Literal['pth', 'safetensors'] = 'pth'
     """of the published file"""
     metafile: Path | None = None
     """to record them in (default: the zoo's that has the config, else metafile.yml beside it)"""
-    no_metafile: bool = switch()
+    no_metafile: bool = False
     """record nothing"""
     evaluate: str | None = option(default=None, metavar='DATASET')
     """test the published file on the config's test set and record the result under this name"""

@@ -16,10 +16,10 @@ from ...nas import (
     Measurement,
     Memo,
     Reinforce,
+    Request,
     iterate_search,
+    measure_proxies,
 )
-from ...nas.evaluator import Request
-from ...nas.scaling import ProxyMeasure
 from ...token_schedule import (
     PUBLISHED,
     PUBLISHED_LENGTH,
@@ -166,11 +166,11 @@ def _scaling(context: Context) -> Figures:
     partly = _PartlyMeasured(measure, time.time() + allowed)
     scaling = AutoScaling(
         as_architecture(PRESETS['seed']),
-        Memo(ProxyMeasure(partly)),
         Budget(1000, size, max_params=MAX_PARAMS),
         min_params=MIN_PARAMS,
     )
-    while scaling.step() is not None and not scaling.stopped:
+    memo = Memo(partial(measure_proxies, partly))
+    while scaling.step(memo) is not None and not scaling.stopped:
         pass
     measured = [(macs, seconds) for macs, seconds in partly.costs if seconds is not None]
     last = measured[-max(1, len(measured) // 4) :]

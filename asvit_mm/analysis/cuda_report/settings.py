@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from ...errors import InputError
 from ...runs.settings import check_choice, find_device
-from ...utils.command_line import option, switch
+from ...utils.command_line import option
 
 Part = Literal['correct', 'fast', 'method', 'training']
 PARTS: tuple[str, ...] = get_args(Part)
@@ -32,7 +32,7 @@ class CudaReportSettings:
     file of the JPEG images (default: that part is skipped)"""
     minutes: float = 8.0
     """for all parts together; what a part does not need goes to the next ones"""
-    quick: bool = switch()
+    quick: bool = False
     """tiny networks and sizes, for a rehearsal on a CPU"""
 
     def __post_init__(self) -> None:

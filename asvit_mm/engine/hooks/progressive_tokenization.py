@@ -101,20 +101,12 @@ class ProgressiveTokenizationHook(Hook):
             )
         backbone = next(iter(self._full))
         # mmdet's heads place priors and crop regions by fixed strides, wrongly on maps of other sizes.
-        fixed = any(
-            hasattr(module, name)
-            for module in modules
-            for name in ('prior_generator', 'featmap_strides')
-        )
+        fixed = any(hasattr(m, 'prior_generator') or hasattr(m, 'featmap_strides') for m in modules)
         if fixed and not getattr(backbone, 'keep_map_sizes', False):
-            remedy = (
-                'set model.backbone.keep_map_sizes=True'
-                if hasattr(backbone, 'keep_map_sizes')
-                else f'{type(backbone).__name__} cannot enlarge its maps: remove the hook'
-            )
             raise InputError(
-                'progressive tokenization: the heads of a detector need feature maps of the full grid; '
-                + remedy
+                'progressive tokenization: the heads of a detector need feature maps of the full grid: '
+                'set model.backbone.keep_map_sizes=True, or remove the hook if the backbone has no such '
+                'setting'
             )
         length = runner.max_epochs if self.by_epoch else runner.max_iters
         self.phases = phases_of_run(
@@ -146,23 +138,25 @@ class ProgressiveTokenizationHook(Hook):
         """Log through MMEngine's message hub."""
         assert self._current is not None
         stride, full = self._current.stride, self._macs[next(iter(self._full.values()))]
-        # All epochs have the same number of iterations.
-        steps = runner.iter + 1
-        done = steps * self.phases[-1].end / runner.max_iters
-        passes = FORWARD_PASSES * len(data_batch['inputs'])
-        for name, value in {
+
+        def saved(until: float) -> float:
+            return 100 - 100 * mean_cost(self.phases, self._macs, until) / full
+
+        end = self.phases[-1].end
+        values = {
             'tokens': self._tokens[stride],
-            'step_gmacs': passes * self._macs[stride] / 1e9,
-            'saved_percent': 100 - 100 * mean_cost(self.phases, self._macs, done) / full,
-            'saved_percent_of_run': 100
-            - 100 * mean_cost(self.phases, self._macs, self.phases[-1].end) / full,
-        }.items():
+            'step_gmacs': FORWARD_PASSES * len(data_batch['inputs']) * self._macs[stride] / 1e9,
+            # All epochs have the same number of iterations.
+            'saved_percent': saved((runner.iter + 1) * end / runner.max_iters),
+            'saved_percent_of_run': saved(end),
+        }
+        for name, value in values.items():
             runner.message_hub.update_scalar(f'train/{name}', value)
 
     def before_val(self, runner: Runner) -> None:
         """Switch to the full grid if ``val_grid`` is 'full'."""
         if self.val_grid == 'full':
-            self._restore_full_grid()
+            self._set(None)
 
     def after_val(self, runner: Runner) -> None:
         """Switch back to the grid of the current phase, if validation was part of training."""
@@ -171,11 +165,11 @@ class ProgressiveTokenizationHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         """Test on the full grid."""
-        self._restore_full_grid()
+        self._set(None)
 
     def after_train(self, runner: Runner) -> None:
         """Leave the model on the full grid."""
-        self._restore_full_grid()
+        self._set(None)
         self._current = None
 
     def _enter(self, runner: Runner, step: int) -> None:
@@ -190,10 +184,10 @@ class ProgressiveTokenizationHook(Hook):
             f'from {self._unit} {step + 1} to {phase.end}.'
         )
 
-    def _set(self, phase: Phase) -> None:
-        for backbone in self._full:
-            backbone.set_token_stride(phase.stride, phase.dilation)
-
-    def _restore_full_grid(self) -> None:
-        for backbone, stride in self._full.items():
-            backbone.set_token_stride(stride)
+    def _set(self, phase: Phase | None) -> None:
+        """Switch to the token grid of a phase; None: to the full one."""
+        for backbone, full in self._full.items():
+            if phase is None:
+                backbone.set_token_stride(full)
+            else:
+                backbone.set_token_stride(phase.stride, phase.dilation)

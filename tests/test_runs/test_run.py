@@ -4,13 +4,13 @@ import itertools
 import json
 import shlex
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asvit_mm.arch import PRESETS
-from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 from asvit_mm.measures import Score
 from asvit_mm.nas import (
@@ -21,16 +21,15 @@ from asvit_mm.nas import (
     Measurement,
     Memo,
     Reinforce,
-    WithinLatency,
 )
-from asvit_mm.runs.settings import ScaleSettings, SearchSettings
-from asvit_mm.runs.setup import (
+from asvit_mm.runs.run import (
     known_measurements,
     open_folder,
     read_budget,
     read_latency,
     resume_command,
 )
+from asvit_mm.runs.settings import ScaleSettings, SearchSettings
 
 from ..test_nas.toy import choices, cost_measure, distance, distance_measure, records_of
 
@@ -91,9 +90,9 @@ def test_a_search_with_latencies_goes_on_exactly_from_any_step(method, stop):
 
     def run(records):
         known = known_measurements(records)
-        latency = read_latency(LIMITED, describe_data('noise', 224), known)
+        latency = read_latency(LIMITED, known)
         latency.clock = milliseconds
-        memo = Memo(WithinLatency(sometimes_bad, latency), known=known)
+        memo = Memo(partial(latency.measure, sometimes_bad), known=known)
         return records_of(METHODS[method](seed=1), memo, 40), latency
 
     records, _ = run([])
@@ -109,18 +108,14 @@ def test_a_search_with_latencies_goes_on_exactly_from_any_step(method, stop):
 
 def scale(measure, kept=None, latency=None):
     """The lines of a scaling run."""
-    search = AutoScaling(
-        PRESETS['seed'],
-        Memo(measure if latency is None else WithinLatency(measure, latency), known=kept),
-        Budget(10, 32, 6_000_000),
-        min_params=3_000_000,
-    )
+    memo = Memo(measure if latency is None else partial(latency.measure, measure), known=kept)
+    search = AutoScaling(PRESETS['seed'], Budget(10, 32, 6_000_000), min_params=3_000_000)
     trace = []
 
     def report(number, candidate):
         trace.append({'candidate': number, **plain(candidate.to_record())})
 
-    while (member := search.step(report)) is not None:
+    while (member := search.step(memo, report)) is not None:
         trace.append(plain(member.to_record(candidates=True)))
     return trace
 
@@ -176,10 +171,9 @@ def test_a_record_without_an_architecture_is_refused():
 
 
 def test_limits_are_numbers_or_text():
-    data = describe_data('digits', 32)
     for limits in (('3M', '0.4G'), (3_000_000, 400_000_000)):
         run = SearchSettings(data='digits', device='cpu', max_flops=limits[1])
-        budget = read_budget(run, data, limits[0])
+        budget = read_budget(run, limits[0])
         assert (budget.max_params, budget.max_macs) == (3_000_000, 400_000_000)
         assert run.fingerprint()['max_flops'] == 400_000_000
 
@@ -188,7 +182,7 @@ def test_another_attention_kernel_is_said_and_goes_on(tmp_path, monkeypatch, cap
     run = SearchSettings(work_dir=str(tmp_path), data='digits', device='cpu', resume=True)
     for kernel, words in ((True, 'holds no run yet'), (False, 'of asvit_mm and goes on with')):
         monkeypatch.setattr('asvit_mm.ops.attention.has_kernel', lambda kernel=kernel: kernel)
-        with open_folder(run, 'search') as folder:
+        with open_folder(run, 'search', run.fingerprint()) as folder:
             assert folder.run['attention_kernel'] == 'asvit_mm'
             assert folder.resumed is not kernel
         assert words in capsys.readouterr().out

@@ -1,18 +1,49 @@
-"""Extrinsic curvature and Gauss-map length of a network's output along a circle of images.
+"""Length, curvature and Gauss-map length of the curve that a network makes of a circle of images.
 
-Sources: Poole et al., arXiv 1606.05340, section 3; As-ViT, arXiv 2202.11921, section 3.
+Sources: Poole et al., arXiv 1606.05340, section 3; As-ViT, arXiv 2202.11921, section 3. The curve z(t) is the
+network's ``pooled_tokens`` of the images h(t). All three measures want a network with identity norms.
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import InputError
 from ..models import AsViT
-from .memory import in_chunks, second_order_bytes
+from .jvp_attention import DualAttention, scores_bytes
+from .memory import forward_bytes, in_chunks, second_order_bytes
 from .probe import ImageCircle, eval_mode, has_norms
 from .score import Score
+
+
+def length_distortion(
+    model: AsViT, circle: ImageCircle, *, memory_limit: int | None = None
+) -> Score:
+    """L^E of one network: the sum over the angles of ||dz/dt||; higher is better.
+
+    Args:
+        model: the network, with identity norms; it is not changed.
+        circle: the images h(t).
+        memory_limit: bytes that activations may take on top of the model, see :mod:`.memory`; None: no limit.
+
+    Raises:
+        InputError: the limit is too small for a single image.
+    """
+    parameter, arch = next(model.parameters()), model.architecture
+    itemsize = parameter.element_size()
+    circle_bytes = circle.num_angles * len(circle.basis) * (2 * itemsize + circle.basis.itemsize)
+    total = in_chunks(
+        lambda chunk_size: output_derivatives(model, circle, chunk_size).norm(dim=1).sum().item(),
+        circle.num_angles,
+        image_bytes=2 * forward_bytes(arch, circle.img_size, itemsize),
+        fixed_bytes=circle_bytes + scores_bytes(arch, circle.img_size, parameter),
+        memory_limit=memory_limit,
+    )
+    return Score.finite(total, 'the derivative along the circle has NaN or infinite entries')
 
 
 def extrinsic_curvature(
@@ -21,12 +52,7 @@ def extrinsic_curvature(
     """kappa_E of one network, the curvature of its output summed over the angles; higher is better.
 
     With v = dz/dt and a = d2z/dt2, each angle contributes (v.v)^(-3/2) sqrt((v.v)(a.a) - (v.a)^2), the
-    reciprocal radius of the osculating circle.
-
-    Args:
-        model: the network, with identity norms; it is not changed.
-        circle: the images h(t); z are the model's ``pooled_tokens``.
-        memory_limit: bytes that activations may take, by an estimate; see :mod:`.memory`; None: no limit.
+    reciprocal radius of the osculating circle. Arguments are those of :func:`length_distortion`.
 
     Raises:
         InputError: the network has norms, or the limit is too small for a single image.
@@ -47,15 +73,29 @@ def gauss_map_length(
     return _total(speed, normal / speed)
 
 
+def output_derivatives(model: AsViT, circle: ImageCircle, chunk_size: int | None = None) -> Tensor:
+    """Derivative dz/dt (num_angles, C4) of the output along the circle, float64.
+
+    One Jacobian-vector product J h'(t) in forward mode gives all output coordinates at all angles.
+
+    Args:
+        chunk_size: images per forward pass; None: all.
+    """
+    derivatives = []
+    with eval_mode(model), torch.no_grad(), DualAttention():
+        for images, directions in _chunks(model, circle, chunk_size):
+            with forward_ad.dual_level():
+                output = model.pooled_tokens(forward_ad.make_dual(images, directions))
+                derivatives.append(forward_ad.unpack_dual(output).tangent.double())
+    return torch.cat(derivatives)
+
+
 def curve_derivatives(
     model: AsViT, circle: ImageCircle, chunk_size: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """First and second derivative dz/dt, d2z/dt2 of the output along the circle, float64 (num_angles, C4).
 
     Nested forward mode gives both for all output coordinates at all angles.
-
-    Args:
-        chunk_size: images per pass; None: all.
 
     Raises:
         InputError: the network has norms.
@@ -65,16 +105,14 @@ def curve_derivatives(
         raise InputError(
             'second derivatives through layer norms are wrong: build the network with norm_cfg=None'
         )
-    size = chunk_size or circle.num_angles
-    chunks = [x.split(size) for x in circle.images(next(model.parameters()))]
     # No fused attention kernel has a second derivative in forward mode.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), eval_mode(model):
-        pairs = [_derivatives(model, *chunk) for chunk in zip(*chunks, strict=True)]
+        pairs = [_two_derivatives(model, *chunk) for chunk in _chunks(model, circle, chunk_size)]
     first, second = (torch.cat(values).double() for values in zip(*pairs, strict=True))
     return first, second
 
 
-def _derivatives(model: AsViT, images: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+def _two_derivatives(model: AsViT, images: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     zero = images.new_zeros(())
     one = torch.ones_like(zero)
 
@@ -86,6 +124,15 @@ def _derivatives(model: AsViT, images: Tensor, directions: Tensor) -> tuple[Tens
         return jvp(output, (offset,), (one,))[1]
 
     return jvp(velocity, (zero,), (one,))
+
+
+def _chunks(
+    model: AsViT, circle: ImageCircle, chunk_size: int | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images h(t) and directions h'(t) of up to ``chunk_size`` angles at a time."""
+    images, directions = circle.images(next(model.parameters()))
+    size = chunk_size or circle.num_angles
+    return zip(images.split(size), directions.split(size), strict=True)
 
 
 def _speed_and_normal(

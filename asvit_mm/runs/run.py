@@ -1,0 +1,324 @@
+"""What a search and a scaling run have in common: inputs, limits, their folder, resuming, other ranks."""
+
+import os
+import platform
+import shlex
+import sys
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from mmengine.dist import is_main_process
+
+from ..arch import PRESETS, Architecture
+from ..config_writer.configs import train_command
+from ..config_writer.naming import RunConfigs
+from ..data.images import load_images
+from ..engine.distributed import start_processes
+from ..nas import (
+    Budget,
+    Clock,
+    ComplexityMeasure,
+    Latency,
+    Measure,
+    Measurement,
+    Memo,
+    Request,
+    SharedMeasure,
+    help_measuring,
+    with_helpers,
+)
+from ..ops import attention
+from ..utils.command_line import as_arguments
+from ..utils.files import relative
+from ..version import __version__
+from .folder import RunFolder
+from .progress import print_summary, printed_warnings
+from .results import Network, cost_rows
+from .settings import MeasuringSettings, RunSettings, as_count, find_device
+
+Known = Mapping[Request, Measurement]
+S = TypeVar('S', bound=RunSettings)
+
+
+class Run(ABC, Generic[S]):
+    """A search or a scaling run in its folder; a subclass takes the steps.
+
+    Args:
+        settings: of the run.
+        tools: folder of the tools, for the commands that are printed.
+
+    Attributes:
+        TASK: of run.json, and the name of the tool.
+        configs: of the networks that are found.
+        folder, memo, latency: set when the run begins or is resumed.
+
+    Raises:
+        InputError: missing or too few images, or data that no config can be written for.
+    """
+
+    TASK: ClassVar[str]
+
+    folder: RunFolder
+    memo: Memo
+    latency: Latency | None
+
+    def __init__(self, settings: S, tools: Path) -> None:
+        self.settings, self.tools, self.data = settings, tools, settings.source
+        # Data for which no config can be written is refused before anything is measured.
+        RunConfigs(self.data, progressive=settings.progressive).add(PRESETS['seed'])
+        folder = relative(Path(settings.work_dir) / 'configs')
+        self.configs = RunConfigs(self.data, progressive=settings.progressive, folder=folder)
+        self.measure: Measure = SharedMeasure(make_measure(settings))
+
+    @abstractmethod
+    def smallest(self) -> tuple[Sequence[Architecture], str]:
+        """The smallest networks, of which one must keep the limit on latency, and what they are called."""
+
+    @abstractmethod
+    def progress(self, records: Sequence[Mapping[str, Any]]) -> str:
+        """How far a run with these records is, in words."""
+
+    @abstractmethod
+    def take_steps(self) -> dict[str, Any]:
+        """Take all steps, those in the trace without measuring, and write the report; gives the result."""
+
+    @abstractmethod
+    def so_far(self) -> dict[str, Any] | None:
+        """What the steps up to an interruption have found; None if that is nothing."""
+
+    @abstractmethod
+    def print_result(self) -> None:
+        """Print what result.json says; see :meth:`print_rows`."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The settings that determine the result."""
+        return self.settings.fingerprint()
+
+    def execute(self) -> None:
+        """Complete the run, or find that it is complete, and print its result.
+
+        Raises:
+            InputError: see :class:`RunFolder`; or no network keeps the limit on latency or can be measured.
+            KeyboardInterrupt: Ctrl-C; says how far the run is and how to go on.
+        """
+        settings = self.settings
+        latency = read_latency(settings)
+        # A run that is resumed has passed this check.
+        resumed = settings.resume and (Path(settings.work_dir) / 'run.json').exists()
+        if latency is not None and not resumed:
+            latency.within_limit(*self.smallest())
+        self.folder = folder = open_folder(settings, self.TASK, self.fingerprint())
+        command = resume_command(settings, self.tools / f'{self.TASK}.py')
+        with folder, resumable(self._interrupted, command):
+            if folder.is_complete():
+                print(f'the run in {relative(folder.path)} is complete: its result')
+            else:
+                if folder.resumed:
+                    print(f'resumed: {self.progress(folder.kept)} are done')
+                self._complete()
+            self.print_result()
+
+    def print_rows(self, network: Network, rows: Mapping[str, str]) -> None:
+        """Print what every run says of its network and files, and ``rows``."""
+        folder = self.folder
+        python, tools = relative(Path(sys.executable)), relative(self.tools)
+        command = train_command(relative(network.config), self.data, python=python, tools=tools)
+        print_summary(
+            {
+                'architecture': str(network.architecture),
+                **cost_rows(network),
+                **rows,
+                'written': ', '.join(map(relative, (folder.result, folder.trace, folder.report))),
+                'train it': command,
+            }
+        )
+
+    def _complete(self) -> None:
+        remeasure, folder, measure = self.settings.remeasure, self.folder, self.measure
+        known = known_measurements(folder.kept, remeasure=remeasure)
+        self.latency = read_latency(self.settings, known)
+        if self.latency is not None:
+            measure = partial(self.latency.measure, measure)
+        self.memo = Memo(measure, remeasure=remeasure, known=known)
+        try:
+            result = self.take_steps()
+            folder.write_configs(self.configs.texts)
+            folder.write_result(result)
+        except KeyboardInterrupt:
+            if not folder.replaying and (found := self.so_far()) is not None:
+                folder.write_configs(self.configs.texts)
+                folder.write_so_far(found)
+            raise
+
+    def _interrupted(self) -> str:
+        path = self.folder.so_far
+        found = f', what it found is in {relative(path)}' if path.exists() else ''
+        return self.progress(self.folder.records) + found
+
+
+def run_on_main_rank(run: type[Run[S]], settings: S, tools: Path) -> None:
+    """Execute a run on the main rank of the launcher, and let the other ranks help it to measure.
+
+    Raises:
+        InputError: the run's, on all ranks; or see :func:`~asvit_mm.engine.distributed.start_processes`.
+    """
+    start_processes(settings.launcher, find_device(settings.device))
+    if is_main_process():
+        with with_helpers():
+            run(settings, tools).execute()
+    else:
+        help_measuring()
+
+
+def make_measure(settings: MeasuringSettings) -> ComplexityMeasure:
+    """The measure on images of the data.
+
+    Raises:
+        InputError: missing or too few images.
+    """
+    images = load_batches(settings)
+    device = find_device(settings.device)
+    with printed_warnings():
+        return ComplexityMeasure(images, settings.pixels, settings.seed, device)
+
+
+def load_batches(settings: Any) -> torch.Tensor:
+    """Images to measure on, (repeat, batch, 3, pixels, pixels).
+
+    Raises:
+        InputError: missing or too few images.
+    """
+    repeat, batch = settings.repeat, settings.batch_size
+    images = load_images(settings.source, settings.pixels, repeat * batch, settings.seed)
+    return images.reshape(repeat, batch, *images.shape[1:])
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """Versions and device, as plain data; the last digits of a result may depend on them."""
+    found = {
+        'asvit_mm': __version__,
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+    }
+    for name in ('numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = 'not installed'
+    on_gpu = device.type == 'cuda'
+    found['device'] = torch.cuda.get_device_name(device) if on_gpu else platform.machine()
+    return found
+
+
+def open_folder(settings: RunSettings, task: str, fingerprint: Mapping[str, Any]) -> RunFolder:
+    """The folder of the run, new or with the run that is resumed, which is said.
+
+    Args:
+        task: so that no search is resumed as a scaling run.
+        fingerprint: the settings that determine the result.
+
+    Raises:
+        InputError: see :class:`RunFolder`.
+    """
+    device = find_device(settings.device)
+    kernel = 'asvit_mm' if device.type == 'cpu' and attention.has_kernel() else 'torch'
+    folder = RunFolder(
+        settings.work_dir,
+        {
+            'task': task,
+            'settings': fingerprint,
+            'versions': versions(device),
+            'attention_kernel': kernel,
+        },
+        resume=settings.resume,
+        overwrite=settings.overwrite,
+    )
+    if settings.resume and not folder.resumed:
+        print(f'{relative(folder.path)} holds no run yet: this one starts from scratch')
+    if (before := folder.run['attention_kernel']) != kernel:
+        print(
+            f'note: this run began with the attention kernel of {before} and goes on with that of '
+            f'{kernel}: last digits may differ from those of an uninterrupted run'
+        )
+    return folder
+
+
+def read_budget(settings: RunSettings, max_params: str | int | None = None) -> Budget:
+    """The limits on parameters and multiply-adds, for the classifier that the configs train."""
+    data, max_macs = settings.source, as_count(settings.max_flops, 'multiply-adds')
+    return Budget(data.num_classes, data.img_size, as_count(max_params), max_macs)
+
+
+def read_latency(settings: RunSettings, known: Known | None = None) -> Latency | None:
+    """The limit on the latency; None if there is none.
+
+    Args:
+        known: measurements of the run that is resumed.
+
+    Raises:
+        InputError: the limit is not a positive number.
+    """
+    if settings.max_latency is None:
+        return None
+    data = settings.source
+    latencies: dict[Architecture, float] = {}
+    for (arch, _), measurement in (known or {}).items():
+        if measurement.latency_ms is not None:
+            latencies.setdefault(arch, measurement.latency_ms)
+    clock = Clock(data.num_classes, data.img_size, find_device(settings.device))
+    return Latency(clock, settings.max_latency, latencies)
+
+
+def known_measurements(records: Iterable[Mapping[str, Any]], *, remeasure: bool = False) -> Known:
+    """The measurements in the records of a trace, for :class:`~asvit_mm.nas.Memo`.
+
+    Nothing is checked: :meth:`RunFolder.append` compares every record with the one that the run makes of it.
+
+    Args:
+        records: those of a scaling run's members, which repeat those of candidates, are left out.
+        remeasure: whether every record has a measurement of its own.
+
+    Raises:
+        InputError: a record names no architecture.
+    """
+    found: dict[Request, Measurement] = {}
+    draws: Counter[Architecture] = Counter()
+    for record in records:
+        if 'candidates' in record:
+            continue
+        arch = Architecture.parse(str(record.get('arch')))
+        request = (arch, draws[arch] if remeasure else 0)
+        found.setdefault(request, Measurement.from_record(record))
+        draws[arch] += 1
+    return found
+
+
+@contextmanager
+def resumable(so_far: Callable[[], str], command: str) -> Iterator[None]:
+    """Let Ctrl-C say how far the run is and how to go on.
+
+    Args:
+        so_far: called then; what is done, for 'interrupted after ...'.
+        command: that resumes the run.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f'interrupted after {so_far()}; go on with: {command}') from None
+
+
+def resume_command(settings: RunSettings, script: Path) -> str:
+    """The command that resumes a run, with what differs from the defaults."""
+    words = [relative(Path(sys.executable))]
+    if settings.launcher == 'pytorch':
+        processes = os.environ.get('LOCAL_WORLD_SIZE', '1')
+        words += ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
+    arguments = as_arguments(settings, leave_out=('overwrite', 'resume'))
+    return shlex.join([*words, relative(script), *arguments, '--resume'])
