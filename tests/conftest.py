@@ -21,6 +21,14 @@ torch.set_num_threads(1)
 utils.load = functools.cache(utils.load)
 
 
+def pytest_collection_modifyitems(items):
+    """Skip what needs a CUDA device where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker('cuda'):
+                item.add_marker(pytest.mark.skip(reason='no CUDA device'))
+
+
 @pytest.fixture(scope='session')
 def wheels(tmp_path_factory):
     """See :func:`tests.wheels.built_once`."""

@@ -182,6 +182,9 @@ def _build(cfg: Config) -> Runner:
         os.makedirs(cfg.work_dir, exist_ok=True)
     if not os.path.isdir(cfg.work_dir) or not os.access(cfg.work_dir, os.W_OK | os.X_OK):
         raise InputError(f'--work-dir {cfg.work_dir!r} cannot be made or written to: name another')
+    if (cfg.get('randomness') or {}).get('deterministic'):
+        # Without it torch refuses matrix products on CUDA; cuBLAS reads it when it is first used.
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         # MMEngine's own initialisation and model wrapper require a GPU.
         start_processes(cfg.launcher, torch.device('cpu'))

@@ -4,8 +4,7 @@ Paper: Auto-scaling Vision Transformers without Training, ICLR 2022 (arXiv 2202.
 Source of the published search code: github.com/VITA-Group/AsViT.
 
 Differences from the published search code, none of which changes an output at its sizes:
-- a map is partitioned into windows once per stage, not once per block: no block shifts windows, and norms and
-  feed-forward layers do not depend on the order of tokens;
+- windows are cut once per stage, not per block: nothing in a block depends on the order of its windows;
 - any height and width: maps that windows or patch merging do not tile are padded, and padding is masked out;
 - the position embedding of the paper's trained models is included (``use_abs_pos_embed``), and resampled;
 - identity norms are a setting (``norm_cfg=None``), not a change made to a built network.
@@ -32,6 +31,7 @@ from ..checkpoints.reading import load_pretrained
 from ..cost import count_macs, token_grids
 from ..errors import InputError
 from ..ops.attention import attend
+from ..ops.resample import resample
 from ..registry import MODELS
 from ..tokens import (
     BASE_STRIDE,
@@ -121,7 +121,7 @@ def add_positions(x: Tensor, pos: Tensor) -> Tensor:
 
 def resample_positions(pos: Tensor, size: Sequence[int]) -> Tensor:
     """Position embedding (1, h, w, C) to (1, *size, C), bicubic."""
-    return F.interpolate(pos.permute(0, 3, 1, 2), size, mode='bicubic').permute(0, 2, 3, 1)
+    return resample(pos.permute(0, 3, 1, 2), size, 'bicubic').permute(0, 2, 3, 1)
 
 
 @torch.fx.wrap
@@ -196,8 +196,7 @@ def _is_padded(amount: int) -> bool:
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside each window of ``window`` tokens: (B, T, C) to the same.
 
-    No shift and no relative position bias. A head is floor(C / heads) wide, so the concatenated heads may be
-    narrower than C; the output projection maps them to C.
+    No shift, no relative position bias. A head is floor(C / heads) wide, so all heads may be narrower than C.
     """
 
     def __init__(self, width: int, num_heads: int, drop_rate: float = 0.0) -> None:
@@ -287,10 +286,7 @@ class Stage(nn.Module):
 
 
 class MapNorm(nn.LayerNorm):
-    """LayerNorm of a token map (B, H, W, C) that returns it channels-first, (B, C, H, W).
-
-    A module, so that class activation maps, feature extractors and forward hooks see the backbone's outputs.
-    """
+    """LayerNorm of a token map (B, H, W, C) that returns (B, C, H, W); a module for hooks to attach to."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).permute(0, 3, 1, 2).contiguous()
@@ -336,10 +332,9 @@ class AsViT(BaseModule):
         with_cp: activation checkpointing of every block, which trades time for memory in training.
         frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages.
         norm_cfg: config of every norm; None for identities (the network of the length distortion).
-        act_cfg: the activation of the feed-forward layers.
-        init_cfg: MMEngine's, a pretrained checkpoint for instance. Without it weights are initialised as in
-            the paper: linear layers truncated normal with std 0.02, their biases 0, norms with weight 1 and
-            bias 0, the convolution of the patch embedding as torch does.
+        act_cfg: of the feed-forward layers.
+        init_cfg: MMEngine's, a pretrained checkpoint for instance. Without it weights are drawn as in the
+            paper: linear truncated normal with std 0.02, biases 0, norms 1 and 0, convolution as torch does.
 
     Raises:
         InputError: a setting outside what is allowed, the architecture included.

@@ -7,7 +7,7 @@ from mmengine import fileio
 from mmengine.fileio import LocalBackend
 from mmengine.runner import CheckpointLoader
 
-from asvit_mm.checkpoints.reading import load_from_asvit_mm, secure_mmengine
+from asvit_mm.checkpoints.reading import load_from_asvit_mm, read_checkpoint, secure_mmengine
 from asvit_mm.errors import InputError
 
 from ..pickled import write_canary
@@ -59,6 +59,16 @@ def here(tmp_path, monkeypatch, capsys):
     # Of no use to whoever sets it: our tools take it back.
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     return Here(monkeypatch, capsys, tmp_path)
+
+
+def test_the_reader_alone(here, monkeypatch):
+    """Without the environment that our tools set for other libraries."""
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+    monkeypatch.delenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD')
+    ran = write_canary(here.folder / 'evil.pth')
+    with pytest.raises(InputError, match='mkdir'):
+        read_checkpoint('evil.pth')
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize('door', DOORS)

@@ -76,6 +76,19 @@ def make_class(path, files, extras):
         (path / 'out').symlink_to(path.parent)
 
 
+def test_hidden_files_and_folders_are_no_images(tmp_path):
+    files = (
+        'a/1.png',
+        'b/2.webp',
+        'a/.ipynb_checkpoints/1.png',
+        '.ipynb_checkpoints/x.png',
+        'b/._2.webp',
+    )
+    scan = scan_folder(str(place(tmp_path, *files, '__MACOSX/a/1.png')))
+    assert scan.classes == ('a', 'b')
+    assert scan.files == ('a/1.png', 'b/2.webp')
+
+
 @pytest.mark.slow
 @given(
     names,

@@ -33,6 +33,23 @@ def batches(repeat, count=4, size=24):
     return torch.randn(repeat, count, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize('name', MEASURES)
+def test_cuda_agrees_with_the_cpu(name):
+    cpu, cuda = (
+        measure(
+            *(TINY, batches(1)),
+            names=[name],
+            img_size=24,
+            repeat=1,
+            device=device,
+            dtype=torch.float64,
+        )
+        for device in ('cpu', 'cuda')
+    )
+    assert cuda[name].value == pytest.approx(cpu[name].value, rel=1e-6)
+
+
 def test_reproducible_and_a_step_draws_fresh_weights():
     images = batches(2)
     first = measure(TINY, images, img_size=24, repeat=2, seed=(7, 1))

@@ -58,13 +58,14 @@ def golden_classifier(entry):
     return model.eval()
 
 
+@pytest.mark.parametrize('device', ['cpu', pytest.param('cuda', marks=pytest.mark.cuda)])
 @pytest.mark.parametrize('entry', ENTRIES, ids=lambda entry: entry['arch'])
-def test_golden_features_and_logits(entry):
+def test_golden_features_and_logits(entry, device):
     size = entry['img_size']
-    x = images(2, 3, size, size).double()
-    model = golden_classifier(entry)
+    x = images(2, 3, size, size).double().to(device)
+    model = golden_classifier(entry).to(device)
     with torch.no_grad():
-        features, logits = model.backbone.pooled_tokens(x), model(x)
+        features, logits = model.backbone.pooled_tokens(x).cpu(), model(x).cpu()
     for name, value in (('pooled_features', features), ('logits', logits)):
         first, norm = (
             torch.tensor(entry[f'{name}_{kind}'], dtype=torch.float64)

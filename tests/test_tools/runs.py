@@ -100,6 +100,8 @@ class Here:
         # get its logger, whose stream is closed.
         for kept in (DefaultScope, MMLogger, MessageHub):
             monkeypatch.setattr(kept, '_instance_dict', kept._instance_dict.copy())
+        # What the tools set for the libraries of their process.
+        monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
         self.monkeypatch, self.capsys, self.folder = monkeypatch, capsys, folder
 
     def run(self, name, *args):

@@ -160,6 +160,40 @@ def test_a_killed_run_resumed_in_a_phase_equals_the_undisturbed_one(tmp_path: Pa
         torch.testing.assert_close(states[0][part], states[1][part], rtol=0, atol=0)
 
 
+@pytest.mark.cuda
+def test_mixed_precision_on_cuda_is_deterministic_and_resumed_in_a_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+
+    def run(name: str, recorder: Recorder, **settings: Any) -> dict[str, Any]:
+        runner = _runner(
+            tmp_path / name,
+            dict(type=HOOK, phases=PHASES),
+            recorder,
+            optim_wrapper=dict(
+                type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(type='AdamW', lr=1e-3)
+            ),
+            randomness=dict(seed=0, deterministic=True),
+            **settings,
+        )
+        runner.train()
+        return runner.model.state_dict()
+
+    try:
+        recorder = Recorder()
+        whole = run('whole', recorder)
+        assert [stride for stride, _ in recorder.train] == [16] * 4 + [8] * 4 + [4] * 4
+        torch.testing.assert_close(run('again', Recorder()), whole, rtol=0, atol=0)
+        with pytest.raises(KeyboardInterrupt):
+            run('cut', Recorder(kill_at=7))
+        resumed = run('cut', Recorder(), resume=True)
+        torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+
+
 def test_the_averaged_model_follows_the_phases(tmp_path: Path) -> None:
     ema = MMPRETRAIN_HOOKS.build(dict(type='EMAHook'))
     seen: list[tuple[str, int]] = []

@@ -1,0 +1,229 @@
+"""Part "training": CIFAR-10 for the same time with and without progressive tokenization.
+
+A plain recipe, so that the GPU is what is timed: all images lie on the device as tensors, which are cropped,
+flipped and enlarged there.
+"""
+
+import io
+import math
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...token_schedule import (
+    PUBLISHED_LENGTH,
+    STRIDES,
+    phase_at,
+    phases_of_run,
+    read_schedule,
+)
+from ...utils.timing import now
+from .fast import build
+from .rows import Context, Figures, Job, Skipped
+
+# 27 M parameters; on 64 x 64 pixels the four stages have 16, 8, 4 and 2 tokens per side, at stride 16 4, 2, 1
+# and 1.
+# With a large batch it keeps a GPU busy: what tokens save would not show where the CPU cannot follow.
+ARCH = '8,2,3,2|4,1,2,2|2,1,4,6|2,1,4,2|32,96'
+QUICK_ARCH = '8,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16'
+SIZE, CLASSES = 64, 10
+BATCH, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 1024, 1.5e-3, 0.05, 0.05
+SCHEDULE = '80-140'
+
+
+def jobs(context: Context) -> Iterator[Job]:
+    """Two runs of equal time, which share what the part has."""
+    data = _Cifar10(context)
+    table = f'CIFAR-10, images of {SIZE} x {SIZE} pixels, bfloat16 autocast, eager'
+    name = 'reading the images'
+    yield Job(table, name, data.describe)
+    for progressive in (False, True):
+        name = f'progressive tokenization {SCHEDULE}' if progressive else 'full grid'
+        parts = 1 if progressive else 2
+        yield Job(table, name, partial(_train, context, data, progressive, parts), limit=300)
+
+
+class _Cifar10:
+    """Images (N, 3, 32, 32) in bytes and labels (N,) of both splits, on the device."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def describe(self) -> Figures:
+        """How many there are, and the seconds that reading them took."""
+        begin = time.time()
+        counts = {f'{split}_images': len(self.splits[split][1]) for split in ('train', 'test')}
+        return {**counts, 'read_s': time.time() - begin}
+
+    @cached_property
+    def splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Read from a folder or from an npz file."""
+        if self.context.cifar10 is None:
+            raise Skipped('no images: give --cifar10')
+        path = Path(self.context.cifar10)
+        read = _from_folder if path.is_dir() else _from_npz
+        found = {}
+        for split in ('train', 'test'):
+            files, labels = read(path, split, 40 if self.context.quick else None)
+            with ThreadPoolExecutor() as pool:
+                images = np.stack(list(pool.map(_decode, files, chunksize=64)))
+            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+            found[split] = (
+                pixels.to(self.context.device),
+                torch.tensor(labels, device=self.context.device),
+            )
+        return found
+
+
+def _from_folder(path: Path, split: str, limit: int | None) -> tuple[list[bytes], list[int]]:
+    """The files of class folders; at most ``limit`` of each class."""
+    folders = sorted(f for f in (path / split).iterdir() if f.is_dir())
+    files, labels = [], []
+    for label, folder in enumerate(folders):
+        for file in sorted(folder.iterdir())[:limit]:
+            files.append(file.read_bytes())
+            labels.append(label)
+    return files, labels
+
+
+def _from_npz(path: Path, split: str, limit: int | None) -> tuple[list[bytes], list[int]]:
+    """JPEG bodies behind one common header; of a limit, 10 times as many in all."""
+    with np.load(path) as data:
+        header, body = data['header'].tobytes(), data[f'{split}_data'].tobytes()
+        offsets, labels = data[f'{split}_offsets'], data[f'{split}_labels']
+    # They may be sorted by class.
+    chosen = range(0, len(labels), 1 if limit is None else len(labels) // (CLASSES * limit))
+    files = [header + body[offsets[i] : offsets[i + 1]] for i in chosen]
+    return files, [int(labels[i]) for i in chosen]
+
+
+def _decode(file: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(file)) as image:
+        return np.asarray(image.convert('RGB'))
+
+
+def _train(context: Context, data: _Cifar10, progressive: bool, parts: int) -> Figures:
+    """Train for an equal part of the time that is left; learning rate and phase follow the clock."""
+    images, labels = data.splits['train']
+    batch = min(16 if context.quick else BATCH, len(labels))
+    torch.manual_seed(0)
+    model = build(QUICK_ARCH if context.quick else ARCH, SIZE, CLASSES).train().to(context.device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        fused=context.device == 'cuda' or None,
+    )
+    phases = phases_of_run(read_schedule(SCHEDULE), PUBLISHED_LENGTH)
+    _warm_up(context, model, optimizer, images[:batch], labels[:batch])
+    # A tenth is for testing, and for what is not foreseen.
+    seconds = 1.0 if context.quick else 0.9 * context.left() / parts
+    begin = now(context.device)
+    share, seen, stride, steps = 0.0, 0, STRIDES[-1], dict.fromkeys(STRIDES, 0)
+    while share < 1:
+        for index in torch.randperm(len(labels), device=context.device).split(batch)[
+            : len(labels) // batch
+        ]:
+            if progressive:
+                stride = phase_at(phases, int(share * PUBLISHED_LENGTH)).stride
+            model.backbone.set_token_stride(stride)
+            for group in optimizer.param_groups:
+                group['lr'] = LEARNING_RATE * min(1, share / WARMUP) * _cosine(share)
+            _step(context, model, optimizer, _augmented(images[index]), labels[index])
+            seen, steps[stride] = seen + batch, steps[stride] + 1
+            # A look at the clock waits for the device: rarely.
+            if sum(steps.values()) % 8 == 0 or context.quick:
+                share = (now(context.device) - begin) / seconds
+                if share >= 1:
+                    break
+    taken = now(context.device) - begin
+    model.backbone.set_token_stride(STRIDES[-1])
+    return {
+        'accuracy_percent': _accuracy(context, model, *data.splits['test']),
+        'train_s': taken,
+        'epochs': seen / len(labels),
+        'images_per_s': seen / taken,
+        'steps_at_16_8_4': [steps[stride] for stride in STRIDES],
+    }
+
+
+def _warm_up(
+    context: Context,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+) -> None:
+    """A step at every stride with learning rate 0: libraries choose their kernels outside the timed part."""
+    for group in optimizer.param_groups:
+        group['lr'] = 0.0
+    for stride in STRIDES:
+        model.backbone.set_token_stride(stride)
+        _step(context, model, optimizer, _augmented(images), labels)
+
+
+def _step(
+    context: Context,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+) -> None:
+    with context.autocast():
+        scores = model(images)
+    F.cross_entropy(scores.float(), labels, label_smoothing=0.1).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _cosine(share: float) -> float:
+    """From 1 down to 0 over the run."""
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+def _augmented(images: Tensor) -> Tensor:
+    """Bytes (B, 3, 32, 32), each shifted by up to 4 pixels and flipped at random, normalised and enlarged."""
+    count, _, height, width = images.shape
+    device = images.device
+    padded = F.pad(images, (4, 4, 4, 4))
+    top, left = torch.randint(0, 9, (2, count, 1), device=device)
+    rows = top + torch.arange(height, device=device)
+    columns = left + torch.arange(width, device=device)
+    flip = torch.rand(count, 1, device=device) < 0.5
+    columns = torch.where(flip, columns.flip(1), columns)
+    batch = torch.arange(count, device=device)[:, None, None]
+    # Advanced indices apart from each other come first: (B, height, width, 3).
+    cut = padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return _prepared(cut)
+
+
+def _prepared(images: Tensor) -> Tensor:
+    """Bytes to about [-2, 2], enlarged to the training size."""
+    return F.interpolate(images.float() / 63.75 - 2, (SIZE, SIZE), mode='bilinear')
+
+
+@torch.no_grad()
+def _accuracy(
+    context: Context, model: torch.nn.Module, images: Tensor, labels: Tensor, batch: int = 1000
+) -> float:
+    """Per cent of right answers."""
+    model.eval()
+    right = 0
+    pairs: Sequence[tuple[Tensor, Tensor]] = list(
+        zip(images.split(batch), labels.split(batch), strict=True)
+    )
+    for pixels, expected in pairs:
+        with context.autocast():
+            scores = model(_prepared(pixels))
+        right += int((scores.argmax(1) == expected).sum())
+    return 100 * right / len(labels)
