@@ -134,9 +134,8 @@ def _by_parts(files: Iterable[str]) -> list[str]:
 def _find_splits(path: str) -> tuple[str, str]:
     """Names of the training and the validation folder in ``path``; '' if there is none."""
     folders = _list_folder(path)[0]
-    names = {
-        name.lower(): name for name in folders
-    }  # 'train' wins over 'Train', which sorts before it
+    # Of 'Train' and 'train' the second one wins: it is sorted after the first.
+    names = {name.lower(): name for name in folders}
     train = names.get('train', '')
     others = set(names) - {'train', *VALIDATION}
     # Beside other classes, a train/ without class folders is a class: pictures of trains.

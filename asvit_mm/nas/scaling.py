@@ -10,6 +10,7 @@ from .evaluator import Measure, Measurement, Memo, Request
 from .limits import Budget
 from .ranking import rank_networks
 
+# Width of stage 1 of the first proxy; width of a network over its proxy's; growth of the proxy in a step.
 START_WIDTH = 8
 WIDTH_FACTOR = 4
 WIDTH_GROWTH = (0.05, 0.10, 0.15, 0.20)
