@@ -1,8 +1,8 @@
 """Numbers of parameters and multiply-adds in closed form.
 
 Multiply-adds are those of matrix products (both products of attention included) and convolutions for one
-image; norms, activations and softmax do not count. The published GFLOPs of this family are multiply-adds,
-too. Tokens that pad a window count, since they are computed.
+image; norms, activations and softmax do not count. The GFLOPs published for As-ViT are multiply-adds, too.
+Padding tokens of windows count, since they are computed.
 """
 
 from collections.abc import Sequence
@@ -49,12 +49,13 @@ def count_params(
     """Number of parameters of a backbone, or of a classifier if ``num_classes`` is given.
 
     Args:
-        num_classes: None for the backbone without output norm; a number for the classifier: output norm of
-            stage 4, linear - tanh - linear.
+        num_classes: of the classifier, whose head is the output norm of stage 4, linear, tanh, linear; None:
+            the backbone without output norms.
         img_size: determines the grid of the position embedding, one vector per token at stride 4.
-        out_norms: stages (from 0) of a backbone whose outputs have a norm.
+        out_norms: stages (from 0) whose outputs have a norm, for a backbone.
     """
     widths = arch.widths
+    # Patch embedding: weight, bias and norm.
     total = arch.kernels[0] ** 2 * in_channels * widths[0] + 3 * widths[0]
     if abs_pos_embed:
         height, width = as_pair(img_size)
@@ -66,10 +67,11 @@ def count_params(
         total += arch.depths[i] * (2 * 2 * w + attention + feed_forward)
         if i > 0:
             patch = arch.kernels[i] ** 2 * widths[i - 1]
-            total += 2 * patch + patch * w
+            total += 2 * patch + patch * w  # patch merging: norm and weight
     if num_classes is None:
         return total + sum(2 * widths[i] for i in out_norms)
-    return total + 2 * w + (w * w + w) + (w * num_classes + num_classes)
+    last = widths[-1]
+    return total + 2 * last + (last * last + last) + (last * num_classes + num_classes)
 
 
 def stage_macs(
@@ -116,16 +118,18 @@ def count_macs(
 
 def schedule_share(
     arch: Architecture,
-    phases: Sequence[tuple[int, int]],
+    phases: Sequence[tuple[float, int]],
     img_size: ImageSize = 224,
     num_classes: int | None = None,
 ) -> float:
     """Multiply-adds of a training run in phases, relative to the same run at the full token grid.
 
-    The backward pass costs about twice the forward pass in every phase, so the share is that of the latter.
+    The backward pass costs about twice the forward pass at every stride, so the share of the forward pass is
+    that of the whole step.
 
     Args:
-        phases: (end, token stride) of each phase of progressive tokenization, with increasing ends.
+        phases: (end, token stride) of each phase of progressive tokenization, with increasing ends in any
+            unit.
     """
     macs = {
         stride: float(count_macs(arch, img_size, num_classes, token_stride=stride))

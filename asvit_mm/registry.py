@@ -14,9 +14,9 @@ from mmengine.registry import Registry
 
 
 class ModelRegistry(Registry):
-    """A registry of models, one of which stands on mmpretrain's and is imported only when it is asked for.
+    """A registry that imports TokenizedVisionTransformer, which needs mmpretrain's models, on first use.
 
-    Whatever is wrong with an import of mmpretrain's models, then, is no hindrance to the others.
+    So an installation in which these cannot be imported still has all other models.
     """
 
     def get(self, key: str) -> type | None:

@@ -15,8 +15,8 @@ STRIDES = (16, 8, 4)
 # Published schedules: the ends of the first two of three phases, in epochs of 300; strides as above.
 PUBLISHED = {'40-70': (40, 70), '80-140': (80, 140), '120-210': (120, 210)}
 PUBLISHED_LENGTH = 300
-# As published, in percent: the multiply-adds of training that a schedule saves, and those of a step at a
-# stride relative to the full grid.
+# Published percentages: multiply-adds of training that a schedule saves, and multiply-adds of a step at each
+# stride relative to a step at the full grid.
 PUBLISHED_SAVINGS = {'40-70': 18.7, '80-140': 37.4, '120-210': 56.2}
 PUBLISHED_STEPS = {16: 13.2, 8: 28.5, 4: 100.0}
 DEFAULT = '80-140'
@@ -87,7 +87,7 @@ def read_schedule(schedule: Schedule, base_stride: int = BASE_STRIDE) -> tuple[P
     if isinstance(schedule, str):
         if '@' not in schedule:
             return _published(schedule, base_stride)
-        schedule = _written_out(schedule)
+        schedule = _parse_phases(schedule)
     if isinstance(schedule, Mapping) or not isinstance(schedule, Sequence) or not schedule:
         raise InputError(
             f'{_WHAT}: the phases {schedule!r} are neither a list of dict(end=..., stride=...) nor one of '
@@ -153,9 +153,9 @@ def _published(name: str, base_stride: int) -> tuple[Phase, ...]:
     )
 
 
-def _written_out(word: str) -> list[dict[str, int | float]]:
+def _parse_phases(text: str) -> list[dict[str, int | float]]:
     schedule = []
-    for part in word.split(','):
+    for part in text.split(','):
         tokens, _, end = part.partition('@')
         stride, given, dilation = tokens.partition('/')
         try:
@@ -163,7 +163,7 @@ def _written_out(word: str) -> list[dict[str, int | float]]:
             schedule.append({**fields, 'dilation': int(dilation)} if given else fields)
         except ValueError:
             raise InputError(
-                f'{_WHAT}: {part!r} in {word!r} is neither stride@end nor stride/dilation@end: write '
+                f'{_WHAT}: {part!r} in {text!r} is neither stride@end nor stride/dilation@end: write '
                 '16@0.25 (a share of the run) or 16@75 (epochs or iterations)'
             ) from None
     return schedule

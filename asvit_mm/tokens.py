@@ -1,9 +1,9 @@
 """Token grids: how sizes shrink from stage to stage, and how much padding there is.
 
-Integer functions of one side (height or width), shared by the model, which pads and cuts windows
-accordingly, and by the cost, which counts. Source: the published code for sizes that tile. Other sizes are
-rounded up (or as MERGE_ROUNDINGS says) and padded at the bottom and right, so that the position of a token
-does not depend on how far the image extends beyond it.
+Integer functions of one side (height or width). The model pads and partitions by them, :mod:`asvit_mm.cost`
+counts by them. Sizes that windows and patches tile come out as in the published code. Others are rounded up
+(or as MERGE_ROUNDINGS says) and padded at the bottom and right, so that the position of a token does not
+depend on how far the image extends beyond it.
 """
 
 import operator
@@ -16,8 +16,9 @@ from .errors import InputError
 ImageSize = int | Sequence[int]
 
 BASE_STRIDE = 4
-# What patch merging makes of an odd side of n tokens: 'up': (n + 1) / 2, padded; 'down': (n - 1) / 2, where
-# kernels of 2 ignore the last token; 'over': (n + 1) / 2, with padding that makes n / 2 + 1 of an even side.
+# Tokens per side after patch merging of n tokens. 'up': n / 2 rounded up, by padding. 'down': n / 2 rounded
+# down, at least 1; a kernel of 2 then ignores the last token of an odd side. 'over': floor(n / 2) + 1, which
+# for an odd side is the same as 'up', and for an even side one token more.
 MERGE_ROUNDINGS = ('up', 'down', 'over')
 
 
@@ -36,7 +37,8 @@ def check_token_stride(stride: int, dilation: int | None, base: int = 1) -> None
         base: what the stride must be a multiple of, so that coarse tokens consist of whole fine ones.
 
     Raises:
-        InputError: the stride is not an integer >= 4, or the dilation not an integer >= 1 or None.
+        InputError: the stride is not an integer >= 4 or not a multiple of ``base``, or the dilation is not an
+            integer >= 1 or None.
     """
     if type(stride) is not int or stride < BASE_STRIDE:
         raise InputError(f'token stride {stride!r} is not an integer >= {BASE_STRIDE}')
@@ -47,7 +49,7 @@ def check_token_stride(stride: int, dilation: int | None, base: int = 1) -> None
 
 
 def fits_windows(size: int, stride: int, splits: Sequence[int], merge_rounding: str = 'up') -> bool:
-    """Whether every stage has at least as many tokens per side as windows; True at the base stride."""
+    """Whether every stage has at least as many tokens per side as windows, or the stride is the base's."""
     sizes = stage_sizes(size, stride, merge_rounding)
     return stride <= BASE_STRIDE or all(map(operator.ge, sizes, splits))
 
@@ -58,7 +60,7 @@ def embedded(size: int, stride: int = BASE_STRIDE) -> int:
 
 
 def embed_padding(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Zeros (before, after) ``size`` pixels with which the patch embedding gives :func:`embedded` tokens.
+    """Zero padding (before, after) of ``size`` pixels for :func:`embedded` tokens.
 
     At stride 4 on a multiple of 4 these are (K-4)//2 and (K-4+1)//2.
     """
@@ -74,9 +76,9 @@ def merged(size: int, rounding: str = 'up') -> int:
 
 
 def merge_padding(size: int, kernel: int, rounding: str = 'up') -> tuple[int, int]:
-    """Zeros (before, after) ``size`` tokens; negative numbers: tokens that are cut off.
+    """Zero padding (before, after) of ``size`` tokens for :func:`merged` tokens; negative: tokens cut off.
 
-    (K-2)//2 and (K-1)//2 if an even side is halved, one more after an odd side that is rounded up.
+    (K-2)//2 and (K-1)//2 where an even side is halved; one more after an odd side that is rounded up.
     """
     before = (kernel - 2) // 2
     return before, (merged(size, rounding) - 1) * 2 + kernel - size - before
@@ -88,7 +90,7 @@ def window_length(size: int, split: int, window_size: int | None = None) -> int:
 
 
 def window_count(size: int, window: int) -> int:
-    """Windows per side; the last one is padded if windows do not tile ``size``."""
+    """Windows of ``window`` tokens per side; the last one is padded if they do not tile ``size``."""
     return -(-size // window)
 
 

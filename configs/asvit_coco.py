@@ -1,7 +1,7 @@
 # Cascade Mask R-CNN with As-ViT-Large on COCO by the paper's protocol: 1024 x 1024, large-scale jitter,
 # 36 epochs on 8 GPUs of 8 images.
 # Command:   tools/dist_train.sh configs/asvit_coco.py 8
-# Cost:      139,491,458 parameters, 813 G multiply-adds an image of 1024 x 1024
+# Cost:      139,491,458 parameters, 813 G multiply-adds per image of 1024 x 1024
 # Published: 139 M parameters, 1094 G; 52.7 box AP, 45.2 mask AP (arXiv 2202.11921; not measured here)
 _base_ = [
     'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py',

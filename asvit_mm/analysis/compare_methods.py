@@ -15,7 +15,7 @@ import torch
 
 from ..arch import Architecture
 from ..nas import METHODS
-from ..runs.progress import figure
+from ..runs.progress import format_value
 from ..runs.run import make_measure
 from ..runs.search import run_search
 from ..runs.settings import SearchSettings
@@ -86,7 +86,9 @@ def run_comparison(settings: MethodsSettings, tools: Path = Path('tools')) -> Re
             lambda _, arch: {
                 'measured': [next(measure([(arch, FRESH)])).to_record() for measure in measures]
             },
-            lambda record: 'L^E {}  kappa {}'.format(*map(figure, pair_of(record['measured'][0]))),
+            lambda record: 'L^E {}  kappa {}'.format(
+                *map(format_value, pair_of(record['measured'][0]))
+            ),
         )
 
     with folder.resumable():

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from mmengine.config import Config
 
 from ..arch import as_architecture
-from ..config_writer.configs import TOKEN_HOOK
 from ..config_writer.recipes import recipe
-from ..engine.config import check_data, merge_options
+from ..engine.config import TOKEN_HOOK, check_data, merge_options
 from ..engine.runner import parse_options
 from ..errors import InputError
 from ..token_schedule import mean_cost, phases_of_run, read_schedule

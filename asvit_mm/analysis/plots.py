@@ -149,16 +149,13 @@ def plot_detections(
     samples: Sequence[Any],
     classes: Sequence[str],
     path: Path,
-    *,
-    score: float = 0.5,
 ) -> None:
-    """Images with the boxes, masks, classes and scores of what was found in them.
+    """Images with the boxes, masks, classes and scores of detections with a score of at least 0.5.
 
     Args:
         images: uint8 (H, W, 3), RGB.
         samples: mmdet's predictions for them, ``DetDataSample``.
         classes: names of the classes.
-        score: what is less certain is left out.
     """
     from mmdet.visualization import DetLocalVisualizer
 
@@ -171,5 +168,5 @@ def plot_detections(
         for ax in axes.flat:
             ax.axis('off')
         for ax, image, sample in zip(axes.flat, images, samples, strict=False):
-            visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=score)
+            visualizer.add_datasample('', image, sample, draw_gt=False, pred_score_thr=0.5)
             ax.imshow(visualizer.get_image())

@@ -5,8 +5,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from ..config_writer.configs import TOKEN_HOOK
-from ..engine.config import load_config, require
+from ..engine.config import is_token_hook, load_config, require
 from ..engine.runner import check_codebase, parse_options
 from ..errors import InputError
 from ..token_schedule import (
@@ -47,7 +46,7 @@ def run_costs(settings: CostSettings) -> dict[str, Any]:
     length = iterations or cfg.train_cfg.max_epochs
     schedules: dict[str, Any] = {name: name for name in PUBLISHED}
     for hook in cfg.get('custom_hooks') or ():
-        if TOKEN_HOOK.endswith(str(hook.get('type') or ' ')):
+        if is_token_hook(hook):
             schedules = {OWN: hook['phases'], **schedules}
     costs = {name: _cost(backbone, schedule, length, unit) for name, schedule in schedules.items()}
     height, width = backbone.img_size

@@ -15,7 +15,7 @@ from ..arch import Architecture
 from ..errors import InputError
 from ..nas import ComplexityMeasure
 from ..nas.evaluator import usable
-from ..runs.progress import figure
+from ..runs.progress import format_value
 from ..runs.run import make_measure
 from ..runs.scale import read_topology
 from ..utils.files import read_object
@@ -82,7 +82,7 @@ def run_study(settings: SeedPercentileSettings) -> Record | None:
         records = folder.complete(
             items,
             lambda _, arch: measure_networks(measure, arch),
-            lambda record: 'L^E {}  kappa {}'.format(*map(figure, pair_of(record))),
+            lambda record: 'L^E {}  kappa {}'.format(*map(format_value, pair_of(record))),
         )
     return report(folder, records, named) if share.rank == 0 else None
 
@@ -169,13 +169,13 @@ def report(
         row = {'seed': one['name'], 'architecture': f'`{one["arch"]}`' if one['arch'] else ''}
         shares = [f'{share:.1f}' for share in one['percentiles'] or ()] or [''] * 3
         for title, value, share in zip(TITLES, one['values'], shares[:2], strict=True):
-            row |= {title: figure(value), f'percentile of {title}': share}
+            row |= {title: format_value(value), f'percentile of {title}': share}
         rows.append({**row, 'percentile of the rank sum': shares[2]})
     noise = [
         {
             'measure': title,
-            'between seeds': figure(one['between']),
-            'between networks': figure(one['within']),
+            'between seeds': format_value(one['between']),
+            'between networks': format_value(one['within']),
             **{f'reliability of {r}': f'{v:.4f}' for r, v in enumerate(one['reliability'], 1)},
         }
         for title, one in zip(TITLES, summary['noise'], strict=True)

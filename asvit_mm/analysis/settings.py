@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ..errors import InputError
 from ..runs.settings import JobSettings, MeasuringSettings, find_device
 from ..token_schedule import PUBLISHED, read_schedule
-from ..utils.command_line import check_minimums, option, positional
+from ..utils.command_line import check_values, option, positional
 
 Mode = Literal['inference', 'training']
 Dtype = Literal['float32', 'bfloat16', 'float16']
@@ -45,10 +45,6 @@ class StudySettings(JobSettings):
 
     threads: int = option(default=1, at_least=1)
     """of torch on the CPU, in each process; part of the study, since sums depend on it in the last digits"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_minimums(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +179,7 @@ class TimingSettings:
     """file to write the figures to"""
 
     def __post_init__(self) -> None:
-        check_minimums(self)
+        check_values(self)
         find_device(self.device)
 
 

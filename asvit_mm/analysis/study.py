@@ -169,8 +169,6 @@ class StudyFolder:
             self.settings.resume,
             self.settings.overwrite,
         )
-        if resume and overwrite:
-            raise InputError('--resume keeps what is there and --overwrite removes it: give one')
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if overwrite:

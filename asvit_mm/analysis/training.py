@@ -13,10 +13,10 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..arch import Architecture
-from ..config_writer.configs import TOKEN_HOOK, config_text
+from ..config_writer.configs import config_text
 from ..config_writer.recipes import recipe
 from ..data.source import DataSource
-from ..engine.config import check_data
+from ..engine.config import check_data, is_token_hook
 from ..errors import InputError
 from .study import file_name
 
@@ -83,7 +83,7 @@ def training_config(
         cfg[f'val_{part}'] = cfg[f'test_{part}'] if validate else None
     cfg.model.backbone.pop('drop_path_rate', None)
     hooks = cfg.get('custom_hooks') or []
-    cfg.custom_hooks = [hook for hook in hooks if not TOKEN_HOOK.endswith(str(hook['type']))]
+    cfg.custom_hooks = [hook for hook in hooks if not is_token_hook(hook)]
     cfg.setdefault('default_hooks', {})['checkpoint'] = None
     cfg.randomness = dict(seed=seed)
     cfg.launcher = 'none'

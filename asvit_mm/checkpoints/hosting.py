@@ -26,12 +26,12 @@ from ..utils.files import atomic_file
 WEIGHTS_URL = 'http://127.0.0.1:8000'
 # The published files that the package brings along; they are never downloaded.
 SHIPPED = Path(__file__).parents[1] / 'weights'
-# Other projects name files in this way, too, but not all by the SHA-256 of what they serve.
+# Only names with 'asvit': other projects name files like this, too, but not always by the SHA-256.
 PUBLISHED = re.compile(r'(.*asvit.*)_(\d{8})-([0-9a-f]{8})\.(pth|safetensors)')
 # Seconds without a byte from a server, and those to wait while another process downloads the same file.
 TIMEOUT, LOCK_TIMEOUT = 30.0, 1800.0
 
-# MMEngine's names of other projects' weights: what knows their addresses.
+# Functions of MMEngine that give addresses for its names of other projects' weights, by scheme.
 _TABLES: dict[str, Callable[[], dict[str, str]]] = {
     'torchvision': mmengine_checkpoint.get_torchvision_models,
     'modelzoo': mmengine_checkpoint.get_torchvision_models,
@@ -47,10 +47,10 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def check_whole(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that this project published whose content has another SHA-256 than its name says.
+    """Check a file that this project published against the SHA-256 in its name; accept any other file.
 
     Raises:
-        InputError: it has.
+        InputError: its content has another SHA-256.
     """
     if not _is_whole(Path(path)):
         raise InputError(
@@ -104,7 +104,7 @@ def local_path(address: str | os.PathLike[str]) -> str:
         check_whole(SHIPPED / name)
         return str(SHIPPED / name)
     if not PUBLISHED.fullmatch(name):
-        # Such a name says nothing: files of other addresses may have it, too.
+        # Files at other addresses may have the same name.
         name = f'{hashlib.sha256(text.encode()).hexdigest()[:16]}-{name}'
     path = Path(torch.hub.get_dir()) / 'checkpoints' / name
     try:

@@ -26,14 +26,14 @@ except ImportError:  # numpy 1
 
 
 def _statistic(owner: Any, name: str) -> Any:
-    """All that a HistoryBuffer's pickle calls ``getattr`` for: its own methods."""
+    """``getattr``, restricted to what the pickle of a HistoryBuffer needs: four of its own methods."""
     if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
         raise pickle.UnpicklingError(f'GLOBAL getattr of {owner!r}')
     return getattr(owner, name)
 
 
 def _named(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
-    """The function under the name by which a pickle calls it."""
+    """``function`` under the qualified name that a pickle has for it."""
 
     def call(*args: Any) -> Any:
         return function(*args)
@@ -117,7 +117,7 @@ def _load(path: str, map_location: Any) -> Any:
         check_whole(file)
         if file.suffix == '.safetensors':
             return {'state_dict': load_file(file, device=str(map_location or 'cpu'))}
-        # Every time: others who allow some of them for a while forbid them afterwards.
+        # At every call: code that allows some of these temporarily forbids them afterwards.
         torch.serialization.add_safe_globals(_HISTORY)
         return torch.load(file, map_location=map_location, weights_only=True)
 
@@ -127,7 +127,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _what_is_wrong(checkpoint: Any) -> str | None:
-    """What MMEngine would stumble over in a checkpoint: all but a dict of named, dense tensors."""
+    """Why a checkpoint is not a dict of named, dense tensors, which MMEngine takes for granted; or None."""
     content = checkpoint if isinstance(checkpoint, dict) else {'state_dict': checkpoint}
     weights, meta = content.get('state_dict', content), content.get('meta', {})
     if not isinstance(weights, dict):
@@ -144,14 +144,14 @@ def _what_is_wrong(checkpoint: Any) -> str | None:
 
 
 def load_from_asvit_mm(filename: str, map_location: Any = None) -> dict[str, Any]:
-    """:func:`read_checkpoint`, as MMEngine calls its loaders."""
+    """:func:`read_checkpoint` as a loader of MMEngine, which logs the name after ``load_from_``."""
     return read_checkpoint(filename, map_location)
 
 
 def secure_mmengine() -> None:
-    """Make MMEngine read every checkpoint in this process, of any kind of address, by ours.
+    """Make MMEngine read every checkpoint in this process with :func:`read_checkpoint`.
 
-    Its own loaders read a file as a program if torch refuses to read it as weights.
+    Its own loaders unpickle a file without restrictions if torch refuses to read it as weights.
     """
     schemes = list(CheckpointLoader._schemes)
     CheckpointLoader.register_scheme(schemes, load_from_asvit_mm, force=True)
@@ -185,7 +185,7 @@ def load_pretrained(
 
 
 def select_weights(content: Mapping[str, Any], prefix: str) -> dict[str, Tensor]:
-    """The weights whose names begin with ``prefix``, by what follows it; without one, also of a DDP model."""
+    """The weights whose names begin with ``prefix``, without it; '' removes the 'module.' of DDP instead."""
     return {
         key.removeprefix(prefix or 'module.'): value
         for key, value in content.get('state_dict', content).items()
@@ -201,16 +201,15 @@ def check_fit(
     optional: Iterable[str],
     resampled: str,
 ) -> None:
-    """Log what of given weights a module takes; refuse what does not fit.
+    """Refuse weights that do not fit a module, and log which it takes.
 
     Args:
-        path: of the checkpoint that they are from.
-        optional: beginnings of names that either side may lack.
-        resampled: a weight that may have another height and width than the module's.
+        path: of their checkpoint, for messages.
+        optional: prefixes of names that may be missing on either side.
+        resampled: name of the weight whose height and width may differ from the module's.
 
     Raises:
-        InputError: they lack a weight of the module, have one that the module has not, or one of another
-            shape.
+        InputError: a weight is missing, has no place in the module, or has another shape.
     """
     own = module.state_dict()
     extra, missing = sorted(given.keys() - own.keys()), sorted(own.keys() - given.keys())
@@ -236,6 +235,6 @@ def check_fit(
 
 
 def _shape(weights: Mapping[str, Tensor], name: str, resampled: str) -> tuple[int, ...]:
-    """Of a weight; without height and width, (1, H, W, C), where these may differ."""
+    """Shape of a weight; that of ``resampled``, (1, H, W, C), without height and width."""
     shape = tuple(getattr(weights[name], 'shape', ()))
     return shape[:1] + shape[3:] if name == resampled else shape

@@ -11,14 +11,13 @@ from typing import Any
 from ..arch import Architecture
 from ..cost import count_macs, count_params
 from ..data.source import DataSource
+from ..engine.config import TOKEN_HOOK, is_token_hook
 from ..errors import InputError, one_line
 from ..token_schedule import DEFAULT, STRIDES, read_schedule
 from ..tokens import fits_windows
 from ..utils.units import format_count
 from .recipes import Recipe, recipe
 from .text import assignments, check_text, code, comment, launch_command
-
-TOKEN_HOOK = 'asvit_mm.ProgressiveTokenizationHook'
 
 
 def config_text(
@@ -53,7 +52,7 @@ def config_text(
         plan.body.strip(),
     ]
     hooks = (data.config and data.config.get('custom_hooks')) or []
-    if progressive and not any(TOKEN_HOOK.endswith(str(hook['type'])) for hook in hooks):
+    if progressive and not any(map(is_token_hook, hooks)):
         kept = '_base_.custom_hooks + ' if hooks else ''
         blocks.append(f'custom_hooks = {kept}{code([_token_hook(arch, data, plan)])}')
     text = '\n\n'.join(block for block in blocks if block) + '\n'

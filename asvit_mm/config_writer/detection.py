@@ -16,7 +16,7 @@ STAGES = tuple(range(NUM_STAGES))
 
 
 def detection_windows(arch: Architecture) -> tuple[int, ...]:
-    """Tokens a side of each stage's windows at 224 x 224 pixels: (56, 28, 14, 7) over the splits.
+    """Tokens per side of each stage's windows at 224 x 224 pixels: (56, 28, 14, 7) over the splits.
 
     Fixed at these, windows cost and see in detection what they do in pretraining; if they grew with the
     image, attention alone would cost several times the rest. They tile the long side of COCO's images, 1344

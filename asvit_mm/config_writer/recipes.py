@@ -35,7 +35,7 @@ test_cfg = None
 
 @dataclass(frozen=True)
 class Recipe:
-    """All of a config but the architecture.
+    """Everything in a config that does not depend on the architecture.
 
     Attributes:
         bases: of the config.

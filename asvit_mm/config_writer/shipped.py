@@ -1,4 +1,4 @@
-"""The shipped configs as text, so that written configs hold the same recipes, not old copies."""
+"""The shipped configs as text: written configs copy their recipes from there."""
 
 import ast
 from pathlib import Path

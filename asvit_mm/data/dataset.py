@@ -1,4 +1,4 @@
-"""The dataset of written configs: an image folder as measuring sees it."""
+"""The dataset of written configs: an image folder with the same images and classes as for measuring."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""Image folders as measuring, written configs and training see them: which files are images, and of what."""
+"""Image folders: which files are images and of which class, the same for measuring and for training."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -8,13 +8,13 @@ from itertools import chain
 from ..errors import InputError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
-# Names of the folder beside train/ that holds the validation set, in any case; the first found is taken.
+# Names of the validation folder beside train/, in upper or lower case; the first one found is taken.
 VALIDATION = ('val', 'valid', 'validation', 'test')
 
 
 @dataclass(frozen=True)
 class FolderScan:
-    """What an image folder holds.
+    """The content of an image folder.
 
     Attributes:
         path: the folder of the training images.
@@ -75,8 +75,8 @@ def scan_folder(path: str) -> FolderScan:
         f'not used: {", ".join(unused)} beside {train}/': unused,
     }
     classes = tuple(by_class) if labelled else ()
-    said = tuple(note for note, holds in notes.items() if holds)
-    return FolderScan(root, tuple(files), classes, train, val, said)
+    stated = tuple(note for note, holds in notes.items() if holds)
+    return FolderScan(root, tuple(files), classes, train, val, stated)
 
 
 def class_images(root: str) -> dict[str, list[str]]:
@@ -134,7 +134,8 @@ def _by_parts(files: Iterable[str]) -> list[str]:
 def _find_splits(path: str) -> tuple[str, str]:
     """Names of the training and the validation folder in ``path``; '' if there is none."""
     folders = _list_folder(path)[0]
-    names = {name.lower(): name for name in folders}  # 'train' sorts, and so wins, after 'Train'
+    # Of 'Train' and 'train' the second one wins: it is sorted after the first.
+    names = {name.lower(): name for name in folders}
     train = names.get('train', '')
     others = set(names) - {'train', *VALIDATION}
     # Beside other classes, a train/ without class folders is a class: pictures of trains.

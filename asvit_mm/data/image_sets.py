@@ -148,7 +148,7 @@ class ImageSetSettings:
     name: str = positional(default='digits', choices=tuple(IMAGE_SETS))
     """the set of images"""
     root: str | None = positional(default=None)
-    """the folder to write; None: data/NAME"""
+    """the folder to write (default: data/NAME)"""
 
 
 def _main() -> None:

@@ -20,7 +20,7 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 # Pillow tells a format by the content; these are the formats of the suffixes that count as images.
 FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
-# The longer side over the shorter one: an image is resized by its shorter side before it is cropped.
+# Longer over shorter side. An image is resized by its shorter side, so a thin one would become huge.
 MAX_ASPECT = 100
 
 Seed = int | Sequence[int]
@@ -29,7 +29,7 @@ Seed = int | Sequence[int]
 def load_images(
     data: DataSource | str | os.PathLike[str], img_size: int, count: int, seed: Seed
 ) -> torch.Tensor:
-    """Images to measure a network on, drawn without replacement and decided by ``seed`` alone.
+    """Images to measure a network on, drawn without replacement; ``seed`` alone determines which.
 
     Digits are written to ``data/digits`` if they are not there, ``noise`` is standard normal, and the images
     of a config are those of its training set after its pipeline.
@@ -91,7 +91,7 @@ def read_image(file: str | os.PathLike[str]) -> Image.Image:
                         f'{image.width} x {image.height} pixels, an aspect ratio above {MAX_ASPECT}'
                     )
                 return _as_rgb(image)
-    # What Pillow raises about a damaged file is of many kinds.
+    # Pillow raises exceptions of many types for a damaged file.
     except Exception as error:
         unknown = isinstance(error, UnidentifiedImageError)
         reason = f'none of {", ".join(FORMATS)}' if unknown else ' '.join(str(error).split())
@@ -139,7 +139,7 @@ def _config_images(
     check_data(config, ['train_dataloader'])
     model = config.get('model') or {}
     preprocessing = config.get('data_preprocessor') or model.get('data_preprocessor') or {}
-    # What the user's dataset and pipeline raise is about the config, not about us.
+    # Whatever the user's dataset and pipeline raise is an error of the config.
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             dataset = DATASETS.build(config.train_dataloader.dataset)

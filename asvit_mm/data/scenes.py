@@ -27,7 +27,7 @@ NUM_DIGITS = (2, 5)
 # Side of a digit as a share of the scene's, and the ink from which a pixel belongs to its mask.
 SIDES = (0.2, 0.4)
 INK = 0.35
-# How often a place is drawn for a digit before a scene gets fewer.
+# Places that are drawn per scene; where too many overlap, the scene gets fewer digits.
 TRIES = 20
 
 
@@ -44,12 +44,12 @@ class SceneSettings:
     size: int = 128
     """height and width of a scene in pixels"""
     seed: int = 0
-    """decides everything, from 0 up"""
+    """of all random numbers, from 0 up"""
 
     def __post_init__(self) -> None:
         if self.train < 1 or self.val < 1 or self.size < 32 or self.seed < 0:
             raise InputError(
-                'give at least 1 scene of each split, at least 32 pixels a side and a seed from 0 up'
+                'give at least 1 scene of each split, at least 32 pixels per side and a seed from 0 up'
             )
 
 

@@ -1,6 +1,6 @@
-"""What ``--data`` means: the only place that decides it.
+"""The meaning of ``--data``, decided here and nowhere else.
 
-Measuring draws its images from a :class:`DataSource`, and the written configs train on one.
+Networks are measured on images of a :class:`DataSource`, and written configs train on it.
 """
 
 import os
@@ -32,7 +32,7 @@ class DataSource:
         num_classes: classes of the head.
         pixels: height and width of the images that networks are measured on.
         img_size: height and width of the images that a written config trains on.
-        folder, config: the image folder or the user's mmpretrain config, if it is one.
+        folder, config: the image folder or the user's mmpretrain config; None if ``--data`` is not one.
         note: what the user should know about the choice.
     """
 
@@ -53,7 +53,7 @@ class DataSource:
 
 
 def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> DataSource:
-    """Understand ``digits``, ``noise``, an image folder or an mmpretrain config.
+    """The source that ``digits``, ``noise``, an image folder or an mmpretrain config stands for.
 
     ``noise`` and a folder without class folders have no labels: their configs train on ImageNet-1k.
     ``digits`` and ``noise`` win over a folder of that name, which is ``./noise`` or a :class:`~pathlib.Path`.

@@ -12,7 +12,8 @@ from mmengine.utils import import_modules_from_strings
 from ..checkpoints.reading import secure_mmengine
 from ..errors import InputError, one_line
 
-# The commands that write the data of shipped configs, by the names of the folders that they are in.
+TOKEN_HOOK = 'asvit_mm.ProgressiveTokenizationHook'
+# Commands that write the data of shipped configs, by the name of the folder that they write.
 DATA_COMMANDS = {
     'digits': 'python -m asvit_mm.data.image_sets digits',
     'mnist5k': 'python -m asvit_mm.data.image_sets mnist5k',
@@ -66,7 +67,7 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     path = Path(path)
     if not path.is_file():
         raise InputError(f'config {str(path)!r} does not exist: give the path of a config file')
-    # A config is a program: whatever it raises is the config's mistake.
+    # A config is Python code: whatever it raises is an error of the config.
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
     except Exception as error:
@@ -99,6 +100,11 @@ def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
 def is_detector(cfg: Config) -> bool:
     """Whether it is a config of mmdet, hence of a detector."""
     return cfg.get('default_scope') == 'mmdet'
+
+
+def is_token_hook(hook: Mapping[str, Any]) -> bool:
+    """Whether the config of a hook is that of progressive tokenization, with or without the scope."""
+    return hook.get('type') in (TOKEN_HOOK, TOKEN_HOOK.removeprefix('asvit_mm.'))
 
 
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class BackboneDecayConstructor(LearningRateDecayOptimWrapperConstructor):
-    """mmpretrain's constructor, which also works for detectors.
+    """mmpretrain's constructor, extended to detectors.
 
     A parameter's learning rate is the base rate times ``layer_decay_rate`` to the power of the number of
     layers after its own. mmpretrain's constructor calls the model's ``get_layer_depth``, which only its

@@ -149,17 +149,14 @@ def check_codebase(cfg: Config) -> None:
     if scope in ('mmengine', 'mmpretrain', 'asvit_mm'):
         return
     # All codebases of OpenMMLab except mmpretrain need mmcv's compiled operators.
-    for module, what in (
-        (
-            'mmcv._ext',
-            f'mmcv with compiled operators, and this mmcv has none ({{}}): {MMCV_COMMAND}',
-        ),
-        (f'{scope}.registry', f'{scope} installed ({{}})'),
+    for module, need, advice in (
+        ('mmcv._ext', 'mmcv with compiled operators, and this mmcv has none', f': {MMCV_COMMAND}'),
+        (f'{scope}.registry', f'{scope} installed', ''),
     ):
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise InputError(f'{scope} needs {what.format(error)}') from error
+            raise InputError(f'{scope} needs {need} ({error}){advice}') from error
 
 
 def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequence[str]) -> None:
@@ -202,7 +199,7 @@ def _build(cfg: Config) -> Runner:
     try:
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     except (RuntimeError, pickle.UnpicklingError) as error:
-        # Of a model that reads weights by itself, such as timm's.
+        # From a model that reads weights by itself, such as timm's.
         if not re.search('weights.only', str(error), re.IGNORECASE):
             raise
         raise InputError(
@@ -214,9 +211,9 @@ def _build(cfg: Config) -> Runner:
 def _check_weights(
     model: torch.nn.Module, checkpoint: dict[str, Any], path: str, resume: bool = False
 ) -> None:
-    """Check that some weights fit the model, or to resume, all, and that there is a run to resume.
+    """Refuse a checkpoint of which no weight fits the model; to resume, all must, and it must hold a run.
 
-    MMEngine ignores the weights that do not fit.
+    MMEngine itself ignores weights that do not fit.
     """
     meta = checkpoint.get('meta') if 'state_dict' in checkpoint else None
     if resume and not all(isinstance((meta or {}).get(key), int) for key in ('epoch', 'iter')):

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import InputError
-from ..utils.command_line import option, positional
-
-FORMATS = ('onnx', 'torch')
-OUTPUTS = ('logits', 'features')
+from ..utils.command_line import check_values, option, positional
 
 
 @dataclass(frozen=True)
@@ -37,17 +34,12 @@ class ExportSettings:
     """.onnx or .pt2 (default: named after the config, in this folder)"""
     tolerance: float = 1e-4
     """largest difference from eager torch at which the file is kept"""
-    batch_size: int = 1
+    batch_size: int = option(default=1, at_least=1)
     """images of a call that is timed"""
     cfg_options: tuple[str, ...] = option(default=(), metavar='KEY=VALUE')
     """override settings of the config: dotted keys, as train_cfg.max_epochs=10 or key=a,b"""
 
     def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise InputError(f'--format {self.format!r} is not allowed: {" or ".join(FORMATS)}')
-        if self.output not in (*OUTPUTS, None):
-            raise InputError(f'--output {self.output!r} is not allowed: {" or ".join(OUTPUTS)}')
+        check_values(self)
         if not (math.isfinite(self.tolerance) and self.tolerance > 0):
             raise InputError(f'--tolerance {self.tolerance} is not a number above 0')
-        if self.batch_size < 1:
-            raise InputError(f'--batch-size {self.batch_size} is too small: give at least 1')

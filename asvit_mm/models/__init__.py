@@ -1,7 +1,7 @@
 """Models, registered in ``asvit_mm.registry.MODELS``.
 
-:mod:`~asvit_mm.models.vision_transformer` is imported by the registry when it is asked for: it stands on
-mmpretrain's models, which the backbone does without.
+:mod:`~asvit_mm.models.vision_transformer` is not imported here but by the registry, on first use: it needs
+mmpretrain's models, the backbone does not.
 """
 
 from .asvit import AsViT

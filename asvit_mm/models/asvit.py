@@ -6,8 +6,8 @@ Source of the published search code: github.com/VITA-Group/AsViT.
 Differences from the published search code, none of which changes an output at its sizes:
 - windows are cut once per stage, not per block: nothing in a block depends on the order of its windows;
 - any height and width: maps that windows or patch merging do not tile are padded, and padding is masked out;
-- the position embedding of the trained models is there (``use_abs_pos_embed``) and is resampled;
-- identity norms are a setting (``norm_cfg=None``) instead of surgery on a built network.
+- the position embedding of the paper's trained models is included (``use_abs_pos_embed``), and resampled;
+- identity norms are a setting (``norm_cfg=None``), not a change made to a built network.
 
 From top to bottom: patch embedding and patch merging, windows, attention, feed-forward layers and block,
 stage, backbone. Token maps are (B, H, W, C); inside a stage tokens are (B, T, C), window after window.
@@ -51,7 +51,7 @@ from ..tokens import (
 
 Config = dict[str, Any]
 
-# Functions of sizes are wrapped: torch.fx takes them as they are instead of tracing into them.
+# torch.fx cannot trace Python arithmetic on sizes, so functions that need it are wrapped: they stay calls.
 torch.fx.wrap('attend')
 
 
@@ -95,7 +95,7 @@ class PatchMerging(nn.Module):
 
 @torch.fx.wrap
 def pad_for_embedding(x: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
-    """Zeros around an image (B, C, H, W), such that the convolution gives ceil(side / stride) tokens."""
+    """Zero-pad an image (B, C, H, W) so that the convolution gives ceil(side / stride) tokens per side."""
     top, bottom = embed_padding(x.shape[2], kernel, stride, dilation)
     left, right = embed_padding(x.shape[3], kernel, stride, dilation)
     return F.pad(x, (left, right, top, bottom))
@@ -103,7 +103,7 @@ def pad_for_embedding(x: Tensor, kernel: int, stride: int, dilation: int) -> Ten
 
 @torch.fx.wrap
 def pad_for_merging(x: Tensor, kernel: int, rounding: str = 'up') -> Tensor:
-    """Zeros around tokens (B, H, W, C), such that patches of ``kernel`` tokens at stride 2 tile them."""
+    """Zero-pad tokens (B, H, W, C) so that patches of ``kernel`` tokens at stride 2 end at their edge."""
     top, bottom = merge_padding(x.shape[1], kernel, rounding)
     left, right = merge_padding(x.shape[2], kernel, rounding)
     return F.pad(x, (0, 0, left, right, top, bottom))
@@ -111,7 +111,7 @@ def pad_for_merging(x: Tensor, kernel: int, rounding: str = 'up') -> Tensor:
 
 @torch.fx.wrap
 def add_positions(x: Tensor, pos: Tensor) -> Tensor:
-    """Tokens (B, H, W, C) plus their position embedding (1, h, w, C), resampled where sizes differ."""
+    """Tokens (B, H, W, C) plus the position embedding (1, h, w, C), resampled if its size differs."""
     size = x.shape[1:3]
     # A symbolic size of an export cannot be compared; resampling to its own size changes nothing.
     if any(isinstance(side, torch.SymInt) for side in size) or pos.shape[1:3] != size:
@@ -126,7 +126,7 @@ def resample_positions(pos: Tensor, size: Sequence[int]) -> Tensor:
 
 @torch.fx.wrap
 def resize_map(x: Tensor, image: Tensor, stage: int, merge_rounding: str) -> Tensor:
-    """A map (B, C, h, w) to the size that it has at the base token stride (bilinear)."""
+    """Resize a map (B, C, h, w) of a stage to the size that it has at the base token stride (bilinear)."""
     size = token_grids(image.shape[2:], BASE_STRIDE, merge_rounding)[stage]
     return F.interpolate(x, size, mode='bilinear')
 
@@ -141,11 +141,12 @@ def partition_windows(
     """Cut a token map (B, H, W, C) into windows, padded at the bottom and right where they do not tile it.
 
     Args:
-        split: windows per side; where ``window_size``, tokens per side of a window, is given, that decides.
+        split: windows per side; ignored if ``window_size`` is given.
+        window_size: tokens per side of a window; None: (side / ``split``), rounded up.
 
     Returns:
-        Tokens (B, windows * N, C), window after window; N, the tokens of a window; and the attention mask
-        (B * windows, 1, 1, N), True where a token is not padding, or None if none is.
+        Tokens (B, windows * N, C), window after window; N, the number of tokens per window; and the attention
+        mask (B * windows, 1, 1, N), True where a token is not padding, or None without padding.
     """
     batch, height, width, channels = x.shape
     (rows, window_h), (columns, window_w) = _windows(x.shape[1:3], split, window_size)
@@ -171,7 +172,7 @@ def reverse_windows(x: Tensor, size: Sequence[int], split: int, window_size: int
 
 
 def _windows(size: Sequence[int], split: int, window_size: int | None) -> list[tuple[int, int]]:
-    """For height and width: the number of windows, and the tokens of one."""
+    """For height and width: the number of windows, and tokens per window."""
     lengths = [
         # A symbolic size is not compared: a window larger than the map is padded and masked, not cut.
         window_size
@@ -183,7 +184,7 @@ def _windows(size: Sequence[int], split: int, window_size: int | None) -> list[t
 
 
 def _is_padded(amount: int) -> bool:
-    """Whether there is padding; of a symbolic size in an export, unless there is known to be none."""
+    """Whether there is padding; a symbolic amount in an export counts unless it is known to be 0."""
     if isinstance(amount, torch.SymInt):
         return not statically_known_true(amount == 0)
     return amount != 0
@@ -195,7 +196,7 @@ def _is_padded(amount: int) -> bool:
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside each window of ``window`` tokens: (B, T, C) to the same.
 
-    No shift, no relative position bias. A head is floor(C / heads) wide: all heads may be narrower than C.
+    No shift, no relative position bias. A head is floor(C / heads) wide, so all heads may be narrower than C.
     """
 
     def __init__(self, width: int, num_heads: int, drop_rate: float = 0.0) -> None:
@@ -285,14 +286,14 @@ class Stage(nn.Module):
 
 
 class MapNorm(nn.LayerNorm):
-    """LayerNorm of a token map (B, H, W, C) to (B, C, H, W), where feature extractors and hooks look."""
+    """LayerNorm of a token map (B, H, W, C) that returns (B, C, H, W); a module for hooks to attach to."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).permute(0, 3, 1, 2).contiguous()
 
 
 class ToMap(nn.Module):
-    """Token map (B, H, W, C) to (B, C, H, W): an output without a norm."""
+    """Token map (B, H, W, C) to (B, C, H, W): what replaces MapNorm where there are no norms."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 3, 1, 2).contiguous()
@@ -313,12 +314,13 @@ class AsViT(BaseModule):
     Args:
         arch: a preset (``'seed'``, ``'small'``, ``'base'``, ``'large'``), an architecture string or a
             dict of :class:`~asvit_mm.arch.Architecture`'s fields.
-        img_size: pixels per side, or (height, width); decides the grid of the position embedding only: any
-            input size runs.
+        img_size: pixels per side, or (height, width); determines only the grid of the position embedding:
+            inputs may have any size.
         in_channels: channels of the image.
         out_indices: stages (0-3) whose maps are returned, each through a norm of its own.
-        drop_rate: dropout after the embedding and in every block's two projections.
-        drop_path_rate: stochastic depth of the last block; grows linearly from 0 at the first.
+        drop_rate: dropout after the embedding and, in every block, after the attention's output projection
+            and both feed-forward layers.
+        drop_path_rate: stochastic depth of the last block, to which it grows linearly from 0 in the first.
         use_abs_pos_embed: learned absolute position embedding, one vector per token at stride 4.
         token_stride: pixels between two tokens of the first stage (see ``set_token_stride``).
         window_size: tokens per side of a window, in all stages or in each; None: (token grid / split),
@@ -331,8 +333,8 @@ class AsViT(BaseModule):
         frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages.
         norm_cfg: config of every norm; None for identities (the network of the length distortion).
         act_cfg: of the feed-forward layers.
-        init_cfg: MMEngine's, a pretrained checkpoint for instance. Without it the weights are the paper's:
-            linear normal (std 0.02), biases 0, norms 1 and 0, the convolution as torch initialises it.
+        init_cfg: MMEngine's, a pretrained checkpoint for instance. Without it weights are drawn as in the
+            paper: linear truncated normal with std 0.02, biases 0, norms 1 and 0, convolution as torch does.
 
     Raises:
         InputError: a setting outside what is allowed, the architecture included.
@@ -383,7 +385,7 @@ class AsViT(BaseModule):
 
         self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
         self.set_token_stride(token_stride)
-        # (1, rows, columns, C): the shape itself tells the grid when it has to be resampled.
+        # (1, rows, columns, C): the grid can be read off the shape when it has to be resampled.
         grid = embedded(height), embedded(width)
         positions = torch.zeros(1, *grid, widths[0])
         self.pos_embed = nn.Parameter(positions) if use_abs_pos_embed else None
@@ -438,7 +440,7 @@ class AsViT(BaseModule):
         return x
 
     def pooled_tokens(self, x: Tensor) -> Tensor:
-        """The mean of :meth:`last_tokens`, (B, C4), which the measures are computed from."""
+        """The mean of :meth:`last_tokens`, (B, C4): the output z of which the measures are functions."""
         return self.last_tokens(x).mean((1, 2))
 
     # Progressive tokenization: the methods of asvit_mm.token_schedule.TokenizedBackbone.
@@ -450,7 +452,7 @@ class AsViT(BaseModule):
 
     @property
     def token_dilation(self) -> int:
-        """Pixels between two taps of the first projection."""
+        """Dilation of the patch embedding's convolution."""
         return self.patch_embed.proj.dilation[0]
 
     def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
@@ -458,7 +460,7 @@ class AsViT(BaseModule):
 
         Args:
             stride: pixels between two tokens, an integer from 4 up.
-            dilation: of the first projection; None: :func:`~asvit_mm.tokens.default_dilation`.
+            dilation: of the patch embedding; None: :func:`~asvit_mm.tokens.default_dilation`.
         """
         check_token_stride(stride, dilation)
         proj = self.patch_embed.proj
@@ -467,9 +469,9 @@ class AsViT(BaseModule):
         proj.stride, proj.dilation = (stride, stride), (dilation, dilation)
 
     def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
-        """Raise an InputError for a stride that images of ``img_size`` cannot be trained at.
+        """Raise an InputError for a stride at which images of ``img_size`` cannot be trained.
 
-        That is one that is no multiple of 4, or leaves a stage fewer tokens per side than it has windows.
+        It must be a multiple of 4 and leave every stage at least as many tokens per side as windows.
         """
         check_token_stride(stride, dilation, BASE_STRIDE)
         splits, growing = self.architecture.splits, self.window_sizes == (None,) * NUM_STAGES
@@ -512,15 +514,15 @@ class AsViT(BaseModule):
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def init_weights(self) -> None:
-        """MMEngine's, except that a ``Pretrained`` init_cfg is loaded whole, which is logged.
+        """As MMEngine does, except that the checkpoint of a ``Pretrained`` init_cfg must fit as a whole.
 
         Raises:
-            InputError: a checkpoint with weights that the backbone does not have, or without some that it
-                has, apart from output norms: a classifier has one, a detector one per map.
+            InputError: the checkpoint lacks weights of the backbone or has others, output norms apart: a
+                classifier has one of these, a detector one per map.
         """
         given = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else self.init_cfg or []
         pretrained = [c for c in given if c.get('type') in ('Pretrained', PretrainedInit)]
-        # MMEngine would load these by its own loader, and take whatever fits.
+        # MMEngine's own loader would take whatever fits and ignore the rest.
         self.init_cfg = [config for config in given if config not in pretrained]
         super().init_weights()
         self.init_cfg = given
@@ -530,12 +532,12 @@ class AsViT(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay, and the number of layers.
 
-        0 is the embedding, then every block is one; a merging counts with the block before it, output norms
-        and whatever lies outside the backbone with the last layer. As mmpretrain counts its Swin.
+        The embedding is layer 0, every block is one layer. A merging belongs to the block before it, output
+        norms and everything outside the backbone to the last layer. mmpretrain's Swin counts alike.
 
         Args:
-            param_name: its name in the model.
-            prefix: what the backbone's own names begin with there, e.g. ``'backbone.'``.
+            param_name: name of the parameter in the model.
+            prefix: of the backbone's parameters in the model, e.g. ``'backbone.'``.
         """
         depths = self.architecture.depths
         num_layers = sum(depths) + 2
@@ -569,7 +571,7 @@ class AsViT(BaseModule):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # A checkpoint of another image size has another position grid: resampled, not refused.
+        # A checkpoint of another image size has another position grid, which is resampled.
         key = f'{prefix}pos_embed'
         if self.pos_embed is not None and key in state_dict:
             pos, own = state_dict[key], self.pos_embed

@@ -10,10 +10,10 @@ from ..tokens import check_token_stride, default_dilation, embedded
 
 @MODELS.register_module()
 class TokenizedVisionTransformer(VisionTransformer):
-    """mmpretrain's VisionTransformer, made fit for progressive tokenization.
+    """mmpretrain's VisionTransformer, with the methods that progressive tokenization needs.
 
-    The first projection changes stride and dilation, the position embedding is resampled as mmpretrain does
-    for images of another size. All arguments, weights and the state dict are mmpretrain's.
+    The patch embedding changes stride and dilation; the position embedding is resampled as mmpretrain does
+    for images of another size. Arguments, weights and state dict are mmpretrain's.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -27,7 +27,7 @@ class TokenizedVisionTransformer(VisionTransformer):
 
     @property
     def token_dilation(self) -> int:
-        """Pixels between two taps of the patch embedding's kernel."""
+        """Dilation of the patch embedding's convolution."""
         return self.patch_embed.projection.dilation[0]
 
     def set_token_stride(self, stride: int, dilation: int | None = None) -> None:

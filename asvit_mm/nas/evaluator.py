@@ -1,4 +1,4 @@
-"""What a search knows of a network without training it, and the measure that finds it out."""
+"""Measurements of architectures in a search: what they hold, what makes them, and which are reused."""
 
 import math
 from collections import Counter
@@ -15,10 +15,10 @@ from .ranking import Value
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the search knows of an architecture without training it.
+    """The two measures of an architecture, and its latency if there is a limit on it.
 
     Attributes:
-        latency_ms: milliseconds per image, in a run that limits them.
+        latency_ms: milliseconds per image; None in a run without a limit.
         refused: why the network was not measured at all; both scores are invalid then.
     """
 
@@ -65,7 +65,10 @@ class Measurement:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> 'Measurement':
-        """The measurement of a record of :meth:`to_record`; that of any other record gives another one."""
+        """The measurement that :meth:`to_record` wrote.
+
+        A malformed record is not refused: its measurement has another record, which a resumed run detects.
+        """
         latency = record.get('latency_ms')
         if not (isinstance(latency, float) and math.isfinite(latency)):
             latency = None
@@ -81,22 +84,22 @@ class Measurement:
         return cls(length, kappa, latency)
 
 
-# An architecture, and which draw of its weights: from 0 on, where it is measured more than once.
+# An architecture, and the number of the draw of its weights: 0, then 1, 2, ... where it is measured again.
 Request = tuple[Architecture, int]
 
-# Measures architectures in order, each when the result is iterated over. A measurement depends on the request
-# only, never on its place in a run or on what ran before it.
+# Measures the requests lazily and in order. A measurement depends on its request only, not on its place in a
+# run or on what was measured before.
 Measure = Callable[[Sequence[Request]], Iterator[Measurement]]
 
 
 @dataclass(frozen=True)
 class ComplexityMeasure:
-    """The published measure: images and curves are fixed for the run, every measurement has fresh weights.
+    """Both measures as published: images and circles are fixed for the run, every request has fresh weights.
 
     Args:
         images: (repeat, batch, 3, img_size, img_size), one batch per network to average over.
-        img_size: pixels a side.
-        seed: of the run; with the architecture and the draw it determines the weights.
+        img_size: pixels per side.
+        seed: of the run; together with the architecture and the number of the draw it determines the weights.
         device: where networks run.
 
     Raises:
@@ -138,12 +141,12 @@ class Memo:
     """Measures every architecture once and reuses the measurement afterwards.
 
     Args:
-        measure: asked for what is not known.
-        remeasure: whether an architecture that comes again is measured anew, with fresh weights.
+        measure: makes the measurements that are not known.
+        remeasure: whether an architecture that is asked for again is measured anew, with fresh weights.
         known: measurements of the run that is resumed, which are not made again.
 
     Attributes:
-        measured: measurements that this run asked for, neither reused nor refused.
+        measured: number of measurements in this run that were neither reused nor refused.
     """
 
     def __init__(

@@ -14,20 +14,20 @@ from ..errors import InputError
 from .evaluator import Measure, Measurement, Request
 from .space import Choices
 
-# A network is timed for this many seconds, and for at least so many runs.
+# A network is timed for at least this many seconds and runs.
 SECONDS = 0.2
 RUNS = 7
-# Another timing of the same network may come out slower by some per cent.
+# Factor on a latency in advice to the user: timing the same network again may give some per cent more.
 HEADROOM = 1.1
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the classifier of an architecture may cost.
+    """Limits on the parameters and multiply-adds of an architecture's classifier.
 
     Args:
         num_classes: classes of its head.
-        img_size: pixels a side of its images.
+        img_size: pixels per side of its images.
         max_params: parameters; None: no limit.
         max_macs: multiply-adds per image; None: no limit.
     """
@@ -47,17 +47,17 @@ class Budget:
 
     def fits(self, arch: Architecture) -> bool:
         """Whether the classifier is within every limit."""
-        return all(count(arch) <= limit for _, _, limit, count in self._limits)
+        return all(limit.count(arch) <= limit.value for limit in self._limits)
 
     def __str__(self) -> str:
         """The limits in words: '3,000,000 parameters or 400,000,000 multiply-adds'."""
-        return ' or '.join(f'{limit:,} {what}' for _, what, limit, _ in self._limits) or 'no limit'
+        return ' or '.join(f'{x.value:,} {x.unit}' for x in self._limits) or 'no limit'
 
     def choices(self, space: SearchSpace = SEARCH_SPACE) -> Choices:
         """The choices of a search within these limits.
 
         Raises:
-            InputError: no seed is; names the least that one needs.
+            InputError: no seed is within them; names the least limit that allows one.
         """
         self.check(self.smallest_seeds(space), 'seed')
         return Choices(space, self.fits, self.macs) if self._limits else Choices(space)
@@ -72,45 +72,63 @@ class Budget:
         return [replace(smallest, heads=heads) for heads in space.choices['H']]
 
     def check(self, networks: Sequence[Architecture], what: str) -> None:
-        """Refuse limits that none of the networks, each called ``what``, is within.
+        """Check that at least one of the networks is within the limits.
+
+        Args:
+            what: a network in the message, such as 'seed'.
 
         Raises:
-            InputError: none is; names the least that one needs.
+            InputError: none is; names the least limit that allows one.
         """
         if any(map(self.fits, networks)):
             return
-        for option, _, limit, count in self._limits:
-            nearest = min(networks, key=count)
-            if count(nearest) > limit:
+        for limit in self._limits:
+            nearest = min(networks, key=limit.count)
+            if limit.count(nearest) > limit.value:
                 raise InputError(
-                    f'{option} {limit:,} is less than the smallest {what} has ({nearest}): give at '
-                    f'least {count(nearest):,}'
+                    f'{limit} is less than the smallest {what} has ({nearest}): give at '
+                    f'least {limit.count(nearest):,}'
                 )
         # Each limit alone can be met, so there are two: keep the second one and relax the first.
-        (option, _, limit, count), (kept, _, most, other) = self._limits
-        nearest = min((arch for arch in networks if other(arch) <= most), key=count)
+        relaxed, kept = self._limits
+        within = [arch for arch in networks if kept.count(arch) <= kept.value]
+        nearest = min(within, key=relaxed.count)
         raise InputError(
-            f'no {what} keeps {option} {limit:,} and {kept} {most:,} together: with the latter give '
-            f'{option} at least {count(nearest):,} ({nearest})'
+            f'no {what} keeps {relaxed} and {kept} together: with the latter give '
+            f'{relaxed.option} at least {relaxed.count(nearest):,} ({nearest})'
         )
 
     @property
-    def _limits(self) -> list[tuple[str, str, int, Callable[[Architecture], int]]]:
-        """Option, what it counts, limit and count, of each limit that is set."""
-        limits = (
-            ('--max-params', 'parameters', self.max_params, self.params),
-            ('--max-flops', 'multiply-adds', self.max_macs, self.macs),
-        )
-        return [(option, what, m, count) for option, what, m, count in limits if m is not None]
+    def _limits(self) -> list['_Limit']:
+        """The limits that are set."""
+        limits = []
+        if self.max_params is not None:
+            limits.append(_Limit('--max-params', 'parameters', self.max_params, self.params))
+        if self.max_macs is not None:
+            limits.append(_Limit('--max-flops', 'multiply-adds', self.max_macs, self.macs))
+        return limits
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """One limit of a budget: ``count`` of a network is at most ``value``."""
+
+    option: str
+    unit: str
+    value: int
+    count: Callable[[Architecture], int]
+
+    def __str__(self) -> str:
+        return f'{self.option} {self.value:,}'
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Times the classifier of an architecture: one image, evaluation mode, random weights.
+    """Times the classifier of an architecture: one image, evaluation mode, random weights, float32.
 
     Args:
         num_classes: classes of its head.
-        img_size: pixels a side of the image.
+        img_size: pixels per side of the image.
         device: where it runs; on the CPU with as many threads as torch has.
     """
 
@@ -119,7 +137,7 @@ class Clock:
     device: str | torch.device = 'cpu'
 
     def __call__(self, arch: Architecture) -> float:
-        """Median of the forward pass in milliseconds, after a warm-up."""
+        """Median time of the forward pass in milliseconds, after a warm-up."""
         # On import torch warns if there is no CUDA to build extensions for.
         logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
         from torch.utils.benchmark import Timer
@@ -155,10 +173,10 @@ class Clock:
 
 
 class Latency:
-    """Latencies of a run, and their limit.
+    """The latency limit of a run, and the latencies that it has measured.
 
-    Latencies are measured times, so no two runs have the same. A run times every network once; when it is
-    resumed it takes them from the trace.
+    Measured times differ from run to run. So each network is timed once, and a resumed run takes its latency
+    from the trace.
 
     Args:
         clock: times a network, in milliseconds.
@@ -182,13 +200,13 @@ class Latency:
         self._known = dict(known or {})
 
     def __call__(self, arch: Architecture) -> float:
-        """Milliseconds of the network, to 3 decimals."""
+        """Latency of the network in milliseconds, to 3 decimals."""
         if arch not in self._known:
             self._known[arch] = round(self.clock(arch), 3)
         return self._known[arch]
 
     def measure(self, measure: Measure, requests: Sequence[Request]) -> Iterator[Measurement]:
-        """Time every network first, and let ``measure`` measure those that are not too slow."""
+        """Time all networks, then ``measure`` those within the limit; the others are refused."""
         fast = [request for request in requests if self(request[0]) <= self.limit]
         measured = measure(fast)
         for arch, _ in requests:
@@ -200,7 +218,10 @@ class Latency:
                 yield Measurement.refusal(why, latency)
 
     def within_limit(self, networks: Iterable[Architecture], what: str) -> list[Architecture]:
-        """The networks, called ``what``, that are not too slow.
+        """The networks within the limit.
+
+        Args:
+            what: the networks in the message, such as 'the smallest seeds'.
 
         Raises:
             InputError: all are too slow; names the fastest.

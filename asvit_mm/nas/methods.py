@@ -29,8 +29,8 @@ Network = tuple[Architecture, tuple[Value, Value]]
 class SearchMethod(Protocol):
     """Proposes seeds to measure and learns from the measurements.
 
-    Everything that it does follows from its seed and from what it was told, so that a run is resumed exactly
-    by telling a new object the same.
+    Everything that it does follows from its seed and from what it was told, so a run is resumed exactly by
+    telling a new object the same measurements.
     """
 
     def ask(self) -> Sequence[Architecture]:
@@ -40,23 +40,23 @@ class SearchMethod(Protocol):
         """Take in the measurement of a seed that was asked for, in the order of asking.
 
         Returns:
-            figures of this method for the trace.
+            numbers of this method for the trace, by name.
         """
 
     @property
     def best(self) -> Architecture:
-        """The result of the search, if it ended now, whatever its latency."""
+        """The result of the search if it ended now and there were no limit on latency."""
 
     def best_of(self, archs: Collection[Architecture]) -> Architecture:
-        """The one that the method prefers of some (at least one) that it was told of."""
+        """The one that the method prefers of ``archs``, at least one, all of which it was told of."""
 
 
 class RandomSearch:
-    """Seeds drawn uniformly; the result is the one with the smallest sum of ranks.
+    """Seeds drawn at random; the result is the one with the smallest sum of ranks.
 
     Args:
         choices: what is searched.
-        seed: decides every draw.
+        seed: with the number of the step, determines every draw.
     """
 
     def __init__(self, choices: Choices | None = None, *, seed: int = 0) -> None:
@@ -67,14 +67,14 @@ class RandomSearch:
     @property
     def best(self) -> Architecture:
         """The best of all networks that were measured."""
-        return best_of(self.networks)
+        return best_ranked(self.networks)
 
     def best_of(self, archs: Collection[Architecture]) -> Architecture:
         """The best of some of the networks that were measured."""
-        return best_of([network for network in self.networks if network[0] in archs])
+        return best_ranked([network for network in self.networks if network[0] in archs])
 
     def ask(self) -> Sequence[Architecture]:
-        """Some draws."""
+        """The next draws, as many as a batch has."""
         return self._draw(BATCH)
 
     def tell(self, arch: Architecture, measurement: Measurement) -> dict[str, float]:
@@ -89,11 +89,11 @@ class RandomSearch:
 
 
 class RegularizedEvolution(RandomSearch):
-    """Regularised (aging) evolution: a child of the best of some replaces the oldest network.
+    """Regularized (aging) evolution: a mutant of a tournament's winner replaces the oldest network.
 
     Source: Real et al., Regularized Evolution for Image Classifier Architecture Search, arXiv
     1802.01548, algorithm 1, with a population of 50 and tournaments of 10 networks, drawn with replacement. A
-    mutation gives one choice another value that keeps the limits.
+    mutation gives one choice another value within the limits.
     """
 
     def __init__(self, choices: Choices | None = None, *, seed: int = 0) -> None:
@@ -107,16 +107,16 @@ class RegularizedEvolution(RandomSearch):
             return self._draw(POPULATION - first)
         rng = np.random.default_rng([self.seed, first])
         drawn = rng.integers(len(self.alive), size=TOURNAMENT)
-        return [self._mutate(best_of([self.alive[i] for i in drawn]), rng)]
+        return [self._mutate(best_ranked([self.alive[i] for i in drawn]), rng)]
 
     def tell(self, arch: Architecture, measurement: Measurement) -> dict[str, float]:
-        """Take in a network; the oldest dies where there are too many."""
+        """Take in a network; if the population is full, the oldest leaves it."""
         super().tell(arch, measurement)
         self.alive.append(self.networks[-1])
         return {}
 
     def _mutate(self, parent: Architecture, rng: np.random.Generator) -> Architecture:
-        """``parent`` with another value of one choice; if none keeps the limits, a fresh draw."""
+        """``parent`` with another value of one choice; if none is within the limits, a fresh draw."""
         fits, indices = self.choices.fits, self.choices.space.encode(parent)
         for k in rng.permutation(len(indices)):
             others = self.choices.variants(indices, k)
@@ -127,7 +127,7 @@ class RegularizedEvolution(RandomSearch):
         return self.choices.draw(rng)
 
 
-def best_of(networks: Sequence[Network]) -> Architecture:
+def best_ranked(networks: Sequence[Network]) -> Architecture:
     """The best by :func:`~asvit_mm.nas.rank_networks`; the first one if none has an L^E."""
     ranking = rank_networks([values for _, values in networks])
     return networks[ranking.best if ranking else 0][0]
@@ -147,7 +147,7 @@ class Step:
     Attributes:
         number: from 0.
         recalled: whether ``arch`` was measured in an earlier step.
-        figures: what the method adds to the trace.
+        figures: numbers that the method adds to the trace.
         best: the result, if the search ended here.
     """
 
@@ -184,12 +184,12 @@ def iterate_search(method: SearchMethod, measure: Memo, steps: int) -> Iterator[
 def result_of(
     method: SearchMethod, measured: Collection[Architecture], latency: Latency | None = None
 ) -> Architecture:
-    """The result of a search: the method's best, which may be one that was never measured.
+    """The result of a search: the method's best, which for REINFORCE may never have been measured.
 
     Args:
-        measured: what the method was told of, each once, in the order of telling.
-        latency: the limit. If the method's best is too slow, the result is the one that the method prefers
-            of those measured that are not.
+        measured: the networks that the method was told of, each once, in that order.
+        latency: the limit. If the method's best is too slow, the result is the one that it prefers of the
+            measured networks within the limit.
 
     Raises:
         InputError: all are too slow; names the fastest.

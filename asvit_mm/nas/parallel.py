@@ -25,7 +25,7 @@ COSTS = {'length_distortion': 10 * 2.5, 'ntk_condition_number': 16 * 4.7}
 
 
 class _SharedError(InputError):
-    """An error that all ranks raise by themselves."""
+    """An error that every rank already raises, so it need not be broadcast."""
 
 
 class SharedMeasure:
@@ -57,10 +57,10 @@ class SharedMeasure:
 
 @contextmanager
 def with_helpers() -> Iterator[None]:
-    """What the main rank does while the others are in :func:`help_measuring`, which returns at its end.
+    """The block that the main rank runs while the others are in :func:`help_measuring`; it ends that too.
 
-    An :class:`~asvit_mm.errors.InputError` is raised by the others too. After any other error they may not
-    be listening; the launcher then ends them.
+    An :class:`~asvit_mm.errors.InputError` of the block is raised on the other ranks, too. After any other
+    error they may not be waiting for a message; the launcher then stops them.
     """
     try:
         yield
@@ -129,7 +129,7 @@ def _measure_on_all_ranks(
 
 
 def _broadcast(value: Any) -> Any:
-    """What the main rank gives, on every rank."""
+    """The main rank's value, on every rank."""
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]

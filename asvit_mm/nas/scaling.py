@@ -10,16 +10,17 @@ from .evaluator import Measure, Measurement, Memo, Request
 from .limits import Budget
 from .ranking import rank_networks
 
+# Width of stage 1 of the first proxy; width of a network over its proxy's; growth of the proxy in a step.
 START_WIDTH = 8
 WIDTH_FACTOR = 4
 WIDTH_GROWTH = (0.05, 0.10, 0.15, 0.20)
 
 
 def larger_networks(arch: Architecture) -> list[Architecture]:
-    """The candidates that follow a network: one more block in one stage x a wider proxy.
+    """The candidates after a network: every stage with one more block, times every growth of the width.
 
-    Widths of proxies are rounded as Python rounds (halves to even), duplicates dropped; a small width may
-    thus stay as it is.
+    The width of the proxy is what grows, rounded half to even; a small one may thus stay as it is.
+    Duplicates are dropped.
     """
     grown = (round(proxy_of(arch).width * (1 + growth)) for growth in WIDTH_GROWTH)
     widths = [w * WIDTH_FACTOR for w in dict.fromkeys(grown) if w * WIDTH_FACTOR <= MAX_WIDTH]
@@ -36,7 +37,7 @@ def proxy_of(arch: Architecture) -> Architecture:
 
 
 def measure_proxies(measure: Measure, requests: Sequence[Request]) -> Iterator[Measurement]:
-    """Measure the proxy of every network in its place."""
+    """Measure the proxies of the networks instead of the networks."""
     return measure([(proxy_of(arch), draw) for arch, draw in requests])
 
 
@@ -109,18 +110,18 @@ class AutoScaling:
     """Grows a seed step by step; every step adds the best of its candidates to the series.
 
     Args:
-        topology: whose kernels, splits, expansions and heads are kept; its size does not matter.
+        topology: an architecture whose kernels, splits, expansions and heads are kept, not its size.
         budget: candidates that exceed it are dropped.
-        min_params: growing stops at the first network with at least this many parameters; None: if no
+        min_params: growing stops at the first network with at least this many parameters; None: when no
             candidate is left.
 
     Attributes:
-        current: the network that the next step starts from, at first one that is not in the series.
+        current: the network that the next step starts from; the very first is not part of the series.
         series: the networks so far.
-        stopped: why growing ended; None before.
+        stopped: why growing ended; None until then.
 
     Raises:
-        InputError: no network can meet the budget; says what would be possible.
+        InputError: no network can meet the budget; names the least limit that allows one.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class AutoScaling:
         most = budget.max_params
         if min_params is not None and most is not None and min_params > most:
             raise InputError(
-                f'min-params {min_params:,} is larger than max-params {most:,}: '
+                f'--min-params {min_params:,} is larger than --max-params {most:,}: '
                 f'give a minimum of at most {most:,}'
             )
         budget.check(larger_networks(self.current), 'candidate')
@@ -155,9 +156,9 @@ class AutoScaling:
         """Measure the candidates of one step and take the best.
 
         Args:
-            measure: of the candidates, by their proxies (:func:`measure_proxies`).
-            report: called with every candidate within the budget and its number, from 0, as soon as it is
-                measured or found to be too slow.
+            measure: measures the candidates by their proxies (:func:`measure_proxies`).
+            report: called for every candidate within the budget, with its number from 0 and the candidate,
+                once it is measured or found to be too slow.
 
         Returns:
             The new member of the series, or None if growing ended without one. ``stopped`` then says why;

@@ -1,10 +1,10 @@
 """Softmax attention as one operator of torch, ``asvit_mm::attention``, with a CPU kernel of its own.
 
-The operator has an implementation for the CPU (attention.cpp, FlashAttention's algorithm, arXiv 2205.14135),
-shapes for fake tensors, a derivative and a FLOP formula, so that ``torch.compile`` keeps it in its graph and
-profilers and counters name it. Under ``torch.func`` transforms it decomposes into torch's
-``scaled_dot_product_attention``, which :func:`attend` calls itself wherever the kernel does not fit. Both
-give the same values to rounding. What the kernel gains: docs/performance.md.
+The operator has a CPU implementation (attention.cpp, FlashAttention's algorithm, arXiv 2205.14135), shapes
+for fake tensors, a derivative and a FLOP formula, so ``torch.compile`` keeps it in its graph, and profilers
+and FLOP counters see it. Under ``torch.func`` transforms it decomposes into torch's
+``scaled_dot_product_attention``, which :func:`attend` also calls wherever the kernel cannot be used. Both
+give the same values up to rounding. How much faster the kernel is: docs/performance.md.
 """
 
 import ctypes
@@ -29,7 +29,7 @@ def attend(qkv: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     Args:
         qkv: queries, keys and values, (B, N, 3, heads, dim).
         scale: of the scores q k^T.
-        mask: (B, 1, 1, N), True where a key may be attended to, at least once per row; None: everywhere.
+        mask: (B, 1, 1, N), True for keys that may be attended to, at least one per batch entry; None: all.
 
     Returns:
         (B, N, heads, dim).
@@ -50,15 +50,15 @@ def decomposed_attention(qkv: Tensor, scale: float, mask: Tensor | None = None) 
 def uses_kernel(qkv: Tensor) -> bool:
     """Whether :func:`attend` runs the operator: float32 on a CPU where the kernel is compiled.
 
-    Not for tensors with a forward-mode tangent, under autocast, nor in traces and exports, which are to run
-    elsewhere.
+    Not for tensors with a forward-mode tangent, not under autocast, and not in traces and exports, which must
+    run without this package.
     """
     if qkv.device.type != 'cpu' or qkv.dtype != torch.float32:
         return False
     if torch.jit.is_tracing() or torch.is_autocast_enabled('cpu'):
         return False
     if torch.compiler.is_compiling():
-        # torch.export says so too, and traces without Dynamo.
+        # True in torch.export as well, which traces without Dynamo.
         return torch.compiler.is_dynamo_compiling() and has_kernel()
     return forward_ad.unpack_dual(qkv).tangent is None and has_kernel()
 
@@ -96,7 +96,7 @@ def attention(qkv: Tensor, scale: float, mask: Tensor | None = None) -> tuple[Te
 def attention_backward(
     grad: Tensor, qkv: Tensor, out: Tensor, log_sums: Tensor, scale: float, mask: Tensor | None
 ) -> Tensor:
-    """Gradient with respect to ``qkv`` from ``grad`` (B, N, heads, dim), that with respect to the output."""
+    """Gradient w.r.t. ``qkv``, from the gradient w.r.t. the output, ``grad`` (B, N, heads, dim)."""
     if not _fits_kernel(qkv, mask):
         return explicit_gradient(grad, qkv, scale, mask)
     grad_qkv = torch.empty_like(qkv, memory_format=torch.contiguous_format)
@@ -108,7 +108,7 @@ def attention_backward(
 def explicit_attention(
     qkv: Tensor, scale: float, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What the operator computes, step by step: its definition, and its fallback without the kernel."""
+    """What the operator computes, in torch's operations: its definition, and its fallback."""
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     scores = _scores(q, k, scale, mask)
     out = scores.softmax(-1) @ v
@@ -118,7 +118,7 @@ def explicit_attention(
 def explicit_gradient(
     grad: Tensor, qkv: Tensor, scale: float, mask: Tensor | None = None
 ) -> Tensor:
-    """What ``attention_backward`` computes, in differentiable operations, for derivatives of derivatives."""
+    """What ``attention_backward`` computes, in differentiable operations, for second derivatives."""
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
     weights = _scores(q, k, scale, mask).softmax(-1)
     grad_out = grad.transpose(1, 2)
@@ -134,7 +134,7 @@ def _scores(q: Tensor, k: Tensor, scale: float, mask: Tensor | None) -> Tensor:
 
 
 def _fits_kernel(qkv: Tensor, mask: Tensor | None) -> bool:
-    """Whether the kernel can run; a ValueError for what it, which is given addresses, would misread."""
+    """Whether the kernel can run; a ValueError for input that its raw pointers would misread."""
     if qkv.ndim != 5 or qkv.shape[2] != 3:
         raise ValueError(f'qkv of shape {tuple(qkv.shape)} is not (B, N, 3, heads, dim)')
     expected = (qkv.shape[0], 1, 1, qkv.shape[1])
@@ -146,7 +146,7 @@ def _fits_kernel(qkv: Tensor, mask: Tensor | None) -> bool:
 
 
 def _run(name: str, arrays: tuple[Tensor | None, ...], shape: torch.Size, scale: float) -> None:
-    """Call a function of the kernel, whose outputs are the last of ``arrays`` and contiguous."""
+    """Call a function of the kernel; its outputs are the last of ``arrays`` and must be contiguous."""
     batch, tokens, _, heads, dim = shape
     function = getattr(library(SOURCE), name)
     function.restype = ctypes.c_bool
@@ -180,7 +180,7 @@ def _save_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, 
 
 def _backward(ctx: Any, grad: Tensor, grad_log_sums: Tensor) -> tuple[Tensor | None, ...]:
     qkv, out, log_sums, mask = ctx.saved_tensors
-    # Gradients are enabled here only where this gradient is to be differentiated itself.
+    # Gradients are enabled here only if this gradient is itself to be differentiated (create_graph=True).
     if torch.is_grad_enabled():
         return explicit_gradient(grad, qkv, ctx.scale, mask), None, None
     return attention_backward(grad, qkv, out, log_sums, ctx.scale, mask), None, None
@@ -189,13 +189,13 @@ def _backward(ctx: Any, grad: Tensor, grad_log_sums: Tensor) -> tuple[Tensor | N
 attention.register_autograd(_backward, setup_context=_save_for_backward)
 
 
-# This key stands before every transform of torch.func (jvp, vjp, vmap and their compositions), none of which
-# looks into a custom operator.
+# No transform of torch.func (jvp, vjp, vmap and their compositions) looks into a custom operator. This
+# dispatch key comes before all of them, so they see the decomposition instead.
 _FRAGMENT = torch.library.Library('asvit_mm', 'FRAGMENT')
 
 
 def _transformed(qkv: Tensor, scale: float, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    # The second output is for the operator's own derivative, which is not taken here.
+    # The second output serves the operator's own derivative only, which is not used here.
     return decomposed_attention(qkv, scale, mask), qkv.new_empty(0)
 
 
@@ -211,6 +211,6 @@ def _flops(qkv_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> 
 
 @register_flop_formula(torch.ops.asvit_mm.attention_backward)
 def _backward_flops(grad_shape: Any, qkv_shape: Any, *args: Any, **kwargs: Any) -> int:
-    """Five products: the scores again, and the gradients of weights, values, queries and keys."""
+    """Five products: the scores again, and the gradients w.r.t. weights, values, queries and keys."""
     batch, tokens, _, heads, dim = qkv_shape
     return 5 * 2 * batch * heads * tokens * tokens * dim

@@ -1,4 +1,4 @@
-"""C++ of this package, compiled once per machine and kept in the user's cache, as torch.compile does.
+"""Compiles the package's C++ on first use and keeps the result in the user's cache, as torch.compile does.
 
 Without a compiler everything runs through torch's own operations.
 """
@@ -20,7 +20,7 @@ import torch
 from ..utils.files import atomic_write_bytes
 
 SWITCH = 'ASVIT_MM_NATIVE'
-# Instructions by what torch has found the CPU to know: a cache may be shared by several machines.
+# Compiler flags by the instruction set that torch detects; not -march=native, as machines may share a cache.
 INSTRUCTIONS = {
     'AVX2': ('-mavx2', '-mfma'),
     'AVX512': ('-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mfma'),
@@ -31,7 +31,7 @@ LINKED = ('-fopenmp', '-shared', '-fPIC')
 
 @functools.cache
 def library(source: Path) -> ctypes.CDLL | None:
-    """The functions of a C++ file, compiled unless they are in the cache.
+    """The shared library of a C++ file, compiled unless it is in the cache.
 
     None, after a warning, if compiling fails, and without one if ``ASVIT_MM_NATIVE=0`` is set. The cache is
     ``$XDG_CACHE_HOME/asvit_mm`` (``~/.cache/asvit_mm``); where it cannot be written, or others can write it
@@ -68,7 +68,7 @@ def _load(source: Path, command: list[str]) -> ctypes.CDLL:
     """The library from the cache, or else compiled, and put into the cache if that can be written."""
     cached = _cache_file(source, command)
     if cached is not None and _is_whole(cached):
-        with suppress(OSError):  # of a machine with other libraries: compiled again
+        with suppress(OSError):  # from a machine with other system libraries: compile it again
             return ctypes.CDLL(str(cached))
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / source.stem
@@ -76,14 +76,14 @@ def _load(source: Path, command: list[str]) -> ctypes.CDLL:
         if cached is not None:
             content = compiled.read_bytes()
             with suppress(OSError):
-                # Processes that compile at the same time all write; the last one's file stays.
+                # Processes that compile at the same time all write equivalent files; the last one stays.
                 atomic_write_bytes(cached, content + hashlib.sha256(content).digest()).chmod(0o600)
                 return ctypes.CDLL(str(cached))
         return ctypes.CDLL(str(compiled))
 
 
 def _cache_file(source: Path, command: list[str]) -> Path | None:
-    """The file for what ``command`` compiles; None without a folder that only the user can write."""
+    """The cache file for ``command``; None without a folder that only the user can write."""
     texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob('*.h')))]
     key = repr((platform.machine(), command[:-1], texts)).encode()
     name = f'{source.stem}-{hashlib.sha256(key).hexdigest()[:16]}.so'
@@ -91,7 +91,7 @@ def _cache_file(source: Path, command: list[str]) -> Path | None:
         folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'asvit_mm'
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.stat()
-    except (OSError, RuntimeError):  # the latter where nobody has a home
+    except (OSError, RuntimeError):  # a RuntimeError if the user has no home directory
         return None
     return folder / name if _is_own(status) else None
 

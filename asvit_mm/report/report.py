@@ -73,7 +73,7 @@ def write_search_report(
         invalid_steps=sum(not _measured(record) for record in records) - len(slow),
         comparison=comparison,
         published_seen=str(PRESETS['seed']) in archs,
-        # Scaling measures as the search did; it has no use for the rest, or sets limits by itself.
+        # Scaling measures with the same settings; the others it does not have, or they are limits of its own.
         scale_command=_command(
             ('tools/scale.py', f'{work_dir}/result.json'),
             settings,

@@ -27,7 +27,7 @@ NAMES = (
     *('run.json', 'result.json', 'so_far.json', 'trace.jsonl', 'timing.jsonl', 'configs'),
     *('report.html', *(f'{name}.png' for name in PICTURES)),
 )
-# Both kernels give the same values to rounding, so a machine without a compiler may go on.
+# Both attention kernels give the same values up to rounding, so a run may be resumed with the other one.
 NOT_COMPARED = 'attention_kernel'
 ANOTHER = 'give --overwrite, or another --work-dir'
 
@@ -35,37 +35,35 @@ ANOTHER = 'give --overwrite, or another --work-dir'
 class RunFolder:
     """Creates the folder, or opens it to resume the run in it, and appends to the trace; a context manager.
 
-    The trace is the only state. A resumed run recomputes its records from the measurements in them, and
-    ``append`` compares each with the one in the file until these are used up; then it goes on. Times are kept
-    apart, in timing.jsonl: all other files of a run that was killed and resumed are those of an
-    uninterrupted one.
+    The trace is the only state. A resumed run replays it: it recomputes every record from the measurements in
+    the trace, ``append`` compares it with the one in the file, and after the last of these the run goes on.
+    Times are kept apart, in timing.jsonl, so all other files of a run that was killed and resumed equal those
+    of an uninterrupted one.
 
     Args:
         path: the folder.
-        run: what determines the result, as plain data: task, settings and versions. A run is only resumed
-            with the same; its ``attention_kernel`` may be another, and stays that of the first part.
+        run: what determines the result, as plain data: task, settings and versions. A run is resumed only
+            with the same, except for ``attention_kernel``, which stays as the run began.
         resume: whether to resume a run that is there.
         overwrite: whether to remove what an earlier run wrote there.
 
     Attributes:
         run: content of run.json. A resumed run keeps its number of threads, as sums depend on it in the last
-            digits; torch has it within the ``with`` block.
+            digits; torch uses that number within the ``with`` block.
         kept: records of the run that is resumed.
-        resumed: whether there is one.
-        seconds: time for the trace, all parts of the run together, without what a kill lost.
+        resumed: whether a run is resumed.
+        seconds: time spent on the records of the trace, including those before a kill.
         result, trace, timing, report, configs: paths in the folder.
         so_far: path of what an interrupted run has found, which is there until the run is complete.
 
     Raises:
-        InputError: the folder cannot be written, has a run and neither flag is given, has another run than
-            is to be resumed or one that cannot be read, or another process is at work in it.
+        InputError: the folder cannot be written; it holds a run and neither flag is given; the run to be
+            resumed is another one or cannot be read; or another process is at work in it.
     """
 
     def __init__(
         self, path: str, run: Mapping[str, Any], *, resume: bool = False, overwrite: bool = False
     ) -> None:
-        if resume and overwrite:
-            raise InputError('--resume keeps what is there and --overwrite removes it: give one')
         self.path = Path(path)
         self.result = self.path / 'result.json'
         self.so_far = self.path / 'so_far.json'
@@ -74,7 +72,7 @@ class RunFolder:
         self.report = self.path / 'report.html'
         self.configs = self.path / 'configs'
         run = {'format': FORMAT, **run, 'threads': torch.get_num_threads()}
-        # As it will be read back: tuples become lists.
+        # As JSON reads it back: tuples become lists.
         self.run: dict[str, Any] = json.loads(json.dumps(run))
         self.kept: list[dict[str, Any]] = []
         self.resumed = False
@@ -139,7 +137,7 @@ class RunFolder:
                 file.write(text + '\n')
                 file.flush()
             self.seconds += taken
-            # What an interrupted run had found is out of date.
+            # so_far.json of an interruption is out of date now.
             _remove(self.so_far)
         elif line != self._lines[number]:
             difference = first_difference(self.kept[number], json.loads(line))
@@ -172,7 +170,7 @@ class RunFolder:
         self._write(self.result, result)
 
     def write_so_far(self, result: Mapping[str, Any]) -> None:
-        """Write so_far.json: what a run that is interrupted has found."""
+        """Write so_far.json, the result of the steps before an interruption."""
         if not self.result.exists():
             self._write(self.so_far, result)
 

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ..arch import as_architecture
+from ..errors import InputError
 from ..measures import MEASURES, SEARCH_MEASURES, Score, find_measures, measure
 from ..utils.files import atomic_write_json, check_writable, relative
 from ..utils.units import format_count
 from .progress import printed_warnings, show_progress
 from .run import load_batches, versions
-from .settings import MeasureSettings, check_at_least, find_device
+from .settings import MeasureSettings, find_device
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
@@ -43,8 +44,8 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
     """
     names = measure_names(settings)
     infos = find_measures(names)
-    # A single gradient has no condition number.
-    check_at_least('--batch-size', settings.batch_size, 2 if 'ntk_condition_number' in names else 1)
+    if settings.batch_size < 2 and 'ntk_condition_number' in names:
+        raise InputError('--batch-size 1 is too small for an NTK condition number: give at least 2')
     if settings.json is not None:
         check_writable(Path(settings.json))
     archs = {spec: as_architecture(spec) for spec in settings.archs}
@@ -88,11 +89,11 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
 
 
 def print_scores(table: dict[str, dict[str, Score]], settings: MeasureSettings) -> None:
-    """Print one row an architecture and one column a measure; reasons of bad scores come below."""
+    """Print one row per architecture and one column per measure, and below why scores are missing."""
     repeat = 'one network' if settings.repeat == 1 else f'mean ± std of {settings.repeat} networks'
     shown = Table(
         title=f'{settings.pixels} x {settings.pixels} pixels, batches of {settings.batch_size}, '
-        f'{repeat}; below each, seconds a network',
+        f'{repeat}; below each, seconds per network',
         title_justify='left',
     )
     shown.add_column('architecture', overflow='fold')
@@ -114,7 +115,7 @@ def print_scores(table: dict[str, dict[str, Score]], settings: MeasureSettings) 
 def print_measures() -> None:
     """Print the registry of measures."""
     shown = Table()
-    for column in ('name', 'better', 'cost of a network', 'source'):
+    for column in ('name', 'better', 'cost per network', 'source'):
         shown.add_column(column, overflow='fold', no_wrap=column == 'name')
     for info in MEASURES.values():
         better = 'higher' if info.higher_is_better else 'lower'

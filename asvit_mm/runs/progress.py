@@ -1,4 +1,4 @@
-"""What a run shows: a progress bar on a terminal and in a notebook, a line now and then in a log."""
+"""What a run prints: a progress bar on a terminal or in a notebook, a few lines in a log, and a summary."""
 
 import sys
 import warnings
@@ -24,16 +24,16 @@ LOG_LINES = 10
 def show_progress(
     title: str, total: float, *, counts: bool = True, console: Console | None = None
 ) -> Iterator[Callable[[float, str], None]]:
-    """Show how far a run is within the block; ten lines at most where there can be no bar.
+    """Show the progress of the block: as a bar, or as at most ten lines where there can be none.
 
     Args:
         title: what the bar is called.
         total: what the run counts up to.
-        counts: whether the bar says 120/500 or 24 %.
-        console: where to; None: the terminal, the notebook's cell or the log that output goes to.
+        counts: whether the bar shows 120/500 or 24 %.
+        console: where to print; None: wherever stdout goes.
 
     Yields:
-        a function of how much is done, and a text about that.
+        a function that updates it, called with how much is done and a text to show beside it.
     """
     console = console or Console(highlight=False)
     if not _can_redraw(console):
@@ -92,6 +92,6 @@ def print_summary(rows: dict[str, str]) -> None:
         print(f'{name:<{width}}  {value}')
 
 
-def figure(value: float | None) -> str:
+def format_value(value: float | None) -> str:
     """A measured value for people; a dash where there is none."""
     return '-' if value is None else f'{value:.4g}'

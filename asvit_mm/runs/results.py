@@ -1,4 +1,4 @@
-"""What result.json says of the networks of a run: written from objects, and read back into them, here."""
+"""The networks of a run as objects and as records of result.json: both directions are here."""
 
 import json
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ class Network:
         params: parameters of the classifier that ``config`` trains.
         macs: multiply-adds per image of that classifier.
         num_classes: classes of that classifier.
-        img_size: pixels a side of the images that it is trained on.
+        img_size: pixels per side of the images that it is trained on.
         length_distortion: L^E, higher is better; None if it could not be measured. In a series it is that of
             the proxy, a quarter as wide.
-        ntk_condition_number: kappa, lower is better; otherwise the same.
+        ntk_condition_number: kappa, lower is better; None and proxy as for L^E.
         latency_ms: milliseconds per image of that classifier; None if the run has no ``max_latency``.
         config: of mmpretrain: trains the classifier.
         detection_config: of mmdet: trains Mask R-CNN with this backbone on COCO.

@@ -79,7 +79,7 @@ class Run(ABC, Generic[S]):
 
     @abstractmethod
     def smallest(self) -> tuple[Sequence[Architecture], str]:
-        """The smallest networks, of which one must keep the limit on latency, and what they are called."""
+        """The smallest networks, one of which must meet the latency limit, and their name in a message."""
 
     @abstractmethod
     def progress(self, records: Sequence[Mapping[str, Any]]) -> str:
@@ -87,11 +87,11 @@ class Run(ABC, Generic[S]):
 
     @abstractmethod
     def take_steps(self) -> dict[str, Any]:
-        """Take all steps, those in the trace without measuring, and write the report; gives the result."""
+        """Take all steps, those in the trace without measuring, write the report, and return the result."""
 
     @abstractmethod
-    def so_far(self) -> dict[str, Any] | None:
-        """What the steps up to an interruption have found; None if that is nothing."""
+    def partial_result(self) -> dict[str, Any] | None:
+        """The result of the steps before an interruption; None if they found nothing."""
 
     @abstractmethod
     def print_result(self) -> None:
@@ -102,18 +102,18 @@ class Run(ABC, Generic[S]):
         return self.settings.fingerprint()
 
     def execute(self) -> None:
-        """Complete the run, or find that it is complete, and print its result.
+        """Complete the run unless it is complete already, and print its result.
 
         Raises:
-            InputError: see :class:`RunFolder`; or no network keeps the limit on latency or can be measured.
+            InputError: see :class:`RunFolder`; or no network meets the latency limit or can be measured.
             KeyboardInterrupt: Ctrl-C; says how far the run is and how to go on.
         """
         settings = self.settings
-        latency = read_latency(settings)
+        self.latency = read_latency(settings)
         # A run that is resumed has passed this check.
         resumed = settings.resume and (Path(settings.work_dir) / 'run.json').exists()
-        if latency is not None and not resumed:
-            latency.within_limit(*self.smallest())
+        if self.latency is not None and not resumed:
+            self.latency.within_limit(*self.smallest())
         self.folder = folder = open_folder(settings, self.TASK, self.fingerprint())
         command = resume_command(settings, self.tools / f'{self.TASK}.py')
         with folder, resumable(self._interrupted, command):
@@ -126,7 +126,7 @@ class Run(ABC, Generic[S]):
             self.print_result()
 
     def print_rows(self, network: Network, rows: Mapping[str, str]) -> None:
-        """Print what every run says of its network and files, and ``rows``."""
+        """Print the summary that every run has, its network, costs and files, with further ``rows``."""
         folder = self.folder
         python, tools = relative(Path(sys.executable)), relative(self.tools)
         command = train_command(relative(network.config), self.data, python=python, tools=tools)
@@ -143,7 +143,8 @@ class Run(ABC, Generic[S]):
     def _complete(self) -> None:
         remeasure, folder, measure = self.settings.remeasure, self.folder, self.measure
         known = known_measurements(folder.kept, remeasure=remeasure)
-        self.latency = read_latency(self.settings, known)
+        if folder.resumed:
+            self.latency = read_latency(self.settings, known)
         if self.latency is not None:
             measure = partial(self.latency.measure, measure)
         self.memo = Memo(measure, remeasure=remeasure, known=known)
@@ -152,7 +153,7 @@ class Run(ABC, Generic[S]):
             folder.write_configs(self.configs.texts)
             folder.write_result(result)
         except KeyboardInterrupt:
-            if not folder.replaying and (found := self.so_far()) is not None:
+            if not folder.replaying and (found := self.partial_result()) is not None:
                 folder.write_configs(self.configs.texts)
                 folder.write_so_far(found)
             raise
@@ -218,10 +219,10 @@ def versions(device: torch.device) -> dict[str, str]:
 
 
 def open_folder(settings: RunSettings, task: str, fingerprint: Mapping[str, Any]) -> RunFolder:
-    """The folder of the run, new or with the run that is resumed, which is said.
+    """The folder of the run, new or with the run that is resumed; notes on the latter are printed.
 
     Args:
-        task: so that no search is resumed as a scaling run.
+        task: part of run.json, so that no search is resumed as a scaling run.
         fingerprint: the settings that determine the result.
 
     Raises:
@@ -257,7 +258,7 @@ def read_budget(settings: RunSettings, max_params: str | int | None = None) -> B
 
 
 def read_latency(settings: RunSettings, known: Known | None = None) -> Latency | None:
-    """The limit on the latency; None if there is none.
+    """The latency limit of the settings; None if there is none.
 
     Args:
         known: measurements of the run that is resumed.
@@ -279,10 +280,10 @@ def read_latency(settings: RunSettings, known: Known | None = None) -> Latency |
 def known_measurements(records: Iterable[Mapping[str, Any]], *, remeasure: bool = False) -> Known:
     """The measurements in the records of a trace, for :class:`~asvit_mm.nas.Memo`.
 
-    Nothing is checked: :meth:`RunFolder.append` compares every record with the one that the run makes of it.
+    Nothing is checked here: :meth:`RunFolder.append` compares every record with the recomputed one.
 
     Args:
-        records: those of a scaling run's members, which repeat those of candidates, are left out.
+        records: of the trace; records of members of a series are skipped, as they repeat those of candidates.
         remeasure: whether every record has a measurement of its own.
 
     Raises:
@@ -301,21 +302,21 @@ def known_measurements(records: Iterable[Mapping[str, Any]], *, remeasure: bool 
 
 
 @contextmanager
-def resumable(so_far: Callable[[], str], command: str) -> Iterator[None]:
-    """Let Ctrl-C say how far the run is and how to go on.
+def resumable(progress: Callable[[], str], command: str) -> Iterator[None]:
+    """Make the message of Ctrl-C say how far the run is and how to go on.
 
     Args:
-        so_far: called then; what is done, for 'interrupted after ...'.
-        command: that resumes the run.
+        progress: called on Ctrl-C; what is done, for 'interrupted after ...'.
+        command: the one that resumes the run.
     """
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f'interrupted after {so_far()}; go on with: {command}') from None
+        raise KeyboardInterrupt(f'interrupted after {progress()}; go on with: {command}') from None
 
 
 def resume_command(settings: RunSettings, script: Path) -> str:
-    """The command that resumes a run, with what differs from the defaults."""
+    """The command that resumes a run, with all settings that differ from the defaults."""
     words = [relative(Path(sys.executable))]
     if settings.launcher == 'pytorch':
         processes = os.environ.get('LOCAL_WORLD_SIZE', '1')

@@ -16,7 +16,7 @@ from ..report.plots import plot_scaling
 from ..report.report import write_scale_report
 from ..utils.files import relative
 from ..utils.units import format_count, parse_count
-from .progress import figure, show_progress
+from .progress import format_value, show_progress
 from .results import Network, ScaleResult, network_record, read_scale_result, read_seed
 from .run import Run, read_budget, run_on_main_rank
 from .settings import MAX_PARAMS, MIN_PARAMS, ScaleSettings, as_count
@@ -63,8 +63,8 @@ class _Scaling:
     """One scaling of a run.
 
     Attributes:
-        target: number of parameters that it grows to; None in a run without targets.
-        series: records of the members that are in the trace, as the result has them.
+        target: parameters that it grows to, at most; None in a run without targets.
+        series: records of its members so far, for the result.
     """
 
     auto: AutoScaling
@@ -73,11 +73,11 @@ class _Scaling:
 
     @property
     def aim(self) -> int:
-        """Parameters at which it ends, for the progress bar."""
+        """Parameters at which it ends, as the progress bar counts."""
         return self.auto.min_params or self.target or 0
 
     def mark(self, record: dict[str, Any]) -> dict[str, Any]:
-        """``record`` of the trace or the result, with the target."""
+        """``record``, for the trace or the result, with the target if there is one."""
         return record if self.target is None else {'target': self.target, **record}
 
 
@@ -140,7 +140,7 @@ class _Scale(Run[ScaleSettings]):
         write_scale_report(work_dir, {**result, **self.folder.run}, records, self.data)
         return result
 
-    def so_far(self) -> dict[str, Any] | None:
+    def partial_result(self) -> dict[str, Any] | None:
         grown = [scaling for scaling in self.scalings if scaling.series]
         return self._result(grown) if grown else None
 
@@ -162,7 +162,12 @@ class _Scale(Run[ScaleSettings]):
         self.print_rows(result, rows)
 
     def _grow(self, scaling: _Scaling, show: Callable[[float, str], None], before: int) -> None:
-        """Take all steps of one scaling; ``before``: parameters that earlier ones grew to."""
+        """Take all steps of one scaling.
+
+        Args:
+            show: the progress bar.
+            before: what the bar showed at the end of the scaling before.
+        """
         auto, folder = scaling.auto, self.folder
 
         def shown(text: str) -> None:
@@ -178,7 +183,7 @@ class _Scale(Run[ScaleSettings]):
 
         while (member := auto.step(self.memo, report)) is not None:
             self._append(scaling, member)
-            length, kappa = map(figure, member.chosen.measurement.values)
+            length, kappa = map(format_value, member.chosen.measurement.values)
             shown(f'L^E {length}  kappa {kappa}')
         if not auto.series:
             if self.latency is not None:
@@ -191,7 +196,7 @@ class _Scale(Run[ScaleSettings]):
         scaling.series.append({**member.to_record(), **network})
 
     def _result(self, scalings: Sequence[_Scaling]) -> dict[str, Any]:
-        """The result of the scalings, of which the last one is the largest."""
+        """The result of ``scalings``, in ascending order; the last one gives the series."""
         last = scalings[-1]
         auto = last.auto
         result = {
@@ -215,6 +220,9 @@ def _print_series(series: Sequence[Network]) -> None:
     widest = max(len(str(member.architecture)) for member in series)
     print(f'{"step":>4}  {"architecture":<{widest}}  {"params":>8}  {"L^E":>9}  {"kappa":>9}')
     for step, member in enumerate(series, 1):
-        length, kappa = figure(member.length_distortion), figure(member.ntk_condition_number)
+        length, kappa = (
+            format_value(member.length_distortion),
+            format_value(member.ntk_condition_number),
+        )
         arch, params = str(member.architecture), format_count(member.params)
         print(f'{step:>4}  {arch:<{widest}}  {params:>8}  {length:>9}  {kappa:>9}')

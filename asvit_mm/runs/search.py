@@ -13,7 +13,7 @@ from ..nas import METHODS, Reinforce, SearchMethod, Step, iterate_search, result
 from ..report.plots import plot_search
 from ..report.report import write_search_report
 from ..utils.files import relative
-from .progress import figure, show_progress
+from .progress import format_value, show_progress
 from .results import SearchResult, network_record, read_search_result
 from .run import Run, read_budget, run_on_main_rank
 from .settings import SearchSettings
@@ -65,7 +65,7 @@ class _Search(Run[SearchSettings]):
                 self.steps.append(step)
                 self._keep_policy()
                 if not self.folder.replaying:
-                    length, kappa = map(figure, step.measurement.values)
+                    length, kappa = map(format_value, step.measurement.values)
                     text = f'{step.best}  L^E {length}  kappa {kappa}'
                     show(step.number + 1, text)
         found, measured = self._found(), self.memo.measured
@@ -83,7 +83,7 @@ class _Search(Run[SearchSettings]):
         write_search_report(work_dir, whole, records, self.data, self.policies)
         return result
 
-    def so_far(self) -> dict[str, Any] | None:
+    def partial_result(self) -> dict[str, Any] | None:
         try:
             found = self._found()
         except InputError:
@@ -94,8 +94,8 @@ class _Search(Run[SearchSettings]):
     def print_result(self) -> None:
         result = read_search_result(self.folder.path)
         rows = {
-            'length distortion': f'{figure(result.length_distortion)} (higher is better)',
-            'NTK condition number': f'{figure(result.ntk_condition_number)} (lower is better)',
+            'length distortion': f'{format_value(result.length_distortion)} (higher is better)',
+            'NTK condition number': f'{format_value(result.ntk_condition_number)} (lower is better)',
             'time': f'{self.folder.seconds:.1f} s for {self.settings.steps} steps',
             'configs': f'{relative(result.config)}, {relative(result.detection_config)}',
         }

@@ -8,12 +8,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..arch import PRESETS, Architecture
 from ..data.source import DataSource, describe_data
 from ..errors import InputError
-from ..utils.command_line import POSITIONAL, option, positional
+from ..utils.command_line import POSITIONAL, check_values, option, positional
 from ..utils.units import parse_count
 
 if TYPE_CHECKING:
@@ -41,17 +41,15 @@ class InputSettings:
     data: str = 'noise'
     """images for the NTK condition number and what the configs train on: digits (of scikit-learn), noise, an
     image folder (class folders, or train/ and val/ with them) or an mmpretrain config"""
-    img_size: int | None = None
-    """pixels a side of the images (default: 32 for digits, a config's own, else 224)"""
-    seed: int = 0
-    """decides images, curves, weights and samples"""
+    img_size: int | None = option(default=None, at_least=4)
+    """pixels per side of the images (default: 32 for digits, a config's own, else 224)"""
+    seed: int = option(default=0, at_least=0)
+    """of the images, circles, weights and samples"""
     device: str = 'auto'
     """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
 
     def __post_init__(self) -> None:
-        if self.img_size is not None:
-            check_at_least('--img-size', self.img_size, 4)
-        check_at_least('--seed', self.seed, 0)
+        check_values(self)
         find_device(self.device)
 
     @cached_property
@@ -61,7 +59,7 @@ class InputSettings:
 
     @property
     def pixels(self) -> int:
-        """Pixels a side of the images."""
+        """Pixels per side of the images."""
         return self.source.pixels
 
 
@@ -80,7 +78,8 @@ class JobSettings(InputSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice('--launcher', self.launcher, Launcher)
+        if self.resume and self.overwrite:
+            raise InputError('--resume keeps what is there and --overwrite removes it: give one')
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that determine the result, as plain data; a resumed job must have the same."""
@@ -94,16 +93,11 @@ class JobSettings(InputSettings):
 class MeasuringSettings(JobSettings):
     """Settings of a job that measures networks."""
 
-    batch_size: int = 16
+    # A single gradient has no condition number.
+    batch_size: int = option(default=16, at_least=2)
     """images per network"""
-    repeat: int = 5
+    repeat: int = option(default=5, at_least=1)
     """networks to average over"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # A single gradient has no condition number.
-        check_at_least('--batch-size', self.batch_size, 2)
-        check_at_least('--repeat', self.repeat, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +130,10 @@ class SearchSettings(RunSettings):
 
     work_dir: str = 'work_dirs/search'
     """folder of the results"""
-    steps: int = 500
+    steps: int = option(default=500, at_least=1)
     """architectures to measure"""
     method: str = option(default='reinforce', choices=METHOD_NAMES)
     """the paper's, or one of two to compare it with"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least('--steps', self.steps, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +173,9 @@ class MeasureSettings(InputSettings):
     """names of measures, or all (default: length_distortion ntk_condition_number params flops)"""
     list: bool = False
     """print the measures and stop"""
-    repeat: int = 5
+    repeat: int = option(default=5, at_least=1)
     """networks to average over"""
-    batch_size: int = 16
+    batch_size: int = option(default=16, at_least=1)
     """images per network"""
     data: str = 'noise'
     """images for the measures that need some: digits (of scikit-learn), noise, an image folder or an
@@ -206,9 +196,6 @@ class MeasureSettings(InputSettings):
                 'strings, before --measures'
             )
         super().__post_init__()
-        check_at_least('--batch-size', self.batch_size, 1)
-        check_at_least('--repeat', self.repeat, 1)
-        check_choice('--dtype', self.dtype, Dtype)
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise InputError(f'--memory {self.memory} is no limit: give GiB, such as 4 or 0.5')
 
@@ -220,19 +207,6 @@ def as_count(value: Count | None, what: str = 'parameters') -> int | None:
         InputError: not a positive number.
     """
     return None if value is None else parse_count(str(value), what)
-
-
-def check_at_least(name: str, value: int, smallest: int) -> None:
-    """Refuse a value below ``smallest`` with an :class:`InputError`."""
-    if value < smallest:
-        raise InputError(f'{name} {value} is too small: give at least {smallest}')
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    """Refuse a value that is not one of the ``Literal`` ``choices`` with an :class:`InputError`."""
-    known = get_args(choices)
-    if value not in known:
-        raise InputError(f'{name} {value!r} is not known: choose from {", ".join(known)}')
 
 
 def find_device(name: str) -> 'torch.device':

@@ -44,7 +44,7 @@ def option(
         positional: whether the command line takes it without a flag. A field that Python takes by position
             too is written ``field(kw_only=False, metadata=POSITIONAL)``, which type checkers understand.
         aliases: further flags.
-        at_least: the smallest value that :func:`check_minimums` lets pass.
+        at_least: the smallest value that :func:`check_values` accepts.
         arguments: of argparse's ``add_argument``: nargs, metavar, choices.
     """
     metadata = {
@@ -78,16 +78,27 @@ def parse(
     )
 
 
-def check_minimums(settings: Any) -> None:
-    """Refuse a value below what its field has as ``at_least``; None is no value.
+def check_values(settings: Any) -> None:
+    """Check settings that Python has created, where argparse has not seen them; None is not checked.
 
     Raises:
-        InputError: it is.
+        InputError: a value below ``at_least`` of its field, or none of those of a ``Literal`` field.
     """
+    hints = get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
-        smallest, value = field.metadata.get('at_least'), getattr(settings, field.name)
-        if smallest is not None and value is not None and value < smallest:
+        value = getattr(settings, field.name)
+        if value is None:
+            continue
+        smallest = field.metadata.get('at_least')
+        if smallest is not None and value < smallest:
             raise InputError(f'{_flag(field)} {value} is too small: give at least {smallest}')
+        kind, several = _word_of(hints[field.name])
+        if get_origin(kind) is not Literal:
+            continue
+        for word in value if several else [value]:
+            if word not in get_args(kind):
+                known = ', '.join(get_args(kind))
+                raise InputError(f'{_flag(field)} {word!r} is not known: choose from {known}')
 
 
 def as_arguments(settings: Any, leave_out: Collection[str] = ()) -> list[str]:
@@ -132,12 +143,10 @@ def _add_argument(
     parser: argparse.ArgumentParser, field: dataclasses.Field[Any], hint: Any, text: str
 ) -> None:
     required = field.default is MISSING and field.default_factory is MISSING
-    kind = _one_of(hint)
-    several = get_origin(kind) in (Sequence, list, tuple)
-    word = _one_of(get_args(kind)[0]) if several else kind
+    word, several = _word_of(hint)
     # A value that is not given is left to the dataclass, hence no default here.
     arguments: dict[str, Any] = {'help': _help(field.default, text), 'default': argparse.SUPPRESS}
-    if kind is bool:
+    if word is bool:
         arguments['action'] = 'store_true'
     elif get_origin(word) is Literal:
         arguments['choices'] = get_args(word)
@@ -160,8 +169,15 @@ def _add_argument(
     parser.add_argument(*flags, dest=field.name, required=required, **arguments)
 
 
+def _word_of(hint: Any) -> tuple[Any, bool]:
+    """The type that a word of the command line is read as, and whether the field takes several words."""
+    kind = _one_of(hint)
+    several = get_origin(kind) in (Sequence, list, tuple)
+    return (_one_of(get_args(kind)[0]) if several else kind), several
+
+
 def _one_of(hint: Any) -> Any:
-    """The type that a word is read as: of a union ``str``, where it is in it, otherwise the first one."""
+    """Of a union ``str`` if it is a member, otherwise the first member; any other type as it is."""
     if get_origin(hint) not in (Union, types.UnionType):
         return hint
     members = get_args(hint)

@@ -18,8 +18,9 @@ from mmengine.config import Config
 from ..arch import Architecture, as_architecture
 from ..checkpoints.hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
 from ..cost import count_macs, count_params, schedule_share
-from ..engine.config import is_detector, load_config
+from ..engine.config import is_detector, is_token_hook, load_config
 from ..errors import InputError
+from ..token_schedule import read_schedule
 from ..tokens import as_pair
 from ..utils.units import format_count
 from .index import IMAGE_SIZE
@@ -125,8 +126,8 @@ def _check_weights(name: str, digest: str | None) -> None:
 def _training_share(cfg: Config, arch: Architecture, size: Any, classes: int) -> float | None:
     """Multiply-adds of training in phases, as a share of training at the full grid; None: no phases."""
     for hook in cfg.get('custom_hooks') or ():
-        if hook['type'] == 'asvit_mm.ProgressiveTokenizationHook':
-            phases = [(phase['end'], phase['stride']) for phase in hook['phases']]
+        if is_token_hook(hook):
+            phases = [(phase.end, phase.stride) for phase in read_schedule(hook['phases'])]
             return schedule_share(arch, phases, as_pair(size, 'img_size'), classes)
     return None
 

@@ -1,6 +1,6 @@
 # As-ViT-Base on ImageNet-1k, 300 epochs on 8 GPUs, with progressive tokenization.
 # Command:   tools/dist_train.sh configs/asvit/asvit-base_8xb128-progressive_in1k.py 8
-# Cost:      52,622,428 parameters, 8.75 G multiply-adds an image of 224 x 224
+# Cost:      52,622,428 parameters, 8.75 G multiply-adds per image of 224 x 224
 #            40.8 % fewer of them in all 300 epochs (counted; published: 37.4 %)
 # Published: 82.5 top-1 without progressive tokenization (arXiv 2202.11921; not measured here)
 _base_ = [

@@ -1,7 +1,7 @@
 # What `make demo` searches and scales on scikit-learn's digits; minutes on two cores.
 # Data:      python -m asvit_mm.data.image_sets
 # Command:   python tools/train.py configs/digits/asvit-3.0m-10mf_b64-progressive_digits.py
-# Cost:      2,958,290 parameters, 10.06 M multiply-adds an image of 32 x 32
+# Cost:      2,958,290 parameters, 10.06 M multiply-adds per image of 32 x 32
 # Measured:  99.72 top-1 on the 360 held-out images (seed 0, last epoch)
 _base_ = './asvit-seed_b64-progressive_digits.py'
 

@@ -1,7 +1,7 @@
 # The published seed on scikit-learn's digits, progressive tokenization; minutes on two cores.
 # Data:      python -m asvit_mm.data.image_sets
 # Command:   python tools/train.py configs/digits/asvit-seed_b64-progressive_digits.py
-# Cost:      2,067,242 parameters, 5.15 M multiply-adds an image of 32 x 32
+# Cost:      2,067,242 parameters, 5.15 M multiply-adds per image of 32 x 32
 # Measured:  99.44 top-1 on the 360 held-out images (seed 0, last epoch)
 _base_ = [
     '../_base_/models/asvit/asvit-seed_digits.py',

@@ -1,7 +1,7 @@
 # The published seed on 5,000 images of MNIST, progressive tokenization; minutes on two cores.
 # Data:      python -m asvit_mm.data.image_sets mnist5k
 # Command:   python tools/train.py configs/mnist5k/asvit-seed_b64-progressive_mnist5k.py
-# Cost:      2,071,466 parameters, 19.02 M multiply-adds an image of 56 x 56
+# Cost:      2,071,466 parameters, 19.02 M multiply-adds per image of 56 x 56
 # Measured:  as schedule 80-140 in docs/tokenization.md, three seeds
 _base_ = [
     '../_base_/models/asvit/asvit-seed_digits.py',

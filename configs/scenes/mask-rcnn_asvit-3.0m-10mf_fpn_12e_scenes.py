@@ -1,7 +1,7 @@
 # A small Mask R-CNN with the network that `make demo` finds, on scenes of handwritten digits.
 # Data:      python -m asvit_mm.data.scenes
 # Command:   make demo-detection
-# Cost:      4,050,116 parameters, 0.73 G multiply-adds an image of 128 x 128
+# Cost:      4,050,116 parameters, 0.73 G multiply-adds per image of 128 x 128
 # Measured:  61.1 box AP, 52.8 mask AP on the 120 held-out scenes (seed 0, stored weights)
 _base_ = './mask-rcnn_asvit-seed_fpn_12e_scenes.py'
 

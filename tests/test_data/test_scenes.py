@@ -116,7 +116,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match='2'):
         _main()
     error = capsys.readouterr().err
-    assert 'at least 32 pixels a side' in error
+    assert 'at least 32 pixels per side' in error
     assert error.count('\n') == 1
     with pytest.raises(InputError, match='a seed from 0 up'):
         write_scenes(tmp_path / 'new', seed=-1)

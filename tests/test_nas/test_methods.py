@@ -9,7 +9,7 @@ import torch
 from asvit_mm.arch import SEARCH_SPACE, as_architecture
 from asvit_mm.measures import Score
 from asvit_mm.nas import METHODS, Measurement
-from asvit_mm.nas.methods import best_of
+from asvit_mm.nas.methods import best_ranked
 from asvit_mm.runs.settings import METHOD_NAMES
 
 from .toy import WANTED, choices, distance_measure, measuring, records_of
@@ -95,5 +95,6 @@ def test_networks_that_cannot_be_measured_are_never_the_best():
 def test_without_any_whole_measurement_the_rest_decides():
     archs = [SEARCH_SPACE.decode([i] + [0] * 11) for i in range(3)]
     assert (
-        best_of(list(zip(archs, [(1.0, None), (2.0, None), (None, None)], strict=True))) == archs[1]
+        best_ranked(list(zip(archs, [(1.0, None), (2.0, None), (None, None)], strict=True)))
+        == archs[1]
     )

@@ -278,8 +278,6 @@ def test_anything_of_a_run_is_not_replaced_unasked(tmp_path, name):
     with pytest.raises(InputError, match=f'{name} exists already: give --resume') as error:
         RunFolder(str(tmp_path), RUN)
     assert '--overwrite' in str(error.value)
-    with pytest.raises(InputError, match='give one'):
-        RunFolder(str(tmp_path), RUN, resume=True, overwrite=True)
 
 
 def test_overwrite_removes_what_is_a_runs_only(whole):

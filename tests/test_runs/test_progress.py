@@ -7,7 +7,7 @@ import warnings
 import pytest
 from rich.console import Console
 
-from asvit_mm.runs.progress import LOG_LINES, figure, print_summary, show_progress
+from asvit_mm.runs.progress import LOG_LINES, format_value, print_summary, show_progress
 
 
 def show(console, total=50, counts=True):
@@ -76,4 +76,4 @@ def test_a_summary_is_not_wrapped(capsys):
 
 
 def test_figures():
-    assert [figure(v) for v in (None, 0.0123456, 12345.6)] == ['-', '0.01235', '1.235e+04']
+    assert [format_value(v) for v in (None, 0.0123456, 12345.6)] == ['-', '0.01235', '1.235e+04']

@@ -57,6 +57,11 @@ def test_one_target_is_a_list_too(targets):
         ScaleSettings('seed', targets=targets)
 
 
+def test_resume_and_overwrite_exclude_each_other():
+    with pytest.raises(InputError, match='give one'):
+        SearchSettings(resume=True, overwrite=True)
+
+
 def test_a_launcher_that_is_not_known():
     with pytest.raises(InputError, match="--launcher 'mpi' is not known: choose from none, py"):
         SearchSettings(launcher='mpi')

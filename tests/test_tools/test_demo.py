@@ -41,6 +41,7 @@ def test_an_earlier_demo_in_the_same_folder_is_not_summed_up(tmp_path):
         assert lines['parameters'] == f'{count_params(as_architecture(arch), 10, img_size=32):,}'
         assert lines['test accuracy'].startswith('98.61 %')
         assert lines['time to train'] == '7 s'
+        assert lines['learning curve'] == str(train / 'learning_curve.png')
     assert (train / 'learning_curve.png').is_file()
 
 

@@ -87,11 +87,12 @@ def main() -> None:
 
 
 def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, float]) -> str:
-    """Results and paths, one a line; also draws the learning curve."""
+    """Results and paths, one per line; also draws the learning curve."""
     from mmengine.config import Config
 
     from asvit_mm.arch import as_architecture
     from asvit_mm.cost import count_macs, count_params, schedule_share
+    from asvit_mm.engine.config import is_token_hook
     from asvit_mm.report.plots import plot_learning_curve
     from asvit_mm.utils.units import format_count
 
@@ -100,12 +101,13 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
     settings = Config.fromfile(train / config.name)
     arch, size = as_architecture(settings.model.backbone.arch), settings.model.backbone.img_size
     classes = settings.model.head.num_classes
-    hook = next(h for h in settings.custom_hooks if 'ProgressiveTokenization' in h.type)
+    hook = next(filter(is_token_hook, settings.custom_hooks))
     phases = [(phase.end, phase.stride) for phase in hook.phases]
     saved = 1 - schedule_share(arch, phases, size, classes)
     log = max(train.glob('*/*.log'))
     scalars = log.parent / 'vis_data' / 'scalars.json'
-    curve = plot_learning_curve(scalars, train / 'learning_curve.png', hook.phases)
+    curve = train / 'learning_curve.png'
+    plot_learning_curve(scalars, curve, hook.phases)
     found: dict[str, Any] = json.loads((work_dir / 'search' / 'result.json').read_text())
     accuracy = json.loads((train / 'test.json').read_text())['accuracy/top1']
     here = Path(checkpoint).is_relative_to(Path.cwd())

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ...errors import InputError
-from ...runs.settings import check_choice, find_device
-from ...utils.command_line import option
+from ...runs.settings import find_device
+from ...utils.command_line import check_values, option
 
 Part = Literal['correct', 'fast', 'method', 'training']
 PARTS: tuple[str, ...] = get_args(Part)
@@ -36,8 +36,7 @@ class CudaReportSettings:
     """tiny networks and sizes, for a rehearsal on a CPU"""
 
     def __post_init__(self) -> None:
-        for part in self.parts:
-            check_choice('--parts', part, Part)
+        check_values(self)
         if not 0 < self.minutes < 1440:
             raise InputError(f'--minutes {self.minutes} is no time limit: give minutes, such as 8')
 

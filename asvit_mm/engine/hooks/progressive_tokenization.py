@@ -42,7 +42,8 @@ class ProgressiveTokenizationHook(Hook):
             or dicts with ``end`` (increasing; integers: the epoch or iteration at which the phase ends,
             the last one the run's length; floats: fractions of the run, the last one 1.0), ``stride``
             (pixels between two tokens, a multiple of the backbone's) and optionally ``dilation`` (default:
-            the rule of the paper).
+            the rule of the paper); or these as a string, '16@0.25,8@0.5,4@1.0'. See
+            :func:`~asvit_mm.token_schedule.read_schedule`.
         by_epoch: whether ``end`` counts epochs or iterations.
         val_grid: the token grid of validation, 'full' or 'current' (that of the phase).
 
@@ -71,7 +72,7 @@ class ProgressiveTokenizationHook(Hook):
                 f"progressive tokenization: val_grid = {val_grid!r} is not allowed: 'full' or 'current'"
             )
         self.schedule = phases
-        # As given; replaced by those of the run when it starts.
+        # With ends as given; when the run starts, phases_of_run replaces them by counts.
         self.phases = read_schedule(phases)
         self.by_epoch = by_epoch
         self.val_grid = val_grid
