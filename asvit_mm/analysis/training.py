@@ -152,11 +152,15 @@ def train_and_test(cfg: Config, study: Path, name: str, device: torch.device) ->
         # Printed, the Runner's log would break into the progress bar.
         with log.open('w', encoding='utf-8') as file, redirect_stdout(file):
             runner = Runner.from_cfg(cfg)
-            runner.model.to(device)
-            runner.train()
-            top1 = float(runner.test()['accuracy/top1'])
-            for handler in runner.logger.handlers:
-                handler.close()
+            try:
+                runner.model.to(device)
+                runner.train()
+                top1 = float(runner.test()['accuracy/top1'])
+            finally:
+                # MMEngine keeps the logger, whose file goes with the folder.
+                for handler in runner.logger.handlers:
+                    handler.close()
+                runner.logger.handlers.clear()
         scalars = runner.message_hub.log_scalars
         validations = scalars.get('val/accuracy/top1')
         curve = [] if validations is None else validations.data[0].tolist()
