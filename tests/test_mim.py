@@ -146,6 +146,7 @@ def test_a_damaged_download_is_caught_when_it_is_loaded(user):
         user.succeeds('mim', 'download', 'asvit_mm', '--config', CONFIG, '--dest', dest)
     finally:
         original.write_bytes(whole)
+    user.succeeds('asvit_mm.data.image_sets')  # checked before the weights
     weights = user.folder / dest / original.name
     done = user.types(
         'mim', 'test', 'asvit_mm', f'{dest}/{CONFIG}.py', '--checkpoint', str(weights)
