@@ -80,11 +80,13 @@ def stage_macs(
     *,
     in_channels: int = 3,
     token_stride: int = BASE_STRIDE,
+    token_projection: str = 'dilate',
     window_size: int | Sequence[int | None] | None = None,
     merge_rounding: str = 'up',
 ) -> tuple[StageMacs, ...]:
-    """Multiply-adds per stage for one image of ``img_size`` pixels."""
+    """Multiply-adds per stage for one image of ``img_size`` pixels; the arguments are those of AsViT."""
     fixed = as_window_sizes(window_size)
+    enlarged = token_stride // BASE_STRIDE if token_projection == 'resize' else 1
     result = []
     for i, (h, w) in enumerate(token_grids(img_size, token_stride, merge_rounding)):
         width, split = arch.widths[i], arch.splits[i]
@@ -92,7 +94,7 @@ def stage_macs(
         window_h, window_w = (window_length(side, split, fixed[i]) for side in (h, w))
         windows = window_count(h, window_h) * window_count(w, window_w)
         tokens = windows * window_h * window_w
-        channels = in_channels if i == 0 else arch.widths[i - 1]
+        channels = in_channels * enlarged**2 if i == 0 else arch.widths[i - 1]
         result.append(
             StageMacs(
                 tokenize=h * w * arch.kernels[i] ** 2 * channels * width,

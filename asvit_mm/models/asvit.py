@@ -31,11 +31,12 @@ from ..checkpoints.reading import load_pretrained
 from ..cost import count_macs, token_grids
 from ..errors import InputError
 from ..ops.attention import attend
-from ..ops.resample import resample
+from ..ops.resample import enlarge_kernel, resample
 from ..registry import MODELS
 from ..tokens import (
     BASE_STRIDE,
     MERGE_ROUNDINGS,
+    TOKEN_PROJECTIONS,
     as_pair,
     as_window_sizes,
     check_token_stride,
@@ -58,17 +59,46 @@ torch.fx.wrap('attend')
 # -- patch embedding, patch merging, positions -----------------------------------------------------------
 
 
+class TokenConv2d(nn.Conv2d):
+    """The projection of a patch embedding: a convolution whose stride can change, without padding.
+
+    Attributes:
+        enlarged: factor that the kernel is enlarged by, see :func:`asvit_mm.ops.resample.enlarge_kernel`.
+    """
+
+    enlarged = 1
+
+    def set_stride(self, stride: int, dilation: int | None, base: int | None = None) -> None:
+        """Change the stride; without a dilation, enlarge the kernel by stride / ``base`` if that is given."""
+        resized = dilation is None and base is not None
+        check_token_stride(stride, dilation, base if resized and base else 1)
+        if dilation is None:
+            dilation = 1 if resized else default_dilation(stride, self.kernel_size[0])
+        self.stride, self.dilation = (stride, stride), (dilation, dilation)
+        self.enlarged = stride // base if resized and base else 1
+
+    @property
+    def reach(self) -> int:
+        """Side of the kernel that is applied, without its dilation."""
+        return self.enlarged * self.kernel_size[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.enlarged == 1:
+            return super().forward(x)
+        return F.conv2d(x, enlarge_kernel(self.weight, self.enlarged), self.bias, self.stride)
+
+
 class PatchEmbed(nn.Module):
     """Image (B, in_channels, H, W) to tokens (B, ceil(H / stride), ceil(W / stride), width)."""
 
     def __init__(self, in_channels: int, width: int, kernel: int, norm_cfg: Config | None) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, width, kernel, stride=BASE_STRIDE)
+        self.proj = TokenConv2d(in_channels, width, kernel, stride=BASE_STRIDE)
         self.norm = build_norm(norm_cfg, width)
 
     def forward(self, x: Tensor) -> Tensor:
         proj = self.proj
-        x = pad_for_embedding(x, proj.kernel_size[0], proj.stride[0], proj.dilation[0])
+        x = pad_for_embedding(x, proj.reach, proj.stride[0], proj.dilation[0])
         return self.norm(proj(x).permute(0, 2, 3, 1))  # (B, C, H, W) -> (B, H, W, C)
 
 
@@ -323,6 +353,9 @@ class AsViT(BaseModule):
         drop_path_rate: stochastic depth of the last block, to which it grows linearly from 0 in the first.
         use_abs_pos_embed: learned absolute position embedding, one vector per token at stride 4.
         token_stride: pixels between two tokens of the first stage (see ``set_token_stride``).
+        token_projection: how the patch embedding's kernel covers a coarser token: 'dilate' spreads its taps,
+            as in the paper; 'resize' enlarges it as FlexiViT does (arXiv 2212.08013), so that it sees all
+            pixels and answers as the kernel does to a smaller image.
         window_size: tokens per side of a window, in all stages or in each; None: (token grid / split),
             so that windows grow with the image.
         merge_rounding: what patch merging makes of an odd side of tokens, as coarse grids have: one of
@@ -353,6 +386,7 @@ class AsViT(BaseModule):
         drop_path_rate: float = 0.0,
         use_abs_pos_embed: bool = True,
         token_stride: int = 4,
+        token_projection: str = 'dilate',
         window_size: int | Sequence[int | None] | None = None,
         merge_rounding: str = 'up',
         keep_map_sizes: bool = False,
@@ -376,6 +410,10 @@ class AsViT(BaseModule):
         _require(activation, f'{act_cfg = }', "a dict such as dict(type='GELU')")
         roundings = ', '.join(MERGE_ROUNDINGS)
         _require(merge_rounding in MERGE_ROUNDINGS, f'{merge_rounding = }', f'one of {roundings}')
+        projections = ', '.join(TOKEN_PROJECTIONS)
+        known = token_projection in TOKEN_PROJECTIONS
+        _require(known, f'{token_projection = }', f'one of {projections}')
+        self.token_projection = token_projection
         self.architecture = arch = as_architecture(arch)
         self.img_size = height, width = as_pair(img_size)
         self.in_channels, self.out_indices = in_channels, tuple(out_indices)
@@ -451,22 +489,23 @@ class AsViT(BaseModule):
         return self.patch_embed.proj.stride[0]
 
     @property
-    def token_dilation(self) -> int:
-        """Dilation of the patch embedding's convolution."""
-        return self.patch_embed.proj.dilation[0]
+    def token_dilation(self) -> int | None:
+        """Dilation of the patch embedding's convolution; None: its kernel is enlarged."""
+        return self.patch_embed.proj.dilation[0] if self.patch_embed.proj.enlarged == 1 else None
 
     def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
         """Make the tokens coarser or finer (paper, section 3.5); all weights stay as they are.
 
         Args:
             stride: pixels between two tokens, an integer from 4 up.
-            dilation: of the patch embedding; None: :func:`~asvit_mm.tokens.default_dilation`.
+            dilation: of the patch embedding; None: by ``token_projection`` the kernel is enlarged, or
+                dilated by :func:`~asvit_mm.tokens.default_dilation`.
+
+        Raises:
+            InputError: another stride or dilation, or to enlarge the kernel to no multiple of 4.
         """
-        check_token_stride(stride, dilation)
-        proj = self.patch_embed.proj
-        if dilation is None:
-            dilation = default_dilation(stride, proj.kernel_size[0])
-        proj.stride, proj.dilation = (stride, stride), (dilation, dilation)
+        base = BASE_STRIDE if self.token_projection == 'resize' else None
+        self.patch_embed.proj.set_stride(stride, dilation, base)
 
     def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
         """Raise an InputError for a stride at which images of ``img_size`` cannot be trained.
@@ -495,6 +534,7 @@ class AsViT(BaseModule):
             self.img_size,
             in_channels=self.in_channels,
             token_stride=stride,
+            token_projection=self.token_projection,
             window_size=self.window_sizes,
             merge_rounding=self.merge_rounding,
         )
