@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+from .arch import BASE_STRIDE
 from .errors import InputError
-from .tokens import BASE_STRIDE, check_token_stride
+from .tokens import check_token_stride
 
 STRIDES = (16, 8, 4)
 # Published schedules: the ends of the first two of three phases, in epochs of 300; strides as above.
@@ -93,10 +94,10 @@ class Phase:
     def pick(self, number: float) -> int:
         """The stride that a uniform random ``number`` from 0 to below 1 stands for."""
         for stride, share in self.shares.items():
+            if number < share:
+                return stride
             number -= share
-            if number < 0:
-                break
-        return stride
+        return self.strides[-1]
 
 
 @contextmanager
@@ -162,6 +163,29 @@ def phases_of_run(phases: Sequence[Phase], length: int, unit: str = 'epoch') -> 
                 'or count iterations (by_epoch=False)'
             )
     return tuple(replace(phase, end=end) for end, phase in zip(ends, phases, strict=True))
+
+
+def phases_for(
+    backbone: TokenizedBackbone, schedule: Schedule, length: int, unit: str = 'epoch'
+) -> tuple[Phase, ...]:
+    """The phases of a run of ``length`` epochs or iterations (``unit``) that trains a backbone.
+
+    Raises:
+        InputError: the schedule is malformed, or does not fit the run or the backbone.
+    """
+    phases = phases_of_run(read_schedule(schedule, backbone.base_token_stride), length, unit)
+    for number, phase in enumerate(phases, start=1):
+        try:
+            for stride in phase.strides:
+                backbone.check_token_stride(stride, phase.dilation)
+        except InputError as error:
+            raise InputError(f'{_WHAT}: phase {number}: {error}') from None
+    return phases
+
+
+def all_strides(phases: Sequence[Phase]) -> list[int]:
+    """Every stride of the phases once, in their order."""
+    return list(dict.fromkeys(stride for phase in phases for stride in phase.strides))
 
 
 def phase_at(phases: Sequence[Phase], step: int) -> Phase:
@@ -258,7 +282,9 @@ def _check_phase(phase: Phase) -> None:
     if phase.dilation is not None and len(strides) > 1:
         raise InputError('a dilation goes with one token stride, not with several')
     if weights is not None and not (
-        isinstance(weights, tuple) and len(weights) == len(strides) and all(map(_is_positive, weights))
+        isinstance(weights, tuple)
+        and len(weights) == len(strides)
+        and all(map(_is_positive, weights))
     ):
         raise InputError(f'weights {weights!r}: give a positive number for each of {strides}')
     if not _is_positive(factor):

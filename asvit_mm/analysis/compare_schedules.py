@@ -12,7 +12,7 @@ from ..config_writer.recipes import recipe
 from ..engine.config import TOKEN_HOOK, check_data, merge_options
 from ..engine.runner import parse_options
 from ..errors import InputError
-from ..token_schedule import mean_cost, phases_of_run, read_schedule
+from ..token_schedule import all_strides, mean_cost, phases_for
 from .plots import plot_schedules
 from .schedule_cost import build_tokenized
 from .settings import SchedulesSettings
@@ -98,15 +98,13 @@ def saved_percent(cfg: Config, schedule: str, epochs: int) -> float:
     backbone = build_tokenized(cfg, 'what is trained')
     if schedule == FULL:
         return 0.0
-    base = backbone.base_token_stride
-    phases = phases_of_run(read_schedule(schedule, base), epochs)
-    for phase in phases:
-        try:
-            backbone.check_token_stride(phase.stride, phase.dilation)
-        except InputError as error:
-            raise InputError(f'schedule {schedule}: {error}: leave it out') from None
-    macs = {stride: float(backbone.count_macs(stride)) for stride in (p.stride for p in phases)}
-    return 100 - 100 * mean_cost(phases, macs, epochs) / float(backbone.count_macs(base))
+    try:
+        phases = phases_for(backbone, schedule, epochs)
+    except InputError as error:
+        raise InputError(f'schedule {schedule}: {error}: leave it out') from None
+    macs = {stride: float(backbone.count_macs(stride)) for stride in all_strides(phases)}
+    full = float(backbone.count_macs(backbone.base_token_stride))
+    return 100 - 100 * mean_cost(phases, macs, epochs) / full
 
 
 def summarise(records: Sequence[Record]) -> list[Record]:

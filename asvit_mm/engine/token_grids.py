@@ -1,6 +1,7 @@
 """The parts of a model whose token grid can change."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +16,7 @@ def find_backbones(modules: Iterable[nn.Module]) -> list[TokenizedBackbone]:
         InputError: there is none, or a detector's heads would get maps of other sizes than they are made for.
     """
     modules = list(modules)
-    found = [module for module in modules if isinstance(module, TokenizedBackbone)]
+    found: list[Any] = [module for module in modules if isinstance(module, TokenizedBackbone)]
     if not found:
         raise InputError(
             'the model has no AsViT backbone, nor another with a variable token stride'

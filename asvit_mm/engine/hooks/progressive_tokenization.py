@@ -23,9 +23,10 @@ from ...token_schedule import (
     Phase,
     Schedule,
     TokenizedBackbone,
+    all_strides,
     mean_cost,
     phase_at,
-    phases_of_run,
+    phases_for,
     read_schedule,
 )
 from ..token_grids import find_backbones
@@ -85,7 +86,7 @@ class ProgressiveTokenizationHook(Hook):
                 f"progressive tokenization: val_grid = {val_grid!r} is not allowed: 'full' or 'current'"
             )
         self.schedule = phases
-        # With ends as given; when the run starts, phases_of_run replaces them by counts.
+        # With ends as given; when the run starts, they become counts.
         self.phases = read_schedule(phases)
         self.by_epoch = by_epoch
         self.val_grid = val_grid
@@ -114,16 +115,8 @@ class ProgressiveTokenizationHook(Hook):
             raise InputError(f'progressive tokenization: {error}; or remove the hook') from None
         backbone = next(iter(self._full))
         length = runner.max_epochs if self.by_epoch else runner.max_iters
-        self.phases = phases_of_run(
-            read_schedule(self.schedule, backbone.base_token_stride), length, self._unit
-        )
-        for number, phase in enumerate(self.phases, start=1):
-            try:
-                for stride in phase.strides:
-                    backbone.check_token_stride(stride, phase.dilation)
-            except InputError as error:
-                raise InputError(f'progressive tokenization: phase {number}: {error}') from None
-        strides = {self._full[backbone], *(s for phase in self.phases for s in phase.strides)}
+        self.phases = phases_for(backbone, self.schedule, length, self._unit)
+        strides = {self._full[backbone], *all_strides(self.phases)}
         self._tokens = {stride: math.prod(backbone.token_grids(stride)[0]) for stride in strides}
         self._macs = {stride: float(backbone.count_macs(stride)) for stride in strides}
         self._current = None
