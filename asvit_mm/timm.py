@@ -48,7 +48,8 @@ class AsVisionTransformer(nn.Module):
         global_pool: 'avg', or '' for the map of the last stage.
         drop_rate: dropout before the classifier's last layers.
         proj_drop_rate: AsViT's ``drop_rate``.
-        drop_path_rate, window_size: as AsViT's.
+        drop_path_rate, window_size, token_stride, token_projection: as AsViT's; the token stride of a built
+            model is changed by ``model.backbone.set_token_stride``.
 
     Raises:
         InputError: a setting that is not allowed.
@@ -65,6 +66,8 @@ class AsVisionTransformer(nn.Module):
         proj_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         window_size: int | Sequence[int | None] | None = None,
+        token_stride: int | None = None,
+        token_projection: str = 'dilate',
     ) -> None:
         super().__init__()
         self.backbone = AsViT(
@@ -74,11 +77,17 @@ class AsVisionTransformer(nn.Module):
             drop_rate=proj_drop_rate,
             drop_path_rate=drop_path_rate,
             window_size=window_size,
+            token_stride=token_stride,
+            token_projection=token_projection,
         )
         widths = self.backbone.architecture.widths
         self.num_features = self.head_hidden_size = widths[-1]
         self.feature_info = [
-            dict(num_chs=width, reduction=4 * 2**i, module=f'backbone.stages.{i}')
+            dict(
+                num_chs=width,
+                reduction=self.backbone.token_stride * 2**i,
+                module=f'backbone.stages.{i}',
+            )
             for i, width in enumerate(widths)
         ]
         self.head_drop = nn.Dropout(drop_rate)

@@ -145,8 +145,10 @@ def read_schedule(schedule: Schedule, base_stride: int = BASE_STRIDE) -> tuple[P
 def phases_of_run(phases: Sequence[Phase], length: int, unit: str = 'epoch') -> tuple[Phase, ...]:
     """The phases of a run of ``length`` epochs or iterations (``unit``), with ends as counts of these.
 
+    Phases whose shares of the run round to nothing are left out.
+
     Raises:
-        InputError: the last phase does not end with the run, or a phase is shorter than one unit.
+        InputError: the last phase does not end with the run.
     """
     if isinstance(phases[-1].end, int):
         if phases[-1].end != length:
@@ -155,14 +157,10 @@ def phases_of_run(phases: Sequence[Phase], length: int, unit: str = 'epoch') -> 
                 f'{length}; make the two agree'
             )
         return tuple(phases)
-    ends = [round(phase.end * length) for phase in phases]
-    for number, (end, start) in enumerate(zip(ends, [0, *ends], strict=False), start=1):
-        if end == start:
-            raise InputError(
-                f'{_WHAT}: phase {number} lasts less than one {unit} in a run of {length}: make it longer, '
-                'or count iterations (by_epoch=False)'
-            )
-    return tuple(replace(phase, end=end) for end, phase in zip(ends, phases, strict=True))
+    by_end: dict[int, Phase] = {}
+    for phase in phases:
+        by_end[round(phase.end * length)] = phase  # of two that end together the later one is left
+    return tuple(replace(phase, end=end) for end, phase in by_end.items() if end > 0)
 
 
 def phases_for(

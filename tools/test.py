@@ -25,6 +25,13 @@ def parse_args() -> argparse.Namespace:
         '--interval', type=int, default=1, help='picture every N-th sample (classification)'
     )
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
+    parser.add_argument(
+        '--token-stride',
+        type=int,
+        metavar='N',
+        help='pixels between two tokens, for weights that were trained at several strides (default: those of '
+        'the config)',
+    )
     add_runner_arguments(parser)
     return parser.parse_args()
 

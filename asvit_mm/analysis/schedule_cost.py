@@ -30,8 +30,9 @@ def run_costs(settings: CostSettings) -> dict[str, Any]:
 
     Returns:
         Plain data. ``schedules``: for each its phases (``end``, ``stride``, of a phase with several strides
-        one entry for each, ``dilation``, None where the kernel is resized, ``grids`` of the stages, ``step`` in per cent of a step at the full grid, ``share`` of the run in per cent), what
-        it saves in per cent and what was published; or why it does not fit (``refused``).
+        one entry for each, ``dilation``, None where the kernel is resized, ``grids`` of the stages, ``step``
+        in per cent of a step at the full grid, ``share`` of the run in per cent), what it saves in per cent
+        and what was published; or why it does not fit (``refused``).
 
     Raises:
         InputError: no such config, or one whose backbone has no tokens that can be changed.

@@ -26,6 +26,7 @@ from ..errors import InputError, one_line
 from ..utils.files import atomic_write_json, check_writable
 from .config import check_data, is_detector, load_config, require
 from .distributed import check_launcher, start_processes
+from .token_grids import set_token_stride
 
 MMCV_COMMAND = (
     'mim install onedl-mmcv (prebuilt), or, to build it: '
@@ -95,6 +96,11 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         check_writable(Path(args.out), '--out')  # before the test, not after it
     runner = _build(cfg)
     _check_weights(runner.model, checkpoint, args.checkpoint)
+    if args.token_stride is not None:
+        try:
+            set_token_stride(runner.model, args.token_stride)
+        except InputError as error:
+            raise InputError(f'--token-stride: {error}') from None
     if out_item == 'pred':
         dumper = 'mmdet.DumpDetResults' if is_detector(cfg) else 'DumpResults'
         metric = METRICS.build(dict(type=dumper, out_file_path=args.out))

@@ -471,7 +471,6 @@ BY_ITERATION = dict(train_cfg=dict(by_epoch=False, max_iters=6))
     [
         ([dict(end=5, stride=4)], {}, 'ends at epoch 5 and the run has 6'),
         ([dict(end=6, stride=4)], BY_ITERATION, 'by_epoch=False'),
-        ('40-70', {}, 'phase 2 lasts less than one epoch in a run of 6'),
         ([dict(end=6, stride=6)], {}, 'phase 1: token stride 6 is not a multiple of 4'),
         (
             [dict(end=2, stride=16), dict(end=6, stride=32)],
