@@ -5,7 +5,6 @@ The text needs nothing but an environment in which asvit_mm is installed: bases 
 """
 
 import os
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..arch import BASE_STRIDE, Architecture
@@ -13,7 +12,14 @@ from ..cost import count_macs, count_params
 from ..data.source import DataSource
 from ..engine.config import TOKEN_HOOK, is_token_hook
 from ..errors import InputError, one_line
-from ..token_schedule import DEFAULT, Phase, mean_cost, phases_of_run, read_schedule
+from ..token_schedule import (
+    DEFAULT,
+    Phase,
+    Schedule,
+    mean_cost,
+    phases_of_run,
+    read_schedule,
+)
 from ..tokens import fits_windows, stage_sizes, window_length
 from ..utils.units import format_count
 from .recipes import Recipe, recipe
@@ -38,8 +44,7 @@ def config_text(
     hooks = (data.config and data.config.get('custom_hooks')) or []
     tokens = None
     if progressive and not any(map(is_token_hook, hooks)):
-        phases = read_schedule(plan.phases or DEFAULT)
-        tokens = fit_phases(phases, arch, data.img_size, plan.run_length)
+        tokens = fit_phases(plan.phases or DEFAULT, arch, data.img_size, plan.run_length)
     header = comment(
         f'As-ViT {arch}',
         f'{params:,} parameters ({format_count(params)}), {format_count(macs)} multiply-adds per image of '
@@ -99,13 +104,13 @@ class FittedPhases(NamedTuple):
     """Phases that fit a network, its images and the length of its run.
 
     Attributes:
-        phases: ``end`` and ``stride`` of each, the strides in pixels.
+        phases: as the hook takes them, with strides in pixels: the name of the schedule, if all of it fits.
         window_size: tokens per side of the windows, where coarse grids have fewer tokens than ``splits`` has
             windows: those of the full grid, so that the full grid stays what it is; else None.
         saved: multiply-adds of training that they save, in per cent.
     """
 
-    phases: list[dict[str, Any]]
+    phases: str | list[dict[str, Any]]
     window_size: tuple[int, ...] | None
     saved: float
 
@@ -117,18 +122,21 @@ class FittedPhases(NamedTuple):
 
 
 def fit_phases(
-    phases: Sequence[Phase], arch: Architecture, img_size: int, run_length: int
+    schedule: Schedule, arch: Architecture, img_size: int, run_length: int
 ) -> FittedPhases:
     """Fit phases to a network, without those that cost as much as the next one.
 
     Args:
-        phases: with strides for an architecture whose stride is 4.
+        schedule: name or phases, with strides for an architecture whose stride is 4.
         run_length: epochs or iterations.
 
     Raises:
         InputError: nothing would be saved.
     """
-    scaled = [(phase.end, phase.strides[0] * arch.stride // BASE_STRIDE) for phase in phases]
+    scaled = [
+        (phase.end, phase.strides[0] * arch.stride // BASE_STRIDE)
+        for phase in read_schedule(schedule)
+    ]
     windows = None
     if not all(fits_windows(img_size, stride, arch.splits) for _, stride in scaled[:-1]):
         windows = tuple(map(window_length, stage_sizes(img_size, arch.stride), arch.splits))
@@ -147,6 +155,8 @@ def fit_phases(
             'pixels: leave it out (--progressive), or train longer or on larger images'
         )
     saved = 100 - 100 * mean_cost(run, costs, run_length) / costs[scaled[-1][1]]
+    if isinstance(schedule, str) and len(fitted) == len(scaled):
+        return FittedPhases(schedule, windows, saved)
     written = [
         {'end': end if isinstance(end, int) else round(end, 4), 'stride': phase.stride}
         for phase in fitted

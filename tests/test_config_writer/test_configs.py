@@ -31,7 +31,7 @@ from asvit_mm.cost import count_macs, count_params
 from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
-from asvit_mm.token_schedule import read_schedule
+from asvit_mm.token_schedule import phases_of_run, read_schedule
 
 TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')
 HOOK = 'asvit_mm.ProgressiveTokenizationHook'
@@ -177,7 +177,7 @@ def test_a_users_config_keeps_all_but_the_model(user_config):
     for name in ('data_preprocessor', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
         assert cfg[name] == mine[name]
     assert [hook.type for hook in cfg.custom_hooks] == ['EMAHook', HOOK]
-    assert [phase.end for phase in cfg.custom_hooks[1].phases] == [0.2667, 0.4667, 1.0]
+    assert cfg.custom_hooks[1].phases == '80-140'
     name = f'{next(network_names(TINY, data))}_b24_myresnet18.py'
     assert RunConfigs(data).add(TINY)['config'] == f'configs/{name}'
 
@@ -197,7 +197,7 @@ def test_a_config_of_data_alone_gets_a_schedule(tmp_path):
     cfg = read(TINY, describe_data(str(path), 32), progressive=True)
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * 64 / 1024)
     assert cfg.auto_scale_lr.base_batch_size == 64
-    assert cfg.custom_hooks[0].phases[-1].end == 1.0
+    assert cfg.custom_hooks[0].phases == '80-140'
     assert cfg.model.backbone.arch == str(TINY)
     assert cfg.val_dataloader.dataset.data_prefix == 'val'
 
@@ -232,28 +232,35 @@ def test_weights_of_the_users_model_are_not_loaded_and_its_unit_is_kept(user_con
     cfg = read(TINY, describe_data(str(user_config), 64), progressive=True)
     assert cfg.load_from is None
     assert cfg.custom_hooks[1].by_epoch is False
-    assert [phase.end for phase in cfg.custom_hooks[1].phases] == [0.2667, 0.4667, 1.0]
+    assert cfg.custom_hooks[1].phases == '80-140'
 
 
-PHASES = read_schedule('16@8,8@18,4@60')
+PHASES = '16@8,8@18,4@60'
 SPLIT_IN_8 = as_architecture('4,8,2|2,1,2|2,1,2|2,1,2|16')
 MANY_WINDOWS = ('4,8,2|2,4,2|2,2,2|2,1,2|16', '4,4,2|2,4,2|2,2,2|2,1,2|16/1')
 
 
 @pytest.mark.filterwarnings('ignore:.*single tokens')
-@given(st.sampled_from([*MANY_WINDOWS, '4,2,2|2,1,2|2,1,2|2,1,2|16/2']), st.integers(8, 96))
-def test_written_phases_can_be_trained_and_save(arch, size):
+@given(
+    st.sampled_from([*MANY_WINDOWS, '4,2,2|2,1,2|2,1,2|2,1,2|16/2']),
+    st.integers(8, 96),
+    st.sampled_from(
+        [[dict(end=8, stride=16), dict(end=18, stride=8), dict(end=60, stride=4)], '80-140']
+    ),
+)
+def test_written_phases_can_be_trained_and_save(arch, size, schedule):
     arch = as_architecture(arch)
-    fitted = fit_phases(PHASES, arch, size, 60)
+    fitted = fit_phases(schedule, arch, size, 60)
     settings = dict(window_size=fitted.window_size)
     network = AsViT(arch, size, **settings)
     costs = []
-    for phase in fitted.phases:
-        network.check_token_stride(phase['stride'])
-        costs.append(count_macs(arch, size, token_stride=phase['stride'], **settings))
+    phases = phases_of_run(read_schedule(fitted.phases, arch.stride), 60)
+    for phase in phases:
+        network.check_token_stride(phase.stride)
+        costs.append(count_macs(arch, size, token_stride=phase.stride, **settings))
     assert costs == sorted(set(costs))
     assert costs[-1] == count_macs(arch, size)
-    assert fitted.phases[-1] == dict(end=60, stride=arch.stride)
+    assert (phases[-1].end, phases[-1].stride) == (60, arch.stride)
     assert 0 < fitted.saved < 100
 
 
