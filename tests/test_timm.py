@@ -118,6 +118,19 @@ def test_classifiers_can_be_changed_and_removed():
         model.forward_intermediates(x, output_fmt='NHWC')
 
 
+def test_another_token_stride():
+    x, resized = images(2, 3, 32, 32), dict(token_projection='resize')
+    torch.manual_seed(0)
+    coarse = timm.create_model('asvit_seed', **SMALL, **resized, token_stride=8).eval()
+    model = timm.create_model('asvit_seed', **SMALL, **resized).eval()
+    model.load_state_dict(coarse.state_dict(), strict=True)
+    assert [one['reduction'] for one in coarse.feature_info] == [8, 16, 32, 64]
+    full = model(x)
+    model.backbone.set_token_stride(8)
+    assert torch.equal(model(x), coarse(x))
+    assert not torch.equal(full, coarse(x))
+
+
 def test_dropout_of_the_classifier_and_of_the_blocks():
     settings = {'drop_rate': 0.5, 'proj_drop_rate': 0.2, 'drop_path_rate': 0.1}
     model = timm.create_model('asvit_seed', **SMALL, **settings)

@@ -12,7 +12,7 @@ from ..config_writer.recipes import recipe
 from ..engine.config import TOKEN_HOOK, check_data, merge_options
 from ..engine.runner import parse_options
 from ..errors import InputError
-from ..token_schedule import all_strides, mean_cost, phases_for
+from ..token_schedule import all_strides, mean_cost, phases_for, read_schedule
 from .plots import plot_schedules
 from .schedule_cost import build_tokenized
 from .settings import SchedulesSettings
@@ -100,6 +100,8 @@ def saved_percent(cfg: Config, schedule: str, epochs: int) -> float:
         return 0.0
     try:
         phases = phases_for(backbone, schedule, epochs)
+        if len(phases) < len(read_schedule(schedule)):
+            raise InputError(f'a phase lasts less than half an epoch in a run of {epochs}')
     except InputError as error:
         raise InputError(f'schedule {schedule}: {error}: leave it out') from None
     macs = {stride: float(backbone.count_macs(stride)) for stride in all_strides(phases)}
