@@ -17,6 +17,7 @@ from ..config_writer.configs import config_text
 from ..config_writer.recipes import recipe
 from ..data.source import DataSource
 from ..engine.config import check_data, is_token_hook
+from ..engine.token_grids import set_token_stride
 from ..errors import InputError
 from .study import file_name
 
@@ -127,15 +128,19 @@ class Trained(NamedTuple):
         top1: of the last weights on the validation set, in per cent.
         curve: top1 of every validation during the run, if the config has any.
         seconds: of all iterations, the loading of their images included, validation not.
+        at_strides: top1 at further token strides.
     """
 
     top1: float
     curve: list[float]
     seconds: float
+    at_strides: dict[str, float]
 
 
-def train_and_test(cfg: Config, study: Path, name: str, device: torch.device) -> Trained:
-    """Train ``cfg``, then test the last weights.
+def train_and_test(
+    cfg: Config, study: Path, name: str, device: torch.device, strides: Sequence[int] = ()
+) -> Trained:
+    """Train ``cfg``, then test the last weights, also at further token ``strides``.
 
     Args:
         cfg: of :func:`training_config`.
@@ -156,6 +161,10 @@ def train_and_test(cfg: Config, study: Path, name: str, device: torch.device) ->
                 runner.model.to(device)
                 runner.train()
                 top1 = float(runner.test()['accuracy/top1'])
+                at_strides = {}
+                for stride in strides:
+                    set_token_stride(runner.model, stride)
+                    at_strides[str(stride)] = float(runner.test()['accuracy/top1'])
             finally:
                 # MMEngine keeps the logger, whose file goes with the folder.
                 for handler in runner.logger.handlers:
@@ -164,6 +173,7 @@ def train_and_test(cfg: Config, study: Path, name: str, device: torch.device) ->
         scalars = runner.message_hub.log_scalars
         validations = scalars.get('val/accuracy/top1')
         curve = [] if validations is None else validations.data[0].tolist()
-        return Trained(top1, curve, round(float(scalars['train/time'].data[0].sum()), 3))
+        seconds = round(float(scalars['train/time'].data[0].sum()), 3)
+        return Trained(top1, curve, seconds, at_strides)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

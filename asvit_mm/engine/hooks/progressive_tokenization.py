@@ -187,14 +187,10 @@ class ProgressiveTokenizationHook(Hook):
         if self._current is not None:
             self._set(min(self._current.strides), self._current.dilation)
 
-    def before_test(self, runner: Runner) -> None:
-        """Test on the full grid."""
-        self._set(None)
-
     def after_train(self, runner: Runner) -> None:
-        """Leave the model on the full grid."""
+        """Leave the model on the full grid; from now on it is the caller's to change."""
         self._set(None)
-        self._current = None
+        self._current, self._full = None, {}
 
     def _enter(self, runner: Runner, step: int) -> None:
         phase = phase_at(self.phases, step)
