@@ -66,7 +66,7 @@ def test_a_comparison_and_resumed(here):
         (['tiny'], 'neither a preset'),
         (['--schedules', '60-90'], "no schedule is called '60-90'"),
         (['--epochs', '2'], 'lasts less than half an epoch in a run of 2: leave it out'),
-        (['4,8,2|2,1,2|2,1,2|2,1,2|16'], 'schedule 40-70: .*token stride 8 is too coarse'),
+        (['4,8,2|2,1,2|2,1,2|2,1,2|16'], 'phase 1: token stride 16 is too coarse for 32 pixels'),
         (['--cfg-options', 'x'], "'x' is not KEY=VALUE"),
         (['--cfg-options', 'train_cfg.max_epochs=3'], 'a study decides all but model, '),
         (['--cfg-options', 'randomness.seed=7'], 'see --epochs, --seed and --schedules'),
