@@ -148,7 +148,7 @@ test_pipeline = [
     dict(type='CenterCrop', crop_size=img_size),
     dict(type='PackInputs'),
 ]
-{_loader('train', '\n    persistent_workers=False,')}"""
+{_loader('train')}"""
     return text + (_validation(data.num_classes) if data.folder.val else NO_VALIDATION)
 
 
