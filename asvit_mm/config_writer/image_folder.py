@@ -242,12 +242,14 @@ def _strong_augmentation(fill: list[int], spread: list[int]) -> str:
 """
 
 
-def _loader(split: str, more: str = '') -> str:
+def _loader(split: str) -> str:
     pipeline = 'train_pipeline' if split == 'train' else 'test_pipeline'
+    # EpochSeedHook seeds the workers of training in every epoch.
+    persistent = '    persistent_workers=False,\n' if split == 'train' else ''
     return f"""{split}_dataloader = dict(
     batch_size=batch_size,
-    num_workers=2,{more}
-    dataset=dict(
+    num_workers=2,
+{persistent}    dataset=dict(
         type='asvit_mm.ImageFolder',
         data_root=data_root,
         data_prefix={split}_prefix,
