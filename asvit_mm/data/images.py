@@ -69,27 +69,28 @@ def load_images(
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()  # (N, 3, height, width)
 
 
-@lru_cache(maxsize=8)
 def channel_statistics(folder: FolderScan) -> dict[str, list[float]]:
-    """``mean`` and ``std`` of the RGB channels of a folder's images, 0..255, to one digit.
+    """Those of the images of a folder; see :func:`channel_statistics_of`."""
+    return channel_statistics_of(tuple(os.path.join(folder.path, file) for file in folder.files))
 
-    Of up to ``STATISTICS_IMAGES`` images, evenly spaced over the folder; ImageNet's where none can be read
-    or they hold a single colour.
+
+@lru_cache(maxsize=8)
+def channel_statistics_of(files: tuple[str, ...]) -> dict[str, list[float]]:
+    """``mean`` and ``std`` of the RGB channels of images, 0..255, to one digit.
+
+    Of up to ``STATISTICS_IMAGES`` images, evenly spaced; ImageNet's where none can be read or they hold a
+    single colour.
     """
-    step = -(-len(folder.files) // STATISTICS_IMAGES)
     means, squares = [], []
-    for file in folder.files[::step]:
+    for file in files[:: -(-len(files) // STATISTICS_IMAGES)]:
         try:
-            image = read_image(os.path.join(folder.path, file))
+            pixels = np.asarray(read_image(file), np.float64).reshape(-1, 3)
         except InputError:
             continue  # named by whoever needs it
-        pixels = np.asarray(image, np.float64).reshape(-1, 3)
         means.append(pixels.mean(0))
         squares.append((pixels**2).mean(0))
-    if not means:
-        return {'mean': list(IMAGENET_MEAN), 'std': list(IMAGENET_STD)}
-    mean = np.mean(means, axis=0)
-    std = np.sqrt(np.maximum(np.mean(squares, axis=0) - mean**2, 0))
+    mean = np.mean(means or [IMAGENET_MEAN], axis=0)
+    std = np.sqrt(np.maximum(np.mean(squares or [mean**2], axis=0) - mean**2, 0))
     if std.min() < 1:
         return {'mean': list(IMAGENET_MEAN), 'std': list(IMAGENET_STD)}
     return {'mean': mean.round(1).tolist(), 'std': std.round(1).tolist()}
