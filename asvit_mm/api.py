@@ -1,4 +1,4 @@
-"""Search, scaling and configs from Python: what tools/search.py, scale.py and write_config.py do, as functions.
+"""Search, scaling and configs from Python: tools/search.py, scale.py and write_config.py as functions.
 
     >>> found = asvit_mm.search(data='digits', steps=60, repeat=2)
     >>> series = asvit_mm.scale(found.architecture, data='digits', min_params='2.5M', max_params='4M')

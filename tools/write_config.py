@@ -1,6 +1,7 @@
 """Write a config that trains a named network on your own images, chosen by what they are.
 
-An image folder gives a classifier, annotations in COCO's format give a detector. Prints the command that trains.
+An image folder gives a classifier, annotations in COCO's format give a detector. Prints the command that
+trains.
 """
 
 from pathlib import Path

@@ -53,13 +53,21 @@ class DetectionPlan:
 
 
 def plan_detection(
-    data: CocoScan, params: int, *, epochs: int | None = None, batch_size: int | None = None
+    data: CocoScan,
+    params: int,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    long_side: int | None = None,
 ) -> DetectionPlan:
-    """The plan for a set and a backbone with ``params`` parameters; ``epochs`` and ``batch_size`` override."""
+    """The plan for a set and a backbone with ``params`` parameters; what is given is not chosen."""
     size = max(data.size), min(data.size)
     factor = min(large / own for large, own in zip(COCO_SCALE, size, strict=True))
     factor = min(2.0 if data.small_box < TINY_BOX else 1.0, factor)
-    scale = COCO_SCALE if factor < 1 else (round(size[0] * factor), round(size[1] * factor))
+    if long_side:
+        factor = long_side / size[0]
+    own = round(size[0] * factor), round(size[1] * factor)
+    scale = COCO_SCALE if factor < 1 and not long_side else own
     small, large = data.small_box * factor, data.large_box * factor
     fitting = (s for s in ANCHOR_SCALES if s * BASE_STRIDE <= small)
     anchor = next(fitting, ANCHOR_SCALES[-1])
@@ -88,6 +96,7 @@ def coco_text(
     path: str = 'CONFIG',
     epochs: int | None = None,
     batch_size: int | None = None,
+    long_side: int | None = None,
     img_size: int = IMAGENET_SIZE,
     backbone: Mapping[str, Any] | None = None,
     normalization: Mapping[str, Any] | None = None,
@@ -96,13 +105,13 @@ def coco_text(
 
     Args:
         path: of the config, for the command in its header.
-        epochs, batch_size: instead of the chosen ones.
+        epochs, batch_size, long_side (of the images, in pixels): instead of the chosen ones.
         img_size: image size of the classifier whose weights fit as they are.
         backbone: further arguments of the backbone, such as ``init_cfg``.
         normalization: ``mean`` and ``std`` that pretrained weights expect; None: those of the images.
     """
     params = count_params(arch, img_size=img_size, out_norms=STAGES)
-    plan = plan_detection(data, params, epochs=epochs, batch_size=batch_size)
+    plan = plan_detection(data, params, epochs=epochs, batch_size=batch_size, long_side=long_side)
     height, width = plan.scale[1], plan.scale[0]
     windows = detection_windows(arch)
     macs = count_macs(arch, (height, width), window_size=windows)
@@ -135,7 +144,9 @@ def coco_text(
         'drop_path_rate': drop_path_rate(params),
         **(backbone or {}),
     }
-    model = _model(arch, data, plan, network, dict(normalization or channel_statistics_of(data.files)))
+    model = _model(
+        arch, data, plan, network, dict(normalization or channel_statistics_of(data.files))
+    )
     name = 'mask-rcnn' if data.masks else 'faster-rcnn'
     bases = [f'mmdet::_base_/models/{name}_r50_fpn.py', 'mmdet::_base_/default_runtime.py']
     blocks = (

@@ -4,6 +4,7 @@ The recipes follow what the field trains small vision transformers with from scr
 a short warm-up and a cosine; the longer the run, the stronger the augmentation.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,9 @@ RATE, RATE_BATCH = 1e-3, 128
 FINETUNE_RATE = 2.5e-4
 MIXING = {'augments': [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix', 'alpha': 1.0}]}
 SEED = 0
-NO_VALIDATION = "# Nothing to validate on: give val_dataloader, val_evaluator and val_cfg once there is.\n"
+NO_VALIDATION = (
+    '# Nothing to validate on: give val_dataloader, val_evaluator and val_cfg once there is.\n'
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,8 @@ def plan_training(
         f'{" from pretrained weights" * finetune}:',
         f'- {crops}',
         f'- {strength}; {against}{mixed}',
-        f'- learning rate for a batch of {RATE_BATCH}, in proportion to the batch; warm-up and end are shares '
-        'of the run, so every train_cfg.max_epochs works',
+        f'- learning rate for a batch of {RATE_BATCH}, in proportion to the batch; warm-up and end are '
+        'shares of the run, so every train_cfg.max_epochs works',
     )
     return TrainingPlan(epochs, batch_size, finetune, small, strong, mixing, reasons)
 
@@ -121,7 +124,7 @@ def folder_settings(data: DataSource, plan: TrainingPlan) -> dict[str, Any]:
 
 
 def folder_text(
-    data: DataSource, plan: TrainingPlan, normalization: dict[str, Any] | None = None
+    data: DataSource, plan: TrainingPlan, normalization: Mapping[str, Any] | None = None
 ) -> str:
     """The text of the data, after :func:`folder_settings`.
 

@@ -1,5 +1,6 @@
 """How each kind of data is trained: everything in a config that does not depend on the architecture."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ SWIN_SCHEDULE = 'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py'
 SCHEDULE_FIELDS = (
     'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr',
 )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -82,10 +84,10 @@ class RecipeOptions:
     epochs: int | None = None
     batch_size: int | None = None
     finetune: bool = False
-    normalization: dict[str, Any] | None = None
+    normalization: Mapping[str, Any] | None = None
 
 
-def recipe(data: DataSource, options: RecipeOptions = RecipeOptions()) -> Recipe:  # noqa: B008 (frozen)
+def recipe(data: DataSource, options: RecipeOptions = RecipeOptions()) -> Recipe:
     """The recipe for the kind of data.
 
     Raises:
@@ -148,8 +150,6 @@ def _folder(data: DataSource, options: RecipeOptions) -> Recipe:
         reasons=plan.reasons,
         drop_path_share=plan.drop_path_share,
     )
-
-
 
 
 def _user_config(data: DataSource, config: Config) -> Recipe:

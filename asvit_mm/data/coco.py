@@ -33,8 +33,8 @@ class CocoScan:
         classes: names of the annotated categories, in the order of the file: that of mmdet's labels.
         files: training images, absolute paths.
         size: (width, height) of the images, in pixels: the medians.
-        small_box, large_box: sides of boxes (square root of the area, in pixels) that a tenth of the boxes are
-            below and above.
+        small_box, large_box: sides of boxes (square root of the area, in pixels) that a tenth of the boxes
+            are below and above.
         masks: whether every object has a mask.
         note: what the user should know.
     """
@@ -107,7 +107,9 @@ def scan_coco(
         low,
         high,
         all(one.get('segmentation') for one in objects),
-        f'not trained on: {len(unused)} categories, such as {unused[0]}' if unused else '',
+        f'{len(unused)} of {len(named)} categories not trained on, {unused[0]!r} first'
+        if unused
+        else '',
     )
 
 

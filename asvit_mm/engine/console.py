@@ -1,21 +1,22 @@
 """What training and testing show on the screen: losses, results and what a user can act on.
 
-MMEngine logs the environment, the config, the order of the hooks and a line for every parameter before the first
-loss. All of that still goes to the log file of the work dir.
+MMEngine logs the environment, the config, the order of the hooks and a line for every parameter before the
+first loss. All of that still goes to the log file of the work dir.
 """
 
 import importlib
 import io
 import logging
 import re
+import warnings
 from contextlib import redirect_stdout, suppress
 from typing import Any
 
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-# The beginnings of messages for the file alone: tables and lists, and warnings about calls that MMEngine's and
-# the codebases' own code makes, which no setting changes.
+# The beginnings of messages for the file alone: tables and lists, and warnings about calls that the code of
+# MMEngine and the codebases makes, which no setting changes.
 FILE_ONLY = re.compile(
     r'\s*-+\s*System environment:|Config:\n|Hooks will be executed in the following order|'
     r'paramwise_options -- |Param groups = |Exp name: |'
@@ -42,12 +43,15 @@ class ConsoleRunner(Runner):
         return logger
 
 
-def import_datasets(scope: str) -> None:
-    """Import a codebase's data sets without the remark that OneDL's are not there."""
+def import_codebase(scope: str) -> None:
+    """Import a codebase's data sets and metrics without what they say of packages that nothing here uses."""
     printed = io.StringIO()
-    # What fails here fails again, and is reported, where it is needed.
-    with redirect_stdout(printed), suppress(Exception):
-        importlib.import_module(f'{scope}.datasets')
+    with warnings.catch_warnings(), redirect_stdout(printed):
+        warnings.filterwarnings('ignore', 'faster_coco_eval is not installed')
+        # What fails here fails again, and is reported, where it is needed.
+        with suppress(Exception):
+            importlib.import_module(f'{scope}.datasets')
+            importlib.import_module(f'{scope}.evaluation')
     print(_PRINTED.sub('', printed.getvalue()), end='')
 
 

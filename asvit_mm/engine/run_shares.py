@@ -53,7 +53,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     @classmethod
     def build_iter_from_epoch(
         cls,
-        *args: Any,
+        optimizer: Any,
         epoch_length: int,
         begin: int = 0,
         end: int = INF,
@@ -62,7 +62,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
     ) -> 'WarmupCosineLR':
         """The scheduler with ``begin`` and ``end`` in iterations, from one that counts epochs."""
         begin, end = int(begin * epoch_length), end if end == INF else int(end * epoch_length)
-        return cls(*args, begin=begin, end=end, by_epoch=False, **kwargs)
+        return cls(optimizer, begin=begin, end=end, by_epoch=False, **kwargs)
 
     def factor(self, step: int) -> float:
         """Learning rate at ``step``, from 0 to the run's length, relative to the highest."""
@@ -93,7 +93,9 @@ class EndMixingHook(Hook):
 
     def __init__(self, share: float = 0.9) -> None:
         if not 0 <= share <= 1:
-            raise InputError(f'EndMixingHook: share = {share!r} of the run: give a number from 0 to 1')
+            raise InputError(
+                f'EndMixingHook: share = {share!r} of the run: give a number from 0 to 1'
+            )
         self.share = share
 
     def before_train_epoch(self, runner: Runner) -> None:

@@ -25,7 +25,7 @@ from ..checkpoints.reading import read_checkpoint, select_weights
 from ..errors import InputError, one_line
 from ..utils.files import atomic_write_json, check_writable
 from .config import check_data, is_detector, load_config, require
-from .console import ConsoleRunner, import_datasets
+from .console import ConsoleRunner, import_codebase
 from .distributed import check_launcher, start_processes
 
 MMCV_COMMAND = (
@@ -129,7 +129,7 @@ def _prepare(args: argparse.Namespace) -> Config:
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_codebase(cfg)
-    import_datasets('mmdet' if is_detector(cfg) else 'mmpretrain')
+    import_codebase('mmdet' if is_detector(cfg) else 'mmpretrain')
     check_launcher(args.launcher)
     if args.amp and not torch.cuda.is_available():
         raise InputError('--amp needs a GPU and there is none: leave it out')

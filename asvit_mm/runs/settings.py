@@ -206,10 +206,11 @@ class WriteConfigSettings:
     """Settings of writing the config of a named network on one's own data."""
 
     arch: str | Architecture = field(kw_only=False, metadata=POSITIONAL)
-    """architecture ('8,2,3|4,1,2|4,1,4|4,1,6|32'), preset (seed, small, base, large), model of the zoo, or config
-    with an AsViT backbone (.py)"""
+    """architecture ('8,2,3|4,1,2|4,1,4|4,1,6|32'), preset (seed, small, base, large), model of the zoo, or
+    config with an AsViT backbone (.py)"""
     data: str
-    """what to train on: an image folder, annotations in COCO's format (.json), digits, or an mmpretrain config"""
+    """what to train on: an image folder, annotations in COCO's format (.json), digits, or an mmpretrain
+    config"""
     task: Task = 'auto'
     """detection needs annotations in COCO's format, which are what auto decides by"""
     out: str | None = option(default=None, metavar='FILE')
@@ -219,7 +220,8 @@ class WriteConfigSettings:
     weights: str | None = option(default=None, metavar='FILE')
     """start from the backbone of this checkpoint, whatever its classes; zoo: that of the zoo's model"""
     img_size: int | None = option(default=None, at_least=4)
-    """pixels per side of a classifier's images (default: those of the data, at most 224)"""
+    """pixels per side of a classifier's images (default: those of the data, at most 224), or of the long side
+    of a detector's (default: as they are, at most 1333)"""
     epochs: int | None = option(default=None, at_least=1)
     """length of the run, by which the strength of the augmentation is chosen (default: by the data)"""
     batch_size: int | None = option(default=None, at_least=1)

@@ -67,6 +67,7 @@ def write_config(settings: WriteConfigSettings, tools: Path = Path('tools')) -> 
         given: dict[str, Any] = {
             'epochs': settings.epochs,
             'batch_size': settings.batch_size,
+            'long_side': settings.img_size,
             'img_size': (checkpoint and network.img_size) or IMAGENET_SIZE,
             'backbone': backbone,
             'normalization': normalization,
@@ -125,7 +126,9 @@ def find_network(spec: str) -> NamedNetwork:
     model = cfg.get('model') or {}
     backbone = model.get('backbone') or {}
     if str(backbone.get('type')).rpartition('.')[2] != 'AsViT':
-        raise InputError(f'{path!r} has no AsViT backbone: give a config that has, or an architecture')
+        raise InputError(
+            f'{path!r} has no AsViT backbone: give a config that has, or an architecture'
+        )
     found = cfg.get('data_preprocessor') or model.get('data_preprocessor') or {}
     img_size = backbone.get('img_size', IMAGENET_SIZE)
     return NamedNetwork(
@@ -145,7 +148,7 @@ def _detects(settings: WriteConfigSettings) -> bool:
         )
     if settings.task == 'classification' and annotated:
         raise InputError(f'{settings.data!r} has boxes: leave --task out, or give an image folder')
-    unused = ('progressive', 'img_size') if annotated else ('val', 'images', 'classes')
+    unused = ('progressive',) if annotated else ('val', 'images', 'classes')
     for name in unused:
         if getattr(settings, name):
             flag = name.replace('_', '-')
