@@ -9,9 +9,11 @@ run hold more than weights, and timm refuses them.
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, SelectAdaptivePool2d
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -142,6 +144,7 @@ class AsVisionTransformer(nn.Module):
                     block.drop_path = DropPath(block.drop_path.drop_prob)
         self.strict_img_size = strict_img_size and not dynamic_img_size
         self.dynamic_img_size = not self.strict_img_size
+        self._traits = {'fixed_input_size': self.strict_img_size}
         self.img_size, self.in_chans, self.output_fmt = self.backbone.img_size, in_chans, 'NCHW'
         widths = self.backbone.architecture.widths
         self.num_features = self.head_hidden_size = widths[-1]
@@ -337,6 +340,37 @@ default_cfgs = generate_default_cfgs(
         for name in ('seed', 'small', 'base', 'large')
     }
 )
+
+
+def preprocessing(config: str | Path) -> dict[str, Any]:
+    """What a classification config does to an image before the network, as timm's ``pretrained_cfg_overlay``.
+
+    Input size, mean, standard deviation, interpolation and crop, so that ``timm.data.create_transform`` does
+    the same. Without it a model says ImageNet's, which is wrong for weights of other data.
+
+    Args:
+        config: path of an mmpretrain config.
+    """
+    cfg = Config.fromfile(config)
+    pixels = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
+    dataset = (cfg.get('test_dataloader') or cfg.val_dataloader).dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    steps = {step.type.split('.')[-1]: step for step in dataset.pipeline}
+    backbone = cfg.model.backbone
+    overlay = _input_of(
+        {'in_chans': backbone.get('in_channels', 3), 'img_size': backbone.get('img_size', 224)}
+    )
+    overlay |= {key: tuple(value / 255 for value in pixels[key]) for key in ('mean', 'std')}
+    resize, crop = steps.get('ResizeEdge') or steps.get('Resize'), steps.get('CenterCrop')
+    if resize is not None:
+        overlay['interpolation'] = resize.get('interpolation', 'bilinear')
+    overlay['crop_pct'] = 1.0
+    if resize is None or resize.type.endswith('Resize'):
+        overlay['crop_mode'] = 'squash'
+    elif crop is not None:
+        overlay['crop_pct'] = crop.crop_size / resize.scale
+    return overlay
 
 
 def _register(preset: str, description: str) -> Callable[..., nn.Module]:
