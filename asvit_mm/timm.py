@@ -23,11 +23,12 @@ from torch import Tensor, nn
 try:
     from timm.models._input import update_model_input_size
 except ImportError:  # before timm 1.0.30
-    update_model_input_size = None
+    update_model_input_size = None  # type: ignore[assignment]
 
-from .arch import NUM_STAGES
+from .arch import NUM_STAGES, as_architecture
 from .errors import InputError
-from .models.asvit import AsViT, ToMap, resample_positions
+from .models.asvit import AsViT, ToMap
+from .ops.resample import resample_positions
 from .tokens import as_pair, as_window_sizes, embedded, stage_sizes
 
 POOLINGS = ('avg', 'max', 'avgmax', '')
@@ -37,8 +38,8 @@ FORMATS = ('NCHW', 'NHWC', 'NLC')
 class ClassifierHead(nn.Module):
     """Map (B, C, h, w) to logits: pooling, dropout, linear, tanh, linear.
 
-    The layers are those of mmpretrain's VisionTransformerClsHead. Without pooling they act on every token, and
-    the output is a map. Without classes the last one is missing, without either all are.
+    The layers are those of mmpretrain's VisionTransformerClsHead. Without pooling they act on every token,
+    and the output is a map. Without classes the last one is missing, without either all are.
     """
 
     def __init__(self, drop_rate: float) -> None:
@@ -67,9 +68,9 @@ class ClassifierHead(nn.Module):
         x = self.drop(self.global_pool(x))
         if not self.pools:
             x = x.permute(0, 2, 3, 1)
-        x = self.layers.act(self.layers.pre_logits(x))
+        x = self.layers.act(self.layers.pre_logits(x))  # type: ignore[operator]
         if not pre_logits:
-            x = self.layers.head(x)
+            x = self.layers.head(x)  # type: ignore[operator]
         return x if self.pools else x.permute(0, 3, 1, 2)
 
 
@@ -84,6 +85,7 @@ class MapView(nn.Module):
     """Tokens (B, H, W, C) seen as a map (B, C, H, W), for timm's feature hooks; copies nothing."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, C, H, W)."""
         return x.permute(0, 3, 1, 2)
 
 
@@ -146,11 +148,11 @@ class AsVisionTransformer(nn.Module):
         self.dynamic_img_size = not self.strict_img_size
         self._traits = {'fixed_input_size': self.strict_img_size}
         self.img_size, self.in_chans, self.output_fmt = self.backbone.img_size, in_chans, 'NCHW'
-        widths = self.backbone.architecture.widths
+        widths, stride = self.backbone.architecture.widths, self.backbone.base_token_stride
         self.num_features = self.head_hidden_size = widths[-1]
         self.stage_maps = nn.ModuleList(MapView() for _ in widths)
         self.feature_info = [
-            dict(num_chs=width, reduction=4 * 2**i, module=f'stage_maps.{i}')
+            dict(num_chs=width, reduction=stride * 2**i, module=f'stage_maps.{i}')
             for i, width in enumerate(widths)
         ]
         self.head = ClassifierHead(drop_rate)
@@ -182,7 +184,7 @@ class AsVisionTransformer(nn.Module):
                 stage.window_size = size
         if img_size is not None:
             self.img_size = backbone.img_size = as_pair(img_size)
-            rows, columns = map(embedded, self.img_size)
+            rows, columns = (embedded(side, backbone.base_token_stride) for side in self.img_size)
             if backbone.pos_embed is not None:
                 with torch.no_grad():
                     pos = resample_positions(backbone.pos_embed.float(), rows, columns)
@@ -207,7 +209,8 @@ class AsVisionTransformer(nn.Module):
     @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
-        return self.head.layers.head
+        layer: nn.Module = self.head.layers.get_submodule('head')
+        return layer
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -359,7 +362,11 @@ def preprocessing(config: str | Path) -> dict[str, Any]:
     steps = {step.type.split('.')[-1]: step for step in dataset.pipeline}
     backbone = cfg.model.backbone
     overlay = _input_of(
-        {'in_chans': backbone.get('in_channels', 3), 'img_size': backbone.get('img_size', 224)}
+        {
+            'arch': backbone.get('arch', 'small'),
+            'in_chans': backbone.get('in_channels', 3),
+            'img_size': backbone.get('img_size', 224),
+        }
     )
     overlay |= {key: tuple(value / 255 for value in pixels[key]) for key in ('mean', 'std')}
     resize, crop = steps.get('ResizeEdge') or steps.get('Resize'), steps.get('CenterCrop')
@@ -378,8 +385,8 @@ def _register(preset: str, description: str) -> Callable[..., nn.Module]:
         build: Callable[..., nn.Module] = build_model_with_cfg
         stages = kwargs.pop('out_indices', tuple(range(NUM_STAGES)))
         features = {'out_indices': stages, 'feature_cls': 'getter'}
-        overlay = {**_input_of(kwargs), **(kwargs.pop('pretrained_cfg_overlay', None) or {})}
         kwargs = {'arch': preset, 'feature_cfg': features, **kwargs}
+        overlay = {**_input_of(kwargs), **(kwargs.pop('pretrained_cfg_overlay', None) or {})}
         return build(
             AsVisionTransformer,
             create.__name__,
@@ -394,13 +401,14 @@ def _register(preset: str, description: str) -> Callable[..., nn.Module]:
 
 
 def _input_of(settings: dict[str, Any]) -> dict[str, Any]:
-    """What ``pretrained_cfg`` says of the input of a model with these settings, as far as they determine it."""
-    if settings.get('pretrained_cfg') or not settings.keys() & {'img_size', 'in_chans'}:
+    """What ``pretrained_cfg`` says of the input of a model with these settings."""
+    if settings.get('pretrained_cfg'):
         return {}
     channels, size = settings.get('in_chans', 3), as_pair(settings.get('img_size', 224))
+    stride = as_architecture(settings['arch']).stride
     overlay = {
         'input_size': (channels, *size),
-        'pool_size': tuple(stage_sizes(side)[-1] for side in size),
+        'pool_size': tuple(stage_sizes(side, stride)[-1] for side in size),
     }
     if channels != 3:
         overlay |= {'mean': (0.5,) * channels, 'std': (0.5,) * channels}

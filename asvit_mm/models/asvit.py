@@ -14,6 +14,7 @@ stage, backbone. Token maps are (B, H, W, C); inside a stage tokens are (B, T, C
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,25 +30,23 @@ from torch.utils.checkpoint import checkpoint
 from ..arch import NUM_STAGES, Architecture, as_architecture
 from ..checkpoints.reading import load_pretrained
 from ..cost import count_macs, token_grids
-from ..errors import InputError
 from ..ops.attention import attend
-from ..ops.resample import resample
+from ..ops.resample import resample_positions
 from ..registry import MODELS
 from ..tokens import (
-    MERGE_ROUNDINGS,
     as_pair,
     as_window_sizes,
     check_token_stride,
+    check_windows,
     default_dilation,
     embed_padding,
     embedded,
-    fits_windows,
     merge_padding,
-    stage_sizes,
     warn_of_single_tokens,
     window_count,
     window_length,
 )
+from .checks import as_stages, check_settings
 
 Config = dict[str, Any]
 
@@ -122,11 +121,6 @@ def add_positions(x: Tensor, pos: Tensor) -> Tensor:
     return x + pos
 
 
-def resample_positions(pos: Tensor, rows: int, columns: int) -> Tensor:
-    """Position embedding (1, h, w, C) to (1, rows, columns, C), bicubic."""
-    return resample(pos.permute(0, 3, 1, 2), (rows, columns), 'bicubic').permute(0, 2, 3, 1)
-
-
 def is_symbolic(size: int) -> bool:
     """Whether this is a symbol of torch.export; TorchScript has none, and no such type."""
     return not torch.jit.is_scripting() and isinstance(size, torch.SymInt)
@@ -193,7 +187,11 @@ def _windows(side: int, split: int, window_size: int | None) -> tuple[int, int]:
 
 def _is_padded(amount: int) -> bool:
     """Whether there is padding; a symbolic amount in an export counts unless it is known to be 0."""
-    return amount != 0 if torch.jit.is_scripting() else not statically_known_true(amount == 0)
+    if torch.jit.is_scripting():
+        return amount != 0
+    elif isinstance(amount, torch.SymInt):
+        return not statically_known_true(amount == 0)
+    return amount != 0
 
 
 # -- block and stage -------------------------------------------------------------------------------------
@@ -329,8 +327,8 @@ class AsViT(BaseModule):
         img_size: pixels per side, or (height, width); determines only the grid of the position embedding:
             inputs may have any size.
         in_channels: channels of the image.
-        out_indices: stages (0-3, or negative from the end) whose maps are returned, each through a norm of its
-            own. Stages behind the last of them are not built; weights of these in a checkpoint are ignored.
+        out_indices: stages (0-3, or negative from the end) whose maps are returned, each through a norm of
+            its own. Stages behind the last are not built, and their weights in a checkpoint ignored.
         drop_rate: dropout after the embedding and, in every block, after the attention's output projection
             and both feed-forward layers.
         attn_drop_rate: dropout of the attention weights, in training, by torch's attention.
@@ -345,8 +343,8 @@ class AsViT(BaseModule):
         keep_map_sizes: at a coarser token stride, enlarge the maps to the sizes of the full grid (bilinear),
             for necks and heads that are made for its strides, 4, 8, 16 and 32 pixels, as mmdet's are.
         with_cp: activation checkpointing of every block, which trades time for memory in training.
-        frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages. mmdet's Swin counts
-            like this; mmpretrain's freezes one stage more for the same number.
+        frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages. mmdet's Swin
+            counts like this; mmpretrain's freezes one stage more for the same number.
         norm_cfg: config of every norm; None for identities (the network of the length distortion).
         act_cfg: of the feed-forward layers.
         init_cfg: MMEngine's, a pretrained checkpoint for instance. Without it weights are drawn as in the
@@ -357,7 +355,7 @@ class AsViT(BaseModule):
     """
 
     init_cfg: Any
-    __jit_unused_properties__ = ('is_init',)  # MMEngine's, which TorchScript cannot type
+    __jit_unused_properties__ = ('is_init', 'base_token_stride')  # what TorchScript cannot type
 
     def __init__(
         self,
@@ -380,25 +378,14 @@ class AsViT(BaseModule):
         init_cfg: Config | list[Config] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        _require(_is_int(in_channels, 1), f'{in_channels = }', 'an integer from 1 up')
-        self.out_indices = _as_stages(out_indices)
-        _require(bool(self.out_indices), f'{out_indices = }', 'increasing stages from 0 to 3')
-        for name in ('drop_rate', 'attn_drop_rate', 'drop_path_rate'):
-            rate = locals()[name]
-            _require(0 <= rate < 1, f'{name} = {rate!r}', 'a number from 0 to below 1')
-        frozen = _is_int(frozen_stages, -1, NUM_STAGES)
-        _require(frozen, f'{frozen_stages = }', '-1 (none), 0 (embedding) to 4')
-        _require(isinstance(with_cp, bool), f'{with_cp = }', 'True or False')
-        layer_norm = norm_cfg is None or norm_cfg.get('type') in ('LN', 'LayerNorm')
-        _require(layer_norm, f'{norm_cfg = }', 'LN, since tokens are (..., C), or None')
-        activation = isinstance(act_cfg, Mapping) and 'type' in act_cfg
-        _require(activation, f'{act_cfg = }', "a dict such as dict(type='GELU')")
-        roundings = ', '.join(MERGE_ROUNDINGS)
-        _require(merge_rounding in MERGE_ROUNDINGS, f'{merge_rounding = }', f'one of {roundings}')
+        rates = drop_rate, attn_drop_rate, drop_path_rate
+        check_settings(
+            in_channels, rates, frozen_stages, with_cp, norm_cfg, act_cfg, merge_rounding
+        )
+        self.out_indices = as_stages(out_indices)
         self.architecture = arch = as_architecture(arch)
         self.img_size = height, width = as_pair(img_size)
-        self.in_channels = in_channels
-        self.window_sizes = as_window_sizes(window_size)
+        self.in_channels, self.window_sizes = in_channels, as_window_sizes(window_size)
         self.merge_rounding, self.keep_map_sizes = merge_rounding, keep_map_sizes
         self.frozen_stages, widths = frozen_stages, arch.widths
         # As mmpretrain's and mmdet's Swin: the width of the first stage, and of every stage.
@@ -421,10 +408,8 @@ class AsViT(BaseModule):
                 merging = PatchMerging(widths[i - 1], w, arch.kernels[i], norm_cfg, merge_rounding)
             heads, expansion = arch.stage_heads[i], arch.expansions[i]
             blocks = [
-                Block(
-                    w, heads, expansion, drop_rate, attn_drop_rate, next(drop_path), norm_cfg, act_cfg
-                )
-                for _ in range(arch.depths[i])
+                Block(w, heads, expansion, drop_rate, attn_drop_rate, p, norm_cfg, act_cfg)
+                for p in islice(drop_path, arch.depths[i])
             ]
             self.stages.append(
                 Stage(merging, blocks, arch.splits[i], self.window_sizes[i], with_cp)
@@ -506,16 +491,8 @@ class AsViT(BaseModule):
         """
         base = self.base_token_stride
         check_token_stride(stride, dilation, base, multiple_of=base)
-        splits = self.architecture.splits
-        growing = self.window_sizes == (None,) * NUM_STAGES and stride != base
-        for side in self.img_size:
-            if growing and not fits_windows(side, stride, splits, self.merge_rounding):
-                sizes = stage_sizes(side, stride, self.merge_rounding)
-                raise InputError(
-                    f'token stride {stride} is too coarse for {side} pixels: fewer tokens per side '
-                    f'({", ".join(map(str, sizes))} in the stages) than windows '
-                    f'({", ".join(map(str, splits))})'
-                )
+        if self.window_sizes == (None,) * NUM_STAGES and stride != base:
+            check_windows(self.img_size, stride, self.architecture.splits, self.merge_rounding)
 
     def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
         """(height, width) of the token grid of each stage for images of ``img_size``."""
@@ -603,41 +580,21 @@ class AsViT(BaseModule):
         if self.pos_embed is not None:
             self.pos_embed.requires_grad_(False)
 
-    def _unbuilt(self) -> list[str]:
-        """Prefixes of the weights behind the last output."""
+    def _unbuilt(self, prefix: str = '') -> tuple[str, ...]:
+        """What names of weights behind the last output begin with."""
         indices = range(len(self.stages), NUM_STAGES)
-        return [f'{name}.' for i in indices for name in (f'stages.{i}', f'norm{i}')]
+        return tuple(f'{prefix}{name}{i}.' for i in indices for name in ('stages.', 'norm'))
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # A checkpoint of another image size has another position grid, which is resampled.
+        # Of another image size, the position grid is another; of the whole network, there are more stages.
         key = f'{prefix}pos_embed'
         if self.pos_embed is not None and key in state_dict:
             pos, own = state_dict[key], self.pos_embed
             if pos.ndim == 4 and pos.shape[1:3] != own.shape[1:3] and pos.shape[3] == own.shape[3]:
                 pos = resample_positions(pos.float(), own.shape[1], own.shape[2])
                 state_dict[key] = pos.to(own.dtype)
-        # One of the whole network has the stages behind the last output.
-        unbuilt = tuple(f'{prefix}{name}' for name in self._unbuilt())
-        for key in [key for key in state_dict if unbuilt and key.startswith(unbuilt)]:
+        for key in [key for key in state_dict if key.startswith(self._unbuilt(prefix))]:
             del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _require(allowed: bool, setting: str, hint: str) -> None:
-    if not allowed:
-        raise InputError(f'{setting} is not allowed: give {hint}')
-
-
-def _is_int(value: Any, lowest: int, highest: int | None = None) -> bool:
-    return type(value) is int and lowest <= value and (highest is None or value <= highest)
-
-
-def _as_stages(indices: Any) -> tuple[int, ...]:
-    """Numbers of stages from one integer or several, negative ones from the end; () if not increasing."""
-    given = indices if isinstance(indices, Sequence) else (indices,)
-    if not all(_is_int(i, -NUM_STAGES, NUM_STAGES - 1) for i in given):
-        return ()
-    stages = tuple(i % NUM_STAGES for i in given)
-    return stages if sorted(set(stages)) == list(stages) else ()

@@ -23,9 +23,7 @@ from .native import library
 SOURCE = Path(__file__).with_name('attention.cpp')
 
 
-def attend(
-    qkv: Tensor, scale: float, mask: Tensor | None = None, dropout: float = 0.0
-) -> Tensor:
+def attend(qkv: Tensor, scale: float, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
     """softmax(scale q k^T) v of every head.
 
     Args:

@@ -20,6 +20,11 @@ def resample(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     return F.interpolate(x, size, mode=mode)
 
 
+def resample_positions(pos: Tensor, rows: int, columns: int) -> Tensor:
+    """Position embedding (1, h, w, C) to (1, rows, columns, C), bicubic."""
+    return resample(pos.permute(0, 3, 1, 2), (rows, columns), 'bicubic').permute(0, 2, 3, 1)
+
+
 def resample_by_matrices(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
     """What ``F.interpolate`` computes, as one matrix product per axis: (B, C, h, w) to (B, C, *size)."""
     rows, columns = (
