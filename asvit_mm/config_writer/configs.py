@@ -5,6 +5,7 @@ The text needs nothing but an environment in which asvit_mm is installed: bases 
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..arch import BASE_STRIDE, Architecture
@@ -22,28 +23,36 @@ from ..token_schedule import (
 )
 from ..tokens import fits_windows, stage_sizes, window_length
 from ..utils.units import format_count
-from .recipes import Recipe, recipe
+from .recipes import Recipe, RecipeOptions, recipe
 from .text import assignments, check_text, code, comment, launch_command
 
 
 def config_text(
-    arch: Architecture, data: DataSource, *, progressive: bool = False, path: str = 'CONFIG'
+    arch: Architecture,
+    data: DataSource,
+    *,
+    progressive: bool = False,
+    path: str = 'CONFIG',
+    options: RecipeOptions = RecipeOptions(),  # noqa: B008 (frozen)
+    backbone: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of a config that trains ``arch`` on ``data``.
 
     Args:
         progressive: with progressive tokenization; a user's config that has a schedule of its own keeps it.
         path: of the config, for the command in its header.
+        options: of the recipe.
+        backbone: further arguments of the backbone.
 
     Raises:
         InputError: nothing can be built on the user's config, or progressive tokenization would save nothing.
     """
-    plan = recipe(data)
+    plan = recipe(data, options)
     params = count_params(arch, data.num_classes, img_size=data.img_size)
     macs = count_macs(arch, data.img_size, data.num_classes)
-    hooks = (data.config and data.config.get('custom_hooks')) or []
+    kept = (data.config and data.config.get('custom_hooks')) or []
     tokens = None
-    if progressive and not any(map(is_token_hook, hooks)):
+    if progressive and not any(map(is_token_hook, kept)):
         tokens = fit_phases(plan.phases or DEFAULT, arch, data.img_size, plan.run_length)
     header = comment(
         f'As-ViT {arch}',
@@ -52,10 +61,12 @@ def config_text(
         *([tokens.note] if tokens else []),
         *([data.note] if data.note else []),
         f'Train: {train_command(path, data)}',
+        *plan.reasons,
     )
     model = _model(arch, data, plan, params)
+    model['backbone'].update(backbone or {})
     if tokens and tokens.window_size:
-        model['backbone']['window_size'] = tokens.window_size
+        model['backbone'].setdefault('window_size', tokens.window_size)
     replacing = {'_delete_': True, **model} if plan.replaces_model else model
     blocks = [
         header,
@@ -64,11 +75,12 @@ def config_text(
         assignments({'model': replacing}),
         plan.body.strip(),
     ]
+    hooks = list(plan.hooks)
     if tokens:
-        hook: dict[str, Any] = {'type': TOKEN_HOOK, 'phases': tokens.phases}
-        hook = hook if plan.by_epoch else {**hook, 'by_epoch': False}
-        kept = '_base_.custom_hooks + ' if hooks else ''
-        blocks.append(f'custom_hooks = {kept}{code([hook])}')
+        unit = {} if plan.by_epoch else {'by_epoch': False}
+        hooks.append({'type': TOKEN_HOOK, 'phases': tokens.phases, **unit})
+    if hooks:
+        blocks.append(f'custom_hooks = {"_base_.custom_hooks + " if kept else ""}{code(hooks)}')
     text = '\n\n'.join(block for block in blocks if block) + '\n'
     try:
         check_text(text, {**plan.settings, 'model': model})
@@ -166,7 +178,7 @@ def fit_phases(
 
 
 def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> dict[str, Any]:
-    width, rate = arch.widths[-1], drop_path_rate(params)
+    width, rate = arch.widths[-1], round(drop_path_rate(params) * plan.drop_path_share, 3)
     return {
         'type': 'ImageClassifier',
         'backbone': {

@@ -4,10 +4,9 @@ from typing import Any
 
 from mmpretrain.models import VisionTransformer
 
-from ..errors import InputError
 from ..registry import MODELS
-from ..tokens import TOKEN_PROJECTIONS, check_token_stride, embedded
-from .asvit import TokenConv2d
+from ..tokens import check_token_stride, embedded
+from .token_projection import TokenConv2d, check_projection
 
 
 @MODELS.register_module()
@@ -23,15 +22,12 @@ class TokenizedVisionTransformer(VisionTransformer):
 
     def __init__(self, *args: Any, token_projection: str = 'dilate', **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if token_projection not in TOKEN_PROJECTIONS:
-            raise InputError(
-                f'{token_projection = } is not allowed: give one of {", ".join(TOKEN_PROJECTIONS)}'
-            )
+        check_projection(token_projection)
         self.token_projection = token_projection
         given = self.patch_embed.projection
         self.base_token_stride: int = given.stride[0]
         self.patch_embed.projection = TokenConv2d(
-            given.in_channels, given.out_channels, given.kernel_size, given.stride
+            given.in_channels, given.out_channels, given.kernel_size[0], given.stride[0]
         )
         self.patch_embed.projection.weight = given.weight
         self.patch_embed.projection.register_parameter('bias', given.bias)
@@ -52,7 +48,8 @@ class TokenizedVisionTransformer(VisionTransformer):
         projection, padding = self.patch_embed.projection, self.patch_embed.adaptive_padding
         base = self.base_token_stride if self.token_projection == 'resize' else None
         projection.set_stride(stride, dilation, base)
-        padding.kernel_size = (projection.reach, projection.reach)
+        reach = projection.enlarged * projection.kernel_size[0]
+        padding.kernel_size = (reach, reach)
         padding.stride, padding.dilation = projection.stride, projection.dilation
 
     def check_token_stride(self, stride: int, dilation: int | None = None) -> None:

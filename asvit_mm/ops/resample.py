@@ -8,15 +8,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def resample(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
+def resample(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     """``F.interpolate`` of a map (B, C, h, w) to (B, C, *size).
 
     The derivative of a bicubic interpolation on CUDA adds in any order, so torch refuses it under
     deterministic algorithms (MMEngine's ``randomness.deterministic``): matrix products compute it then.
     """
-    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+    if torch.jit.is_scripting():  # it cannot ask
+        return F.interpolate(x, size, mode=mode)
+    elif x.is_cuda and torch.are_deterministic_algorithms_enabled():
         return resample_by_matrices(x, size, mode)
     return F.interpolate(x, size, mode=mode)
+
+
+def resample_positions(pos: Tensor, rows: int, columns: int) -> Tensor:
+    """Position embedding (1, h, w, C) to (1, rows, columns, C), bicubic."""
+    return resample(pos.permute(0, 3, 1, 2), (rows, columns), 'bicubic').permute(0, 2, 3, 1)
 
 
 def resample_by_matrices(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
@@ -47,8 +54,11 @@ def kernel_resize_matrix(kernel: int, factor: int) -> Tensor:
     return torch.linalg.pinv(enlarge.T).float()
 
 
-def enlarge_kernel(weight: Tensor, factor: int) -> Tensor:
-    """The weight (C, C_in, k, k) of a convolution as (C, C_in, factor * k, factor * k), by PI-resize."""
-    matrix = kernel_resize_matrix(weight.shape[-1], factor).to(weight)
-    with torch.autocast(weight.device.type, enabled=False):
-        return matrix @ weight @ matrix.mT
+def enlarge_kernel(weight: Tensor, matrix: Tensor) -> Tensor:
+    """A weight (C, C_in, k, k) as (C, C_in, m * k, m * k), by a matrix of :func:`kernel_resize_matrix`."""
+    matrix = matrix.to(weight.device, weight.dtype)
+    if torch.jit.is_scripting():
+        return matrix @ weight @ matrix.transpose(0, 1)
+    else:
+        with torch.autocast(weight.device.type, enabled=False):
+            return matrix @ weight @ matrix.mT

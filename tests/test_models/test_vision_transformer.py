@@ -103,7 +103,7 @@ def test_a_resized_projection_sees_an_enlarged_image_as_the_kernel_does_the_imag
         enlarged = F.interpolate(patch, scale_factor=factor, mode='bilinear')
         torch.testing.assert_close(projection(enlarged), expected, rtol=1e-4, atol=1e-5)
         model.set_token_stride(factor * base, dilation=1)
-        assert (model.token_dilation, projection.reach) == (1, side)
+        assert (model.token_dilation, projection.enlarged) == (1, 1)
     model.set_token_stride(base)
     assert torch.equal(projection(patch), expected)
     model.set_token_stride(2 * base)

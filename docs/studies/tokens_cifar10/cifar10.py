@@ -1,5 +1,8 @@
-# 32 x 32 pictures in class folders below data/cifar10/train and test: random crop after padding by four pixels,
-# flip; 12 epochs of AdamW, 1 of warm-up, cosine. For tools/analysis_tools/compare_schedules.py --data.
+"""Pictures of 32 x 32 pixels in class folders below data/cifar10/train and test, for compare_schedules.py.
+
+Random crop after padding by four pixels, flip; 12 epochs of AdamW, 1 of warm-up, then cosine.
+"""
+
 _base_ = ['mmpretrain::_base_/default_runtime.py']
 
 data_root = 'data/cifar10'
@@ -17,7 +20,10 @@ train_dataloader = dict(
     batch_size=64,
     num_workers=0,
     dataset=dict(
-        type='asvit_mm.ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline
+        type='asvit_mm.ImageFolder',
+        data_root=data_root,
+        data_prefix='train',
+        pipeline=train_pipeline,
     ),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
