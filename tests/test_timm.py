@@ -217,6 +217,8 @@ def test_another_token_stride():
     assert torch.equal(model(x), coarse(x))
     assert not torch.equal(full, coarse(x))
     torch.testing.assert_close(torch.jit.script(coarse)(x), coarse(x))
+    traced = torch.fx.symbolic_trace(coarse.backbone)
+    assert torch.equal(traced(x)[0], coarse.backbone(x)[0])
 
 
 def test_dropout_of_the_classifier_and_of_the_blocks():

@@ -8,6 +8,9 @@ from ..errors import InputError
 from ..ops.resample import enlarge_kernel, kernel_resize_matrix
 from ..tokens import TOKEN_PROJECTIONS, check_token_stride, default_dilation
 
+# It asks for the device of its argument, which torch.fx cannot trace.
+torch.fx.wrap('enlarge_kernel')
+
 
 class TokenConv2d(nn.Conv2d):
     """A convolution without padding whose stride can change, and whose kernel can be enlarged with it.
