@@ -122,12 +122,6 @@ class ProgressiveTokenizationHook(Hook):
                 f'Progressive tokenization: {left_out} of the phases would last less than half an '
                 f'{self._unit} of {length} and are left out.'
             )
-        left_out = len(read_schedule(self.schedule)) - len(self.phases)
-        if left_out:
-            runner.logger.warning(
-                f'Progressive tokenization: {left_out} of the phases would last less than half an '
-                f'{self._unit} of {length} and are left out.'
-            )
         strides = {self._full[backbone], *all_strides(self.phases)}
         self._tokens = {stride: math.prod(backbone.token_grids(stride)[0]) for stride in strides}
         self._macs = {stride: float(backbone.count_macs(stride)) for stride in strides}
