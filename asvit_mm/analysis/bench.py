@@ -28,48 +28,14 @@ from ..runs.settings import find_device
 from ..utils.files import atomic_write_json
 from ..utils.timing import device_name
 from .plain_training import Images, PlainRecipe, build_classifier, train_side_by_side
-from .settings import BenchSettings
+from .settings import BUDGETS, BenchBudget, BenchSettings
 
-TABLE = Path(__file__).parents[2] / 'docs' / 'studies' / 'bench' / 'table.json'
 # A network uses at least this share of the tighter of its budget's limits.
 LEAST_USAGE = 0.8
 DEPTHS = (4, 4, 8, 4)
 WIDTH_STEP = 4
 # Of training, the mean loss of steps k/2 to k: what a training of k steps would have shown.
 SHORT_STEPS = (20, 40, 80, 160, 320)
-
-
-@dataclass(frozen=True)
-class BenchBudget:
-    """Limits, and how many networks within them are trained.
-
-    Args:
-        strides: of the patch embedding; each network draws one.
-        networks: how many are trained.
-        twice: how many of them, the first ones, with a second seed.
-    """
-
-    name: str
-    max_params: int
-    max_macs: int
-    networks: int = 60
-    twice: int = 20
-    strides: tuple[int, ...] = (2, 4)
-
-    def usage(self, arch: Architecture, img_size: int, classes: int) -> float:
-        """Share that a network's classifier uses of the tighter limit."""
-        params = count_params(arch, classes, img_size=img_size)
-        macs = count_macs(arch, img_size, classes)
-        return max(params / self.max_params, macs / self.max_macs)
-
-
-BUDGETS = {
-    budget.name: budget
-    for budget in (
-        BenchBudget('cifar10-small', 1_500_000, 15_000_000),
-        BenchBudget('cifar10-large', 3_000_000, 40_000_000),
-    )
-}
 
 
 def draw_networks(
@@ -113,9 +79,9 @@ def run_bench(settings: BenchSettings) -> None:
     train, test = read_split(settings.data, settings.img_size, device)
     classes = int(train.labels.max()) + 1
     recipe = PlainRecipe(epochs=settings.epochs)
-    todo = [item for item in bench_items(settings, classes) if not item.record(folder).exists()]
     share, count = settings.share
-    todo = todo[share::count]
+    mine = bench_items(settings, classes)[share::count]
+    todo = [item for item in mine if not item.record(folder).exists()]
     for start in range(0, len(todo), settings.together):
         if time.time() - begin > 60 * settings.minutes:
             break
@@ -201,17 +167,6 @@ def write_table(folder: Path, items: Sequence[BenchItem], about: Mapping[str, An
     budgets = {name: asdict(BUDGETS[name]) for name in dict.fromkeys(key[0] for key in networks)}
     table = {'schema': 1, **about, 'budgets': budgets, 'networks': list(networks.values())}
     atomic_write_json(folder / 'table.json', table)
-
-
-def load_bench(path: Path = TABLE) -> dict[str, Any]:
-    """The table as docs/studies/bench/README.md describes it.
-
-    Raises:
-        InputError: it is not there.
-    """
-    if not path.exists():
-        raise InputError(f'{path} is not there: the table is in the repository, not in the package')
-    return json.loads(path.read_text())
 
 
 def read_split(folder: str, img_size: int, device: torch.device) -> tuple[Images, Images]:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from mmengine.registry import DefaultScope
@@ -311,6 +312,6 @@ def build_classifier(arch: Architecture, img_size: int, classes: int, seed: int)
     )
     with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = MODELS.build(config)
+        model = MODELS.build(config)
         model.init_weights()
-    return model
+    return cast(nn.Module, model)

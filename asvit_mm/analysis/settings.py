@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..arch import Architecture
+from ..cost import count_macs, count_params
 from ..errors import InputError
 from ..runs.settings import JobSettings, MeasuringSettings, find_device
 from ..token_schedule import PUBLISHED, read_schedule
@@ -34,6 +36,39 @@ DETECTORS = (
     *(f'mmdet::convnext/cascade-mask-rcnn_convnext-{size}-p4-w7_fpn_{_CASCADE}' for size in 'ts'),
     str(CONFIGS / 'asvit_coco.py'),
 )
+
+
+@dataclass(frozen=True)
+class BenchBudget:
+    """Limits, and how many networks within them are trained.
+
+    Args:
+        strides: of the patch embedding; each network draws one.
+        networks: how many are trained.
+        twice: how many of them, the first ones, with a second seed.
+    """
+
+    name: str
+    max_params: int
+    max_macs: int
+    networks: int = 60
+    twice: int = 20
+    strides: tuple[int, ...] = (2, 4)
+
+    def usage(self, arch: Architecture, img_size: int, classes: int) -> float:
+        """Share that a network's classifier uses of the tighter limit."""
+        params = count_params(arch, classes, img_size=img_size)
+        macs = count_macs(arch, img_size, classes)
+        return max(params / self.max_params, macs / self.max_macs)
+
+
+BUDGETS = {
+    budget.name: budget
+    for budget in (
+        BenchBudget('cifar10-small', 1_500_000, 15_000_000),
+        BenchBudget('cifar10-large', 3_000_000, 40_000_000),
+    )
+}
 
 
 # ---- Studies
@@ -259,7 +294,7 @@ class BenchSettings:
     """image folder with train/ and test/ (or val/) of class folders"""
     work_dir: str = 'work_dirs/bench'
     """folder of the records and of table.json; records that are there are kept"""
-    budgets: Sequence[str] = option(default=('cifar10-small', 'cifar10-large'))
+    budgets: Sequence[str] = tuple(BUDGETS)
     """which budgets' networks"""
     img_size: int = option(default=32, at_least=4)
     """pixels per side"""
@@ -276,6 +311,9 @@ class BenchSettings:
 
     def __post_init__(self) -> None:
         check_values(self)
+        for name in self.budgets:
+            if name not in BUDGETS:
+                raise InputError(f'no budget is called {name!r}: choose from {", ".join(BUDGETS)}')
         share, count = self.share
         if not 0 <= share < count:
             raise InputError(f'--part {self.part!r} is no part: give K/N, such as 2/4')

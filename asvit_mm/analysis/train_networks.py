@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.logging import MMLogger
@@ -53,9 +53,9 @@ def build_peer(name: str, classes: int, seed: int) -> nn.Module:
     )
     with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = MODELS.build(config)
+        model = MODELS.build(config)
         model.init_weights()
-    return model
+    return cast(nn.Module, model)
 
 
 def run_training(settings: TrainNetworksSettings) -> None:
