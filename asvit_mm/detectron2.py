@@ -39,7 +39,8 @@ class AsViTBackbone(AsViT, Backbone):
 
     Args:
         arch, img_size, in_channels: as AsViT's.
-        out_features: of ``'res2'`` to ``'res5'``, the maps of the four stages, at strides 4 to 32.
+        out_features: of ``'res2'`` to ``'res5'``, the maps of the four stages, at strides 4 to 32 pixels
+            unless the architecture has finer tokens.
         square_pad: side of the square that images are padded to, in pixels; 0: none, sides become multiples
             of the largest stride of ``out_features``. A feature pyramid has a ``square_pad`` of its own.
         init_cfg: ``dict(type='Pretrained', checkpoint='FILE', prefix='backbone.')`` loads weights at once,
@@ -78,16 +79,16 @@ class AsViTBackbone(AsViT, Backbone):
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Channels and stride of each map."""
-        widths = self.architecture.widths
+        widths, stride = self.architecture.widths, self.base_token_stride
         return {
-            name: ShapeSpec(channels=widths[i], stride=4 * 2**i)
+            name: ShapeSpec(channels=widths[i], stride=stride * 2**i)
             for name, i in zip(self._out_features, self.out_indices, strict=True)
         }
 
     @property
     def size_divisibility(self) -> int:
         """Pixels that sides of images become a multiple of, so that every map has its exact stride."""
-        return 4 * 2 ** self.out_indices[-1]
+        return int(self.base_token_stride * 2 ** self.out_indices[-1])
 
     @property
     def padding_constraints(self) -> dict[str, int]:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arch import as_architecture
 from ..checkpoints.reading import check_fit, read_checkpoint, select_weights
 from ..errors import InputError
 from ..models.asvit import AsViT, resample_positions
-from ..tokens import BASE_STRIDE
 from ..utils.files import atomic_write_bytes
 
 POSITIONS = 'pos_embed'
@@ -49,7 +49,8 @@ def to_detectron2(
     weights = select_weights(content, 'backbone.') or select_weights(content, '')
     positions = weights.get(POSITIONS)
     if img_size is None and positions is not None and positions.ndim == 4:
-        img_size = [BASE_STRIDE * side for side in positions.shape[1:3]]
+        stride = as_architecture(arch).stride
+        img_size = [stride * side for side in positions.shape[1:3]]
     with torch.device('meta'):
         model = AsViT(
             arch,
