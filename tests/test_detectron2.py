@@ -6,9 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from asvit_mm.analysis.flops import count_multiply_adds
 from asvit_mm.arch import as_architecture
+from asvit_mm.data.scenes import CLASSES, write_scenes
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 from asvit_mm.zoo.converting import to_detectron2
@@ -20,9 +22,14 @@ pytest.importorskip('detectron2', reason='Detectron2 is not installed (it is on 
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset
 from detectron2.modeling import BACKBONE_REGISTRY, build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.analysis import FlopCountAnalysis
+from detectron2.utils.events import EventStorage
+from detectron2.utils.visualizer import Visualizer
 
 from asvit_mm import detectron2 as door
 
@@ -130,6 +137,9 @@ def test_recipes(path):
     with torch.device('meta'):
         cfg.optimizer.params.model = model = instantiate(cfg.model)
     assert type(model.roi_heads).__name__ == f'{"Cascade" if kind else "Standard"}ROIHeads'
+    params = sum(p.numel() for p in model.parameters())
+    card = (path.parents[1] / 'README.md').read_text()
+    assert f'| [{path.stem}](COCO/{path.name}) | {params:,} |' in card
     optimizer = instantiate(cfg.optimizer)
     groups = {id(p): group for group in optimizer.param_groups for p in group['params']}
     layers = sum(as_architecture(SIZES[letter]).depths) + 2
@@ -159,10 +169,7 @@ def test_a_training_step_gives_every_parameter_a_gradient(path):
     torch.manual_seed(0)
     cfg.optimizer.params.model = model = instantiate(cfg.model)
     optimizer = instantiate(cfg.optimizer)
-    # Detectron2's losses report to a storage of the trainer.
-    from detectron2.utils.events import EventStorage
-
-    with EventStorage():
+    with EventStorage():  # which the losses report to
         losses = model([sample(), sample()])
     sum(losses.values()).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
@@ -190,6 +197,33 @@ def test_its_checkpointer_reads_what_the_converter_writes(tmp_path, img_size):
     if img_size is None:
         x = images(1, 3, 32, 32)
         assert torch.equal(backbone.eval()(x)['res5'], source.eval()(x)[0])
+
+
+@pytest.mark.slow
+def test_its_evaluator_and_its_visualizer(tmp_path):
+    root = write_scenes(tmp_path / 'scenes', train=1, val=2, size=64)
+    name = f'scenes of {tmp_path}'
+    folder = root / 'val2017'
+    register_coco_instances(name, {}, str(root / 'annotations/instances_val2017.json'), str(folder))
+    cfg = small(LEAVES[-1])
+    cfg.model.roi_heads.update(num_classes=len(CLASSES))
+    cfg.model.roi_heads.box_predictor.test_score_thresh = 0.0
+    test = cfg.dataloader.test
+    test.dataset.names, test.num_workers = name, 0
+    test.mapper.augmentations[0].update(short_edge_length=64, max_size=64)
+    torch.manual_seed(0)
+    model = instantiate(cfg.model).eval()
+    evaluator = COCOEvaluator(name, output_dir=str(tmp_path / 'out'))
+    found = inference_on_dataset(model, instantiate(test), evaluator)
+    assert {'AP', 'AP50', f'AP-{CLASSES[0]}'} <= set(found['bbox'])
+    assert 0 <= found['segm']['AP'] < 10  # per cent, of random weights
+    image = np.asarray(Image.open(folder / '000000.png'))
+    with torch.no_grad():
+        (predicted,) = model([{'image': torch.from_numpy(image.copy()).permute(2, 0, 1)}])
+    drawn = Visualizer(image, MetadataCatalog.get(name)).draw_instance_predictions(
+        predicted['instances'][:3]
+    )
+    assert (drawn.get_image() != image).any()
 
 
 def test_its_counter_counts_attention():

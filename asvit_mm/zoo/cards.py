@@ -99,8 +99,9 @@ def _entry(
     metadata['Architecture String'] = str(arch)
     if is_detector(cfg) or is_segmentor(cfg):
         if IMAGE_SIZE not in metadata:
+            kind = 'detector' if is_detector(cfg) else 'segmentor'
             raise InputError(
-                f'{entry["Name"]} is a {"detector" if is_detector(cfg) else "segmentor"}: say in its entry what size its costs are for, as '
+                f'{entry["Name"]} is a {kind}: say in its entry what size its costs are for, as '
                 f'Metadata: {{{IMAGE_SIZE}: 800x1344}}'
             )
         if recount or 'FLOPs' not in metadata:
