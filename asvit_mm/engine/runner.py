@@ -26,6 +26,7 @@ from ..checkpoints.reading import read_checkpoint, select_weights
 from ..errors import InputError, one_line
 from ..utils.files import atomic_write_json, check_writable
 from .config import (
+    CODEBASES,
     MissingCodebaseError,
     check_data,
     is_detector,
@@ -33,6 +34,7 @@ from .config import (
     load_config,
     require,
 )
+from .console import ConsoleRunner, import_codebase
 from .distributed import check_launcher, start_processes
 
 MMCV_COMMAND = (
@@ -136,6 +138,8 @@ def _prepare(args: argparse.Namespace) -> Config:
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_codebase(cfg)
+    scope = cfg.get('default_scope')
+    import_codebase(scope if scope in CODEBASES else 'mmpretrain')
     check_launcher(args.launcher)
     if args.amp and not torch.cuda.is_available():
         raise InputError('--amp needs a GPU and there is none: leave it out')
@@ -207,7 +211,7 @@ def _build(cfg: Config) -> Runner:
         if cfg.model_wrapper_cfg.get('type', wrapper.type) == wrapper.type:
             cfg.model_wrapper_cfg.device_ids = None
     try:
-        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
     except (RuntimeError, pickle.UnpicklingError) as error:
         # From a model that reads weights by itself, such as timm's.
         if not re.search('weights.only', str(error), re.IGNORECASE):

@@ -11,7 +11,8 @@ from torch import Tensor
 from ..arch import as_architecture
 from ..checkpoints.reading import check_fit, read_checkpoint, select_weights
 from ..errors import InputError
-from ..models.asvit import AsViT, resample_positions
+from ..models.asvit import AsViT
+from ..ops.resample import resample_positions
 from ..utils.files import atomic_write_bytes
 
 POSITIONS = 'pos_embed'
@@ -60,7 +61,7 @@ def to_detectron2(
         )
     check_fit(model, weights, str(checkpoint), optional=['norm'], resampled=POSITIONS)
     if model.pos_embed is not None and positions is not None:
-        weights[POSITIONS] = resample_positions(positions.float(), model.pos_embed.shape[1:3])
+        weights[POSITIONS] = resample_positions(positions.float(), *model.pos_embed.shape[1:3])
     # Copies, or the storage that a tensor shares with others would be written as well.
     model_weights: dict[str, Tensor] = {
         prefix + name: value.detach().clone() for name, value in weights.items()
