@@ -6,8 +6,9 @@ both. ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth')`` reads what
 run hold more than weights, and timm refuses them.
 """
 
+import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -180,6 +181,22 @@ class AsVisionTransformer(nn.Module):
         return taken
 
 
+def keep_what_timm_has(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Of a checkpoint for a model without classes, such as a detector's: the weights of the backbone.
+
+    A detector's backbone has an output norm for every map, timm's model the last one only. For a model with
+    classes all weights are kept, so that loading stays strict.
+    """
+    if isinstance(model, AsVisionTransformer) and model.num_classes:
+        return dict(weights)
+    own = model.state_dict().keys()
+    return {k: v for k, v in weights.items() if k in own or not _REST.match(k)}
+
+
+# What is no part of a backbone that ends with the last map.
+_REST = re.compile(r'(?!backbone\.)|backbone\.norm[012]\.')
+
+
 # No ImageNet weights are published yet, so there are no addresses.
 default_cfgs = generate_default_cfgs(
     {
@@ -205,7 +222,8 @@ def _register(preset: str, description: str) -> Callable[..., nn.Module]:
         build: Callable[..., nn.Module] = build_model_with_cfg
         stages = kwargs.pop('out_indices', tuple(range(NUM_STAGES)))
         features = {'out_indices': stages, 'feature_cls': 'getter'}
-        kwargs = {'arch': preset, 'feature_cfg': features, **kwargs}
+        settings = {'feature_cfg': features, 'pretrained_filter_fn': keep_what_timm_has}
+        kwargs = {'arch': preset, **settings, **kwargs}
         return build(AsVisionTransformer, create.__name__, pretrained, **kwargs)
 
     create.__name__ = create.__qualname__ = f'asvit_{preset}'
