@@ -66,8 +66,8 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> 
     """The content of a checkpoint: weights, plain data and the history of a log; nothing in it is run.
 
     Args:
-        path: a file, a folder of :func:`asvit_mm.save_pretrained`, an address (``http(s)://``, or that of a storage of :mod:`mmengine.fileio`), or one of
-            MMEngine's names, such as ``torchvision://resnet50``.
+        path: a file, a folder of :func:`asvit_mm.save_pretrained`, an address (``http(s)://``, or that of a
+            storage of :mod:`mmengine.fileio`), or one of MMEngine's names, such as ``torchvision://resnet50``.
         map_location: where to load tensors to, as torch has it.
 
     Raises:
@@ -130,9 +130,11 @@ def _load(path: str, map_location: Any) -> Any:
 
 
 def save_safetensors(weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
-    """The bytes of a ``.safetensors`` file; ``meta``, plain data, is read again by :func:`read_checkpoint`."""
+    """The bytes of a ``.safetensors`` file; :func:`read_checkpoint` reads ``meta``, plain data, again."""
     # Several libraries refuse a file without the format; values of the header are strings.
-    plain = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
+    plain = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()
+    }
     return save(dict(weights), {'format': 'pt', **plain})
 
 

@@ -143,6 +143,7 @@ def size_step(backbone: nn.Module, file_format: str) -> int:
     for refused, setting in (
         (backbone.merge_rounding == 'over', "merge_rounding='over'"),
         (enlarged, 'keep_map_sizes=True'),
+        (file_format == 'openvino', '--format openvino (it reads what --format onnx writes)'),
         (fixed and file_format == 'torch', 'window_size and --format torch'),
     ):
         if refused:
@@ -202,7 +203,7 @@ def _find_part(
 
 
 def read_pixels(cfg: Config, channels: int) -> Pixels:
-    """What the data preprocessor of a config does to images of that many channels, which MMCV reads as BGR."""
+    """What a config's data preprocessor does to images of that many channels, which MMCV reads as BGR."""
     # As in MMEngine's Runner, the model's own settings come first.
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     to_rgb = settings.get('to_rgb') or settings.get('bgr_to_rgb')

@@ -93,17 +93,17 @@ def write_card(
     channels, height, width = preprocessing['input_size']
     mean, std = (' '.join(f'{255 * v:.6g}' for v in preprocessing[key]) for key in ('mean', 'std'))
     rows = [
-        ('Architecture', f"`{config['model_args']['arch']}`".replace('|', r'\|')),
+        ('Architecture', f'`{config["model_args"]["arch"]}`'.replace('|', r'\|')),
         ('Parameters', f'{params:,} ({format_count(params)})'),
         ('Classes', str(config['num_classes'] or 'of the detector, see config.py')),
         ('Pixels', f'RGB, (pixel - mean) / std with mean {mean}, std {std}'),
     ]
     if not detects:
-        scale = f"{preprocessing['crop_pct']:.4g}"
-        how = f"{preprocessing['crop_mode']}, crop {scale} of the resized image"
+        scale = f'{preprocessing["crop_pct"]:.4g}'
+        how = f'{preprocessing["crop_mode"]}, crop {scale} of the resized image'
         rows += [
             ('Image', f'{channels} x {height} x {width}'),
-            ('Resizing', f"{preprocessing['interpolation']}, {how}"),
+            ('Resizing', f'{preprocessing["interpolation"]}, {how}'),
         ]
     rows += [
         (f'{metric}, {result["Dataset"]}', f'{value:g}')

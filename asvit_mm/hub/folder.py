@@ -1,12 +1,12 @@
 """The folder of a model as the Hugging Face Hub has it, which several libraries open.
 
-- ``config.json``: architecture, preprocessing and classes, in timm's form; timm (``local-dir:``, ``hf-hub:``),
-  transformers (TimmWrapper) and :class:`AsViTForImageClassification` read it;
+- ``config.json``: architecture, preprocessing and classes; timm (``local-dir:``, ``hf-hub:``), transformers
+  (TimmWrapper) and :class:`AsViTForImageClassification` read it;
 - ``model.safetensors``: the weights, under the names that mmpretrain's and mmdet's models have;
 - ``config.py``: MMEngine's config, for mmpretrain and mmdet;
 - ``README.md``: the model card.
 
-No part of it imports mmpretrain's models unless a name of the zoo is given: transformers may break that import.
+Only a name of the zoo makes it import mmpretrain's models: beside transformers that import may fail.
 """
 
 import json
@@ -51,8 +51,8 @@ class AsViTForImageClassification(
 ):
     """The classifier with huggingface_hub's ``from_pretrained``, ``save_pretrained`` and ``push_to_hub``.
 
-    ``from_pretrained`` takes a folder of :func:`save_pretrained` or its name on the Hub, and loads strictly. A
-    detector's folder gives its backbone. Arguments are those of
+    ``from_pretrained`` takes a folder of :func:`save_pretrained` or its name on the Hub, and loads strictly.
+    A detector's folder gives its backbone. Arguments are those of
     :class:`~asvit_mm.timm.AsVisionTransformer`; ``pretrained_cfg`` has the preprocessing, for
     ``timm.data.resolve_model_data_config``.
     """
@@ -68,7 +68,7 @@ class AsViTForImageClassification(
     ) -> Any:
         if config is None or 'model_args' not in config:
             raise InputError(
-                f"{kwargs['model_id']!r} has no config.json of asvit_mm.save_pretrained: give a folder that "
+                f'{kwargs["model_id"]!r} has no config.json of asvit_mm.save_pretrained: give a folder that '
                 'it wrote, or its name on the Hub'
             )
         settings = {'num_classes': config['num_classes'], **config['model_args']}
@@ -185,7 +185,9 @@ def describe_for_timm(cfg: Config, classes: Sequence[str] | None = None) -> dict
     arch = as_architecture(backbone.get('arch', 'small'))
     head = None if is_detector(cfg) else cfg.model.get('head')
     if head is not None and head.type.removeprefix('mmpretrain.') != 'VisionTransformerClsHead':
-        raise InputError(f'{name}: the model in timm has a VisionTransformerClsHead, not {head.type}')
+        raise InputError(
+            f'{name}: the model in timm has a VisionTransformerClsHead, not {head.type}'
+        )
     num_classes = head.num_classes if head is not None else 0
     preset = next((key for key, value in PRESETS.items() if value == arch), 'seed')
     arguments = {ours: backbone[key] for key, ours in ARGUMENTS.items() if key in backbone}

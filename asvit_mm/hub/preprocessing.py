@@ -1,8 +1,8 @@
 """What is done to an image before the network, in MMEngine's words and in timm's.
 
-MMEngine's config has a test pipeline and a data preprocessor for pixels of 0 to 255, timm a dict for pixels of
-0 to 1. Both resize with the same interpolation, but OpenCV (a config's default) and Pillow (timm) weight the
-pixels differently, so that values agree where an image has the network's size, and nearly so elsewhere.
+A config has a test pipeline and a data preprocessor for pixels of 0 to 255, timm a dict for pixels of 0 to 1.
+Both resize with the same interpolation, but OpenCV (a config's default) and Pillow (timm's) weight the pixels
+differently: values agree where an image has the network's size or the config resizes with Pillow.
 """
 
 import math
@@ -64,7 +64,9 @@ def as_config(data: Mapping[str, Any]) -> dict[str, Any]:
     elif data['crop_mode'] == 'center':
         resize = dict(type='ResizeEdge', scale=min(edges), edge='short', **options)
     else:
-        raise InputError(f"crop_mode {data['crop_mode']!r} of timm has no config: 'center' or 'squash'")
+        raise InputError(
+            f"crop_mode {data['crop_mode']!r} of timm has no config: 'center' or 'squash'"
+        )
     crop = dict(type='CenterCrop', crop_size=(height, width))
     pipeline = [dict(type='LoadImageFromFile'), resize, crop, dict(type='PackInputs')]
     mean, std = ([LEVELS * value for value in data[name]] for name in ('mean', 'std'))

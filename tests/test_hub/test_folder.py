@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,9 +167,7 @@ def test_models_of_timm_and_of_the_mixin_are_saved_alike(tmp_path):
     x = torch.randn(2, 3, 24, 24)
     for folder in (first, tmp_path / 'second'):
         opened = timm.create_model(f'local-dir:{folder}', pretrained=True).eval()
-        theirs = get_model(
-            str(folder / 'config.py'), pretrained=str(folder / 'model.safetensors')
-        )
+        theirs = get_model(str(folder / 'config.py'), pretrained=str(folder / 'model.safetensors'))
         assert difference(opened(x), model(x)) == 0
         assert difference(theirs(x), model(x)) <= 1e-6
         for size in ((24, 24), (50, 40)):
