@@ -46,7 +46,8 @@ def pins_for(python: str) -> dict[str, str]:
 
 @pytest.mark.parametrize('python', PYTHONS)
 @pytest.mark.parametrize(
-    'name', ['runtime.txt', 'mminstall.txt', 'optional.txt', 'docs.txt', 'tests.txt']
+    'name',
+    ['runtime.txt', 'mminstall.txt', 'optional.txt', 'export.txt', 'docs.txt', 'tests.txt'],
 )
 def test_every_requirement_has_a_pin_that_it_admits(name: str, python: str) -> None:
     pins = pins_for(python)

@@ -189,6 +189,7 @@ def test_other_sizes_classes_and_features(digits):
     assert [one.shape[1] for one in maps] == [40, 80, 160, 320]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_detector_as_far_as_the_loaders_know_it(tmp_path):
     pytest.importorskip('mmdet')
@@ -259,7 +260,7 @@ def test_what_cannot_be_saved_is_refused_in_one_line(tmp_path):
 
 def test_a_folder_of_another_library_is_refused(tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps({'hidden_size': 3}))
-    with pytest.raises(InputError, match='no config.json of'):
+    with pytest.raises(InputError, match=r'no config\.json of'):
         AsViTForImageClassification.from_pretrained(tmp_path)
 
 
@@ -300,7 +301,7 @@ with torch.no_grad():
 
 @pytest.mark.slow
 def test_transformers(digits, tmp_path):
-    """From a folder and by a name, with the image processor; ASVIT_MM_TRANSFORMERS is where it is installed."""
+    """From a folder and by a name, with its image processor; ASVIT_MM_TRANSFORMERS has the installation."""
     found = 'from importlib.util import find_spec; print(find_spec("transformers") is not None)'
     if run_elsewhere(found, tmp_path).strip() != 'True':
         pytest.skip('transformers is not there: pip install --target FOLDER transformers, and '

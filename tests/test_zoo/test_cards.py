@@ -156,7 +156,8 @@ def test_one_option_moves_all_weights(copied):
 
 
 @pytest.mark.parametrize(
-    'address', ['', 'host.invalid', 'ftp://host.invalid', "https://a'b", 'https://h/?x=1', 'http://']
+    'address',
+    ['', 'host.invalid', 'ftp://host.invalid', "https://a'b", 'https://h/?x=1', 'http://'],
 )
 def test_what_is_no_base_address(copied, address):
     with pytest.raises(InputError, match='is no base address'):

@@ -1,4 +1,4 @@
-"""Publish a checkpoint: its weights in a file named by their SHA-256, with an entry in a metafile; or a folder for the Hub."""
+"""Publish a checkpoint: its weights alone, named by their SHA-256 and recorded in a metafile, or a folder for the Hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
