@@ -26,17 +26,17 @@ from ..arch import PRESETS, as_architecture
 from ..checkpoints.reading import check_fit, read_checkpoint, save_safetensors
 from ..engine.config import is_detector, load_config
 from ..errors import InputError, one_line
+from ..preprocessing import as_config, preprocessing_of
 from ..timm import AsVisionTransformer, default_cfgs, keep_what_timm_has
 from ..utils.files import atomic_write_bytes, atomic_write_text
 from ..version import __version__
 from .card import TAGS, write_card
-from .preprocessing import as_config, preprocessing_of
 
 # Settings of AsViT that timm's model has (by timm's names), and those that do not change what is computed.
 ARGUMENTS = {'img_size': 'img_size', 'in_channels': 'in_chans', 'window_size': 'window_size'}
 WITHOUT_EFFECT = {
-    *('type', 'arch', 'out_indices', 'drop_rate', 'drop_path_rate', 'with_cp', 'frozen_stages'),
-    *('init_cfg', 'keep_map_sizes'),
+    *('type', 'arch', 'out_indices', 'drop_rate', 'attn_drop_rate', 'drop_path_rate', 'with_cp'),
+    *('frozen_stages', 'init_cfg', 'keep_map_sizes'),
 }
 FILES = ('README.md', 'config.py', 'model.safetensors', 'config.json')
 
@@ -190,13 +190,15 @@ def describe_for_timm(cfg: Config, classes: Sequence[str] | None = None) -> dict
         )
     num_classes = head.num_classes if head is not None else 0
     preset = next((key for key, value in PRESETS.items() if value == arch), 'seed')
-    arguments = {ours: backbone[key] for key, ours in ARGUMENTS.items() if key in backbone}
+    # timm's classifier without classes keeps a layer if it pools; a backbone has none.
+    arguments = {} if num_classes else {'global_pool': ''}
+    arguments |= {ours: backbone[key] for key, ours in ARGUMENTS.items() if key in backbone}
     default = default_cfgs[f'asvit_{preset}'].default
     described = {
         'architecture': f'asvit_{preset}',
         'num_classes': num_classes,
         'num_features': arch.widths[-1],
-        'global_pool': 'avg',
+        'global_pool': 'avg' if num_classes else '',
         'model_args': {'arch': str(arch), **arguments},
         'pretrained_cfg': {
             **preprocessing_of(cfg),
@@ -242,8 +244,11 @@ def _describe(model: nn.Module) -> tuple[Config, Sequence[str] | None]:
 
 def _config_of(model: AsVisionTransformer) -> Config:
     """The config of mmpretrain that builds a model of timm."""
-    if model.global_pool != 'avg':
-        raise InputError(f'global_pool = {model.global_pool!r} has no config of mmpretrain: avg')
+    if model.global_pool != ('avg' if model.num_classes else ''):
+        raise InputError(
+            f'num_classes={model.num_classes} and global_pool={model.global_pool!r}: '
+            "mmpretrain has 'avg' with classes, and '' without"
+        )
     backbone, width = model.backbone, model.num_features
     head = dict(
         type='VisionTransformerClsHead',
@@ -268,7 +273,7 @@ def _config_of(model: AsVisionTransformer) -> Config:
                     in_channels=backbone.in_channels,
                     **settings,
                 ),
-                neck=dict(type='GlobalAveragePooling'),
+                neck=dict(type='GlobalAveragePooling') if model.num_classes else None,
                 head=head if model.num_classes else None,
             ),
             **data,

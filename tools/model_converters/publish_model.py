@@ -1,4 +1,4 @@
-"""Publish a checkpoint: its weights alone, named by their SHA-256 and recorded in a metafile, or a folder for the Hub."""
+"""Publish a checkpoint: its weights, named by their SHA-256 and put into a metafile, or a folder for the Hub."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,8 @@ class PublishSettings:
     half: bool = False
     """store in half precision"""
     format: Literal['pth', 'safetensors', 'hub'] = 'pth'
-    """of the published file; hub: a folder that timm, transformers, huggingface_hub, mmpretrain and mmdet open,
-    with a model card instead of an entry in a metafile"""
+    """of the published file; hub: a folder that timm, transformers, huggingface_hub, mmpretrain and mmdet
+    open, with a model card instead of an entry in a metafile"""
     metafile: Path | None = None
     """to record them in (default: the zoo's that has the config, else metafile.yml beside it)"""
     no_metafile: bool = False

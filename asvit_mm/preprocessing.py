@@ -11,10 +11,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..engine.config import is_detector
-from ..errors import InputError
-from ..export.network import read_pixels
-from ..tokens import as_pair
+from .engine.config import is_detector
+from .errors import InputError
+from .export.network import read_pixels
+from .tokens import as_pair
 
 LEVELS = 255
 EXPRESSIBLE = 'Resize, or ResizeEdge (short side) and CenterCrop, or CenterCrop alone'
@@ -39,15 +39,15 @@ def preprocessing_of(cfg: Config) -> dict[str, Any]:
     if pixels.order == 'BGR' and pixels.mean:
         raise InputError(f'{cfg.filename}: its images are BGR, and those of timm RGB')
     found = dict(
-        mean=[value / LEVELS for value in pixels.mean or (0.0,) * channels],
-        std=[value / LEVELS for value in pixels.std or (1.0,) * channels],
+        mean=tuple(value / LEVELS for value in pixels.mean or (0.0,) * channels),
+        std=tuple(value / LEVELS for value in pixels.std or (1.0,) * channels),
     )
     if is_detector(cfg):
         size = as_pair(backbone.get('img_size', 224), 'img_size')
         geometry = dict(interpolation='bilinear', crop_pct=1.0, crop_mode='center')
     else:
         size, geometry = _geometry(cfg)
-    return {'input_size': [channels, *size], **geometry, **found}
+    return {'input_size': (channels, *size), **geometry, **found}
 
 
 def as_config(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +119,10 @@ def _crop_share(size: tuple[int, int], scales: tuple[int, int], name: str) -> fl
 
 def _pipeline(cfg: Config) -> list[Any]:
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    found = (loader.get('dataset') or {}).get('pipeline') or cfg.get('test_pipeline')
+    dataset = loader.get('dataset') or {}
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    found = dataset.get('pipeline') or cfg.get('test_pipeline')
     if not found:
         raise InputError(f'{cfg.filename or "the config"} has no test pipeline to describe')
     return list(found)
