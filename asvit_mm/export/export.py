@@ -92,7 +92,7 @@ def run_export(settings: ExportSettings) -> dict[str, Any]:
     }
     accuracy = {}
     if loader is not None and right is not None:
-        images_tested = len(loader.dataset)
+        images_tested = len(loader.dataset)  # type: ignore[arg-type]
         before, after = (100 * count / images_tested for count in right)
         rows['top-1'] = (
             f'eager torch {before:.2f} %, {file_format.runtime} {after:.2f} %, of {images_tested:,} images'

@@ -82,8 +82,8 @@ class AsViTForImageClassification(
 
     @classmethod
     def _load_as_safetensor(
-        cls, model: nn.Module, model_file: str, map_location: str, strict: bool
-    ) -> nn.Module:
+        cls, model: Any, model_file: str, map_location: str, strict: bool
+    ) -> Any:
         weights = keep_what_timm_has(load_file(model_file, device=map_location), model)
         if strict:
             check_fit(model, weights, model_file, optional=(), resampled='backbone.pos_embed')
@@ -150,7 +150,7 @@ def write_folder(
     params = sum(value.numel() for value in weights.values())
     cfg = Config({**cfg.to_dict(), 'load_from': None, 'resume': False})
     cfg.pop('work_dir', None)
-    contents = (
+    contents: tuple[str | bytes, ...] = (
         write_card(name, config, params, results),
         f'# {name}, with all that it inherits.\n{cfg.pretty_text}',
         save_safetensors(weights, header),

@@ -52,6 +52,13 @@ def difference(one, other):
     return float((one - other).abs().max())
 
 
+@pytest.fixture(autouse=True)
+def scope(monkeypatch):
+    """As it was: mmdet leaves its own behind."""
+    kept = DefaultScope._instance_dict.copy()
+    monkeypatch.setattr(DefaultScope, '_instance_dict', kept)
+
+
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory):
     return asvit_mm.save_pretrained(TRAINED, tmp_path_factory.mktemp('hub') / TRAINED)

@@ -1,4 +1,4 @@
-"""Publish a checkpoint: its weights, named by their SHA-256 and put into a metafile, or a folder for the Hub."""
+"""Publish a checkpoint: its weights, named by their SHA-256 and recorded, or a folder as the Hub has it."""
 
 from dataclasses import dataclass
 from pathlib import Path
