@@ -119,7 +119,9 @@ def save_pretrained(model: str | nn.Module, folder: str | os.PathLike[str]) -> P
         classes = dict(meta.get('dataset_meta') or {}).get('classes')
         return write_folder(Path(folder), load_config(config), weights, classes, results)
     cfg, classes = _describe(model)
-    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    # Copies: tensors of a model may share their memory, and those of a file may not.
+    weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+    weights = {key: value.contiguous() for key, value in weights.items()}
     return write_folder(Path(folder), cfg, weights, classes)
 
 
@@ -143,6 +145,8 @@ def write_folder(
     """
     config = describe_for_timm(cfg, classes)
     name = Path(cfg.filename).stem if cfg.filename else folder.resolve().name
+    if name == 'config':  # of a folder like this one
+        name = Path(cfg.filename).resolve().parent.name
     _check_fit(config, weights, name)
     header: dict[str, Any] = {'config': name, 'asvit_mm_version': __version__}
     if classes:
