@@ -239,8 +239,9 @@ def _check_weights(
         )
     if not isinstance(model, torch.nn.Module):
         return  # MMEngine's FlexibleRunner builds the model later
-    while isinstance(getattr(model, 'module', None), torch.nn.Module):
-        model = model.module  # of the wrappers for distributed training and test-time augmentation
+    # The wrappers for distributed training and test-time augmentation have the model as an attribute.
+    while isinstance(wrapped := getattr(model, 'module', None), torch.nn.Module):
+        model = wrapped
     given, own = select_weights(checkpoint, ''), model.state_dict()
     missing = sorted(k for k, v in own.items() if getattr(given.get(k), 'shape', None) != v.shape)
     if len(missing) == len(own):

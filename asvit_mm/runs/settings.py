@@ -27,6 +27,7 @@ METHOD_NAMES = ('reinforce', 'evolution', 'random')
 
 Count = str | int
 Launcher = Literal['none', 'pytorch']
+Runtime = Literal['torch', 'onnxruntime', 'openvino']
 Dtype = Literal['float32', 'float64']
 Task = Literal['auto', 'classification', 'detection']
 
@@ -111,15 +112,30 @@ class RunSettings(MeasuringSettings):
     """no network has more multiply-adds per image, such as 5G or 400M (default: no limit)"""
     max_latency: float | None = option(default=None, metavar='MS')
     """no network takes more milliseconds per image, timed on the device (default: no limit)"""
+    latency_runtime: Runtime = 'torch'
+    """that networks are timed in for --max-latency: eager torch, or what runs their export on the CPU"""
     remeasure: bool = False
     """measure an architecture that comes again anew, with fresh weights, as the published code does (default:
     reuse its measurement)"""
     progressive: bool = False
     """write configs that train with progressive tokenization"""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.latency_runtime == 'torch':
+            return
+        if self.max_latency is None:
+            raise InputError('--latency-runtime is for --max-latency MS: give that, too')
+        if find_device(self.device).type != 'cpu':
+            raise InputError(
+                f'--latency-runtime {self.latency_runtime} runs on the CPU: give --device cpu'
+            )
+
     def fingerprint(self) -> dict[str, Any]:
         """As of every job, with limits as numbers."""
         values = super().fingerprint()
+        if self.latency_runtime == 'torch':  # as in runs from before there was a choice
+            del values['latency_runtime']
         values['max_params'] = as_count(self.max_params)
         values['max_flops'] = as_count(self.max_flops, 'multiply-adds')
         return values
