@@ -51,7 +51,10 @@ def test_without_a_validation_set(tmp_path):
 
 def test_anchors_begin_at_the_small_boxes_whatever_the_stride_of_the_tokens(tmp_path):
     scan = scan_coco(write_set(tmp_path))
-    for arch, scale, strides in ((TINY, 2, [4, 8, 16, 32, 64]), (f'{TINY}/2', 4, [2, 4, 8, 16, 32])):
+    for arch, scale, strides in (
+        (TINY, 2, [4, 8, 16, 32, 64]),
+        (f'{TINY}/2', 4, [2, 4, 8, 16, 32]),
+    ):
         model = Config.fromstring(coco_text(as_architecture(arch), scan), '.py').model
         anchors = model.rpn_head.anchor_generator
         assert (anchors.scales, anchors.strides) == ([scale], strides)

@@ -4,19 +4,20 @@ import re
 
 import pytest
 
-from ..test_tools.runs import Here
+from ..test_tools.runs import Here, write_images
 
 
 @pytest.fixture
 def here(monkeypatch, capsys, tmp_path):
+    write_images(tmp_path)
     return Here(monkeypatch, capsys, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('level', ['INFO', 'DEBUG'])
 def test_the_first_loss_is_among_the_first_lines(here, level):
-    here.run('write_config.py', '4,2,2|2,1,2|2,1,2|2,1,2|16', '--data', 'digits', '--out', 'c.py')
-    options = ('train_cfg.max_epochs=1', 'default_hooks.logger.interval=1', f'log_level={level}')
+    here.run('write_config.py', '4,2,2|2,1,2|2,1,2|2,1,2|16', '--data', 'images', '--out', 'c.py')
+    options = ('train_cfg.max_epochs=1', 'train_dataloader.num_workers=0', f'log_level={level}')
     output = here.run('train.py', 'c.py', '--no-validate', '--cfg-options', *options)
     lines = output.splitlines()
     first = next(i for i, line in enumerate(lines) if 'loss: ' in line)

@@ -80,7 +80,8 @@ def test_the_curve_is_a_cosine_between_its_ends():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
     build = dict(type='asvit_mm.WarmupCosineLR', warmup=0.1, eta_min_ratio=0.01, end=10)
     scheduler = PARAM_SCHEDULERS.build(
-        dict(build, convert_to_iter_based=True), default_args=dict(optimizer=optimizer, epoch_length=10)
+        dict(build, convert_to_iter_based=True),
+        default_args=dict(optimizer=optimizer, epoch_length=10),
     )
     assert scheduler.factor(9) == 1.0
     assert scheduler.factor(10) == 1.0
