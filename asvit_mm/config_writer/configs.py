@@ -150,9 +150,5 @@ def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> d
 
 def _token_hook(arch: Architecture, data: DataSource, plan: Recipe) -> dict[str, Any]:
     phases = plan.phases or progressive_phases(plan.run_length)
-    fitting: list[dict[str, Any]] = fitting_phases(phases, arch, data.img_size)
-    if data.kind == 'folder':  # every length of its recipe is a share of the run
-        ends = [phase['end'] / plan.run_length for phase in fitting]
-        fitting = [{**phase, 'end': end} for phase, end in zip(fitting, ends, strict=True)]
-    hook = {'type': TOKEN_HOOK, 'phases': fitting}
+    hook = {'type': TOKEN_HOOK, 'phases': fitting_phases(phases, arch, data.img_size)}
     return hook if plan.by_epoch else {**hook, 'by_epoch': False}

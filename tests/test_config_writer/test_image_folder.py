@@ -96,12 +96,6 @@ def test_images_are_normalised_by_their_own_mean_or_that_of_the_weights(folder):
     assert (given.data_preprocessor.mean, given.data_preprocessor.std) == ([1, 2, 3], [4, 5, 6])
 
 
-def test_phases_of_tokens_are_shares_too(folder):
-    text = config_text(TINY, describe_data(folder, 64), progressive=True)
-    phases = Config.fromstring(text, '.py').custom_hooks[-1].phases
-    assert [phase.end for phase in phases] == pytest.approx([80 / 300, 140 / 300, 1.0])
-
-
 def test_data_with_a_recipe_of_its_own_takes_no_length():
     with pytest.raises(InputError, match='recipe of its own'):
         config_text(TINY, describe_data('digits'), options=RecipeOptions(epochs=3))
