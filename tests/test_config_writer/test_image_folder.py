@@ -1,11 +1,17 @@
 """Recipes of image folders: chosen by the images, trained for any number of epochs."""
 
+import logging
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.registry import HOOKS, DefaultScope
+from mmpretrain.registry import DATASETS, MODELS
 from PIL import Image
 
 from asvit_mm.arch import as_architecture
+from asvit_mm.config_writer import image_folder
 from asvit_mm.config_writer.configs import config_text
 from asvit_mm.config_writer.image_folder import plan_training
 from asvit_mm.config_writer.recipes import RecipeOptions
@@ -99,3 +105,26 @@ def test_images_are_normalised_by_their_own_mean_or_that_of_the_weights(folder):
 def test_data_with_a_recipe_of_its_own_takes_no_length():
     with pytest.raises(InputError, match='recipe of its own'):
         config_text(TINY, describe_data('digits'), options=RecipeOptions(epochs=3))
+
+
+@pytest.mark.parametrize(('epochs', 'size'), [(8, 32), (60, 32), (60, 96), (60, 224)])
+def test_the_pipelines_give_images_of_the_training_size(folder, epochs, size):
+    cfg = written(folder, img_size=size, epochs=epochs)[1]
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        for loader in (cfg.train_dataloader, cfg.val_dataloader):
+            dataset = DATASETS.build(loader.dataset)
+            assert {dataset[i]['inputs'].shape for i in range(6)} == {(3, size, size)}
+
+
+def test_long_runs_on_many_images_mix_them_until_the_last_epochs(folder, monkeypatch):
+    monkeypatch.setattr(image_folder, 'MIXING_IMAGES', 6)
+    cfg = written(folder, epochs=200)[1]
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model | {'data_preprocessor': cfg.data_preprocessor})
+    names = [type(augment).__name__ for augment in model.data_preprocessor.batch_augments.augments]
+    assert names == ['Mixup', 'CutMix']
+    hook = HOOKS.build(cfg.custom_hooks[1])
+    for epoch, mixed in ((179, True), (180, False)):
+        run = SimpleNamespace(model=model, epoch=epoch, max_epochs=200, logger=logging.getLogger())
+        hook.before_train_epoch(run)
+        assert (model.data_preprocessor.batch_augments is not None) == mixed
