@@ -124,6 +124,8 @@ if __name__ == '__main__':
             'tests': parse_requirements('requirements/tests.txt'),
             'optional': parse_requirements('requirements/optional.txt'),
             'mminstall': parse_requirements('requirements/mminstall.txt'),
+            'rotated': parse_requirements('requirements/rotated.txt'),
+            'segmentation': parse_requirements('requirements/segmentation.txt'),
         },
         cmdclass={'build_py': BuildPyWithMim},
         zip_safe=False,

@@ -10,7 +10,7 @@ ORDER = (
     *('version', 'errors', 'registry', 'utils', 'checkpoints'),
     *('arch', 'tokens', 'token_schedule', 'cost', 'ops', 'models', 'measures', 'nas'),
     *('engine', 'data', 'config_writer', 'zoo', 'report', 'runs', 'api'),
-    *('timm', 'export', 'analysis'),
+    *('timm', 'detectron2', 'export', 'analysis'),
 )
 
 
