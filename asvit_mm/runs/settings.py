@@ -44,7 +44,8 @@ class InputSettings:
     """images for the NTK condition number and what the configs train on: digits (of scikit-learn), noise, an
     image folder (class folders, or train/ and val/ with them) or an mmpretrain config"""
     img_size: int | None = option(default=None, at_least=4)
-    """pixels per side of the images (default: 32 for digits, a config's own, else 224)"""
+    """pixels per side of the images (default: 32 for digits, a config's own, a folder's images', at most
+    224)"""
     seed: int = option(default=0, at_least=0)
     """of the images, circles, weights and samples"""
     device: str = 'auto'
