@@ -46,7 +46,12 @@ class AnyModel(nn.Module):
     def last_tokens(self, images: Tensor) -> Tensor:
         """Images to the last tokens before the output norm, (B, T, C)."""
         call: Any = getattr(self.network, 'forward_features', self.network)
-        features = call(images)
+        fast = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)  # which has no derivative in forward mode
+        try:
+            features = call(images)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
         while isinstance(features, tuple | list) and features:
             features = features[-1]
         if not isinstance(features, Tensor) or not 2 <= features.ndim <= 4:

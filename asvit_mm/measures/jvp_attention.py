@@ -52,15 +52,12 @@ class DualAttention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
         given = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
-        q, k, v, mask = (given.get(name) for name in _ARGUMENTS[:4])
-        keys_only = mask is None or (mask.dtype == torch.bool and mask.shape[1:3] == (1, 1))
+        q, k, v = (given[name] for name in _ARGUMENTS[:3])
+        mask = given.get('attn_mask')
+        of_keys = mask is None or (mask.dtype == torch.bool and mask.shape[:-1] == (len(q), 1, 1))
         plain = q.ndim == 4 and q.shape == k.shape == v.shape
         duals = [forward_ad.unpack_dual(x) for x in (q, k, v)]
-        if (
-            not (plain and keys_only)
-            or given.get('is_causal')
-            or None in [d.tangent for d in duals]
-        ):
+        if not (plain and of_keys) or given.get('is_causal') or None in [d.tangent for d in duals]:
             # Such as Swin's bias, or a class token that attends: as torch defines it.
             with sdpa_kernel(SDPBackend.MATH):
                 return func(*args, **kwargs)

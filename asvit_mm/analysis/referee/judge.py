@@ -1,4 +1,4 @@
-"""How well each measure predicts: Kendall's tau-b with intervals, at equal size, and against the best baseline.
+"""How well each measure predicts: tau-b with intervals, at equal size, and against the best baseline.
 
 A bootstrap resample of the networks is a vector of counts w, with which tau-b is a ratio of quadratic forms:
 sum_ij w_i w_j s_ij t_ij over the root of sum w_i w_j s_ij^2 times sum w_i w_j t_ij^2, where s and t are the
@@ -25,28 +25,33 @@ TITLES = {
     'combination': 'all, ridge regression',
     'baselines': 'baselines, ridge regression',
 }
+MIN_PAIRS = 30  # of networks in equal cells: fewer say nothing
 RIDGE = 1.0  # penalty, of standardised logarithms
 
-PAGE = """# Measures of {networks} networks, judged by {target}
+PAGE = """# {networks} networks judged by {target}
 
     {command}
 
-Top-1 of {target} as the table has it, {networks} of its networks in an order drawn with seed {seed}; {img_size} x {img_size} pixels, batches of \
-{batch_size}, images: {data}. Kendall's tau-b in the published direction of each measure, in brackets the {confidence:.0%} interval \
-({resamples} bootstrap resamples of the networks). Networks at even places are the tuning half, at odd places the held-out half.
+Top-1 of {target} as the table has it, {networks} of its networks in an order drawn with seed {seed}; \
+{img_size} x {img_size} pixels, batches of {batch_size}, images: {data}. Kendall's tau-b in the published \
+direction of each measure, in brackets the {confidence:.0%} interval ({resamples} bootstrap resamples of \
+the networks). \
+Networks at even places are the tuning half, those at odd places the held-out half.
 
 {table}
 
-- equal size: of the residuals of measure and accuracy after a line in log parameters (measures in logarithms where positive).
+- equal size: of the residuals of measure and accuracy after a line in log parameters (measures in \
+logarithms where positive).
 - in cells: over pairs of networks of equal width and depth.
-- to best baseline: tau minus that of the best baseline of the tuning half ({best}), on the held-out half, paired.
-- reliability: expected correlation of one network's value with that of another of the same architecture, over the first \
-{repeated} networks with {repeat} fresh ones each.
+- to best baseline: tau minus that of the best baseline of the tuning half ({best}), paired, on the held-out \
+half.
+- reliability: expected correlation of one network's value with that of another of the same architecture, \
+over the first {repeated} networks with {repeat} fresh ones each.
 - on noise: tau between the values on images and on noise, of the same networks.
 - seconds: per network, one thread, median.
 
-The last rows are fitted on the tuning half, so only their held-out columns are a test. A paired difference of the two regressions \
-on the held-out half: {gain}.
+The two regressions are fitted on the tuning half, so only their held-out columns are a test. Their paired \
+difference in tau on the held-out half, all minus baselines: {gain}.
 
 ![tau of every measure](tau.png)
 """
@@ -69,11 +74,13 @@ class Resamples:
         """tau-b (1 + resamples,) of x and y (networks,), first of all networks, then of each resample.
 
         Args:
-            cells: only pairs of networks of the same cell count; None: all do.
+            cells: only pairs of networks of the same cell count, NaN if there are under 30; None: all do.
         """
         s, t = (np.sign(np.subtract.outer(values, values)) for values in (x, y))
         if cells is not None:
             same = np.equal.outer(cells, cells)
+            if (same.sum() - len(cells)) // 2 < MIN_PAIRS:
+                return np.full(len(self.weights), np.nan)
             s, t = s * same, t * same
         with np.errstate(invalid='ignore', divide='ignore'):
             return self._sum(s * t) / np.sqrt(self._sum(s * s) * self._sum(t * t))
@@ -124,8 +131,9 @@ def judge(records: Sequence[Record], accuracies: Sequence[float], seed: int = 0)
 
     Returns:
         ``rows``: of each baseline and measure ``name``, ``title``, tau with its interval for ``all``, both
-        halves, ``equal_size`` (and of its halves), ``cells`` and ``to_baseline``, and ``reliability``, ``noise`` and
-        ``seconds``; ``best``: the best baseline of the tuning half; ``gain``: of the combination.
+        halves, ``equal_size`` (and of its halves), ``cells`` and ``to_baseline``, and ``reliability``,
+        ``noise`` and ``seconds``; ``best``: the best baseline of the tuning half; ``gain``: of the
+        combination.
     """
     target = np.array(accuracies)
     columns, signs = _columns(records)
@@ -249,7 +257,9 @@ def _of_networks(name: str, records: Sequence[Record], seed: int) -> Record:
     reliability = repeat_noise(values)['reliability']
     pairs = [(n['values'][name], n['noise'].get(name)) for of in networks for n in of[:1]]
     both = [pair for pair in pairs if None not in pair]
-    noise = kendall_tau(*zip(*both, strict=True), seed)['tau'] if len(both) > 2 else None
+    noise = None
+    if len(both) > 2:
+        noise = kendall_tau([v for v, _ in both], [n for _, n in both], seed)['tau']
     return {
         'reliability': reliability[0] if reliability else None,
         'noise': noise,

@@ -1,7 +1,7 @@
 """The networks of the benchmark tables: AutoFormer (Chen et al., ICCV 2021) and PiT (Heo et al., ICCV 2021).
 
-Connected and initialised as in github.com/microsoft/Cream (AutoFormer), github.com/naver-ai/pit, and as both are trained
-for ViT-Bench-101 in github.com/lliai/Auto-Prox-AAAI24. There is no dropout: measures need none.
+Connected and initialised as in github.com/microsoft/Cream (AutoFormer) and github.com/naver-ai/pit, and as
+both are trained for ViT-Bench-101 in github.com/lliai/Auto-Prox-AAAI24. There is no dropout.
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ class RelativePositions(nn.Module):
             nn.init.trunc_normal_(table, std=0.02)
 
     def forward(self, tokens: int) -> Tensor:
+        """The vectors of so many tokens, (tokens, tokens, dim)."""
         side = round((tokens - 1) ** 0.5)
         place = torch.arange(side * side, device=self.vertical.device)
         total = torch.zeros(())
@@ -37,7 +38,7 @@ class RelativePositions(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (B, N, C) to the same, with relative positions of keys and values if asked."""
+    """Multi-head self-attention (B, N, C) to the same, perhaps with relative positions."""
 
     def __init__(self, width: int, heads: int, dim: int, relative: bool) -> None:
         super().__init__()
@@ -48,6 +49,7 @@ class Attention(nn.Module):
         self.of_values = RelativePositions(dim) if relative else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens to tokens."""
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, self.dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, dim)
@@ -73,6 +75,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens (B, N, C) to tokens."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -140,6 +143,7 @@ class Pooling(nn.Module):
         self.fc = nn.Linear(width, out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens (B, 1 + side^2, C), the class token first, to tokens of half the side."""
         side = round((x.shape[1] - 1) ** 0.5)
         grid = self.conv(x[:, 1:].mT.unflatten(2, (side, side)))
         return torch.cat([self.fc(x[:, :1]), grid.flatten(2).mT], 1)

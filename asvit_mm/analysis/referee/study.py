@@ -6,6 +6,7 @@ Records hold measures and costs, never accuracies: those stay in the table.
 import dataclasses
 import hashlib
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,7 @@ def run_study(settings: RefereeSettings) -> Record | None:
         'images': _batches(settings, settings.source),
         'noise': _batches(settings, 'noise'),
     }
-    with open(settings.table, 'rb') as file:
-        checksum = hashlib.file_digest(file, 'sha256').hexdigest()
+    checksum = hashlib.sha256(Path(settings.table).read_bytes()).hexdigest()
     folder = StudyFolder(settings, 'referee', share, table_sha256=checksum)
     order = np.random.default_rng(settings.seed).permutation(len(entries))[: settings.networks]
 

@@ -1,7 +1,7 @@
 """Benchmark tables by path: networks, what they cost, and the accuracies that others trained.
 
-- OoD-ViT-NAS (Ho et al., NeurIPS 2024): a JSON file of 1,001 AutoFormer subnets, ImageNet-1k top-1 with weights
-  inherited from the supernet.
+- OoD-ViT-NAS (Ho et al., NeurIPS 2024): a JSON file of 1,001 AutoFormer subnets, ImageNet-1k top-1 with
+  weights inherited from the supernet.
 - ViT-Bench-101 (Wei et al., AAAI 2024): a .pth file of 100 AutoFormer or PiT networks, trained from scratch.
 - timm's results (github.com/huggingface/pytorch-image-models, results/*.csv): pretrained models by name.
 """
@@ -101,11 +101,14 @@ def _vit_bench(path: Path) -> list[Entry]:
 def _timm_results(path: Path) -> list[Entry]:
     import timm
 
+    def build(name: str) -> Callable[[int], nn.Module]:
+        return lambda size: timm.create_model(name, num_classes=0)
+
     with path.open(newline='') as file:
         rows = list(csv.DictReader(file))
     return [
         Entry(
-            lambda size, name=row['model']: timm.create_model(name, num_classes=0),
+            build(row['model']),
             {'top1': float(row['top1'])},
             {},
         )
