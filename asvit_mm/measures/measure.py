@@ -160,7 +160,7 @@ _ALL = (
         'NASWOT',
         'one forward pass over the batch',
         'Mellor et al., arXiv 2006.04647, section 3',
-        lambda p: naswot(p.network, p.images),
+        _on_images(naswot),
         ('network', 'images'),
     ),
     MeasureInfo(
@@ -168,7 +168,7 @@ _ALL = (
         'token entropy',
         'one forward pass over the batch, singular values of its last tokens',
         'this package',
-        lambda p: token_entropy(p.network, p.images),
+        _on_images(token_entropy),
         ('network', 'images'),
     ),
 )

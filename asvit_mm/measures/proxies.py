@@ -7,7 +7,7 @@ Linear layers include convolutions unless it is said otherwise.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..tokens import ImageSize, as_pair
 from .any_model import has_norms
-from .memory import activation_bytes, backward_bytes, in_chunks
+from .memory import activation_bytes, backward_bytes, forward_bytes, in_chunks
 from .probe import Probed, eval_mode, pooled_tokens
 from .score import Score
 
@@ -127,7 +127,7 @@ def auto_prox(model: Probed, img_size: ImageSize) -> Score:
     return Score.finite(total, _NOT_FINITE)
 
 
-def naswot(model: Probed, images: Tensor) -> Score:
+def naswot(model: Probed, images: Tensor, *, memory_limit: int | None = None) -> Score:
     """Log determinant of the kernel of activation patterns of a batch; higher is better.
 
     K_ij is the number of hidden units of all activation functions (GELU, ReLU, SiLU and their like) that are
@@ -136,42 +136,60 @@ def naswot(model: Probed, images: Tensor) -> Score:
 
     Args:
         images: (B, 3, H, W), at least two.
+        memory_limit: bytes that activations may take, see :mod:`.memory`; None: no limit.
     """
-    count = len(images)
-    kernel = torch.zeros(count, count, dtype=torch.float64, device=images.device)
-
-    def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
-        codes = (args[0].reshape(count, -1) > 0).float()
-        both_not = (1 - codes) @ (1 - codes).T
-        kernel.add_((codes @ codes.T + both_not).double())
-
     active = [m for m in model.modules() if re.search('GELU|ReLU|SiLU|Swish', type(m).__name__)]
-    with eval_mode(model), torch.no_grad(), ExitStack() as hooks:
-        for module in active:
-            hooks.callback(module.register_forward_hook(hook).remove)
-        model.pooled_tokens(images)
+
+    def codes(chunk: Tensor) -> Tensor:
+        """Whether each hidden unit is positive, 0 or 1, or NaN where it is not finite, (images, units)."""
+        found = [chunk.new_empty(len(chunk), 0)]
+
+        def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+            found.append(((args[0] > 0) + 0 * args[0]).reshape(len(chunk), -1))
+
+        with ExitStack() as hooks:
+            for module in active:
+                hooks.callback(module.register_forward_hook(hook).remove)
+            model.last_tokens(chunk)
+        return torch.cat(found, 1)
+
+    code = _of_passes(codes, model, images, memory_limit)
+    kernel = (code @ code.T + (1 - code) @ (1 - code).T).double()
+    if not kernel.isfinite().all():
+        return Score.bad('the activations have NaN or infinite entries')
     sign, logdet = torch.linalg.slogdet(kernel)
-    if not sign > 0:
-        return Score.bad(
-            'the kernel of activation patterns is singular (is there an activation module?)'
-        )
-    return Score.finite(logdet.item(), 'the kernel of activation patterns is singular')
+    reason = 'the kernel of activation patterns is singular (is there an activation module?)'
+    return Score.finite(logdet.item(), reason) if sign > 0 else Score.bad(reason)
 
 
-def token_entropy(model: Probed, images: Tensor) -> Score:
+def token_entropy(model: Probed, images: Tensor, *, memory_limit: int | None = None) -> Score:
     """Entropy of the spectrum of the last tokens, in nats, averaged over the images; higher is better.
 
     Of each image the tokens before the output norm, centred, have singular values s; the entropy is that of
     s^2 / sum s^2. It is 0 where all tokens lie on a line or there is only one, and at most the log of their
-    number minus 1.
+    number minus 1. Arguments are those of :func:`naswot`, of which one image is enough.
     """
-    with eval_mode(model), torch.no_grad():
-        tokens = model.last_tokens(images).double().flatten(1, -2)
+    tokens = _of_passes(model.last_tokens, model, images, memory_limit).double().flatten(1, -2)
     if not tokens.isfinite().all():
         return Score.bad('the tokens have NaN or infinite entries')
     power = torch.linalg.svdvals(tokens - tokens.mean(1, keepdim=True)).square()
     shares = power / power.sum(1, keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
     return Score(torch.special.entr(shares).sum(1).mean().item())
+
+
+def _of_passes(
+    function: Callable[[Tensor], Tensor], model: Probed, images: Tensor, memory_limit: int | None
+) -> Tensor:
+    """``function`` of as many images at a time as fit, without gradients, one after the other."""
+    with eval_mode(model), torch.no_grad():
+        return in_chunks(
+            lambda chunk_size: torch.cat([function(part) for part in images.split(chunk_size)]),
+            len(images),
+            image_bytes=activation_bytes(
+                forward_bytes, model, images.shape[2:], images.element_size()
+            ),
+            memory_limit=memory_limit,
+        )
 
 
 def _synaptic_gradients(model: Probed, img_size: ImageSize) -> dict[str, tuple[Tensor, Tensor]]:

@@ -30,7 +30,7 @@ def find_subject(spec: str, img_size: int, output: str = 'pooled') -> Subject:
     source, _, name = spec.partition(':')
     if not name:
         return as_architecture(spec)
-    create = {'timm': _timm, 'mmpretrain': _mmpretrain}.get(source)
+    create = {'timm': timm_builder, 'mmpretrain': _mmpretrain}.get(source)
     build = create(name, img_size) if create else _factory(source, name)
 
     def subject() -> AnyModel:
@@ -48,7 +48,12 @@ def find_subject(spec: str, img_size: int, output: str = 'pooled') -> Subject:
     return subject
 
 
-def _timm(name: str, img_size: int) -> Callable[[], Any]:
+def timm_builder(name: str, img_size: int) -> Callable[[], Any]:
+    """Creates a model of timm with fresh weights and no head, for images of so many pixels.
+
+    Raises:
+        InputError: no such model, or none for such images.
+    """
     import timm
 
     if not timm.is_model(name.partition('.')[0]):

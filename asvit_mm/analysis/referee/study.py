@@ -136,6 +136,8 @@ def _costs(entry: Entry) -> Record:
 def _build(entry: Entry, img_size: int) -> nn.Module:
     try:
         return entry.build(img_size)
+    except InputError:
+        raise
     except Exception as error:  # whatever a table's factory raises
         raise InputError(f'a network of the table cannot be built: {one_line(error)}') from error
 

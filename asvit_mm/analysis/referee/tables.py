@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from ...errors import InputError, one_line
+from ...runs.subjects import timm_builder
 from .spaces import AutoFormer, PiT
 
 
@@ -102,7 +103,7 @@ def _timm_results(path: Path) -> list[Entry]:
     import timm
 
     def build(name: str) -> Callable[[int], nn.Module]:
-        return lambda size: timm.create_model(name, num_classes=0)
+        return lambda size: timm_builder(name, size)()
 
     with path.open(newline='') as file:
         rows = list(csv.DictReader(file))
