@@ -188,7 +188,8 @@ class MeasureSettings(InputSettings):
     """Settings of measuring a list of architectures."""
 
     archs: Sequence[str] = positional(default=(), nargs='*', metavar='ARCH')
-    """presets (seed, small, base, large) or architecture strings, measured at their own depths and width"""
+    """presets (seed, small, base, large) or architecture strings, measured at their own depths and width; or
+    other untrained models: timm:NAME, mmpretrain:CONFIG, MODULE:FUNCTION"""
     measures: Sequence[str] = option(default=(), metavar='NAME')
     """names of measures, or all (default: length_distortion ntk_condition_number params flops)"""
     list: bool = False
@@ -200,8 +201,11 @@ class MeasureSettings(InputSettings):
     data: str = 'noise'
     """images for the measures that need some: digits (of scikit-learn), noise, an image folder or an
     mmpretrain config"""
+    output: Literal['pooled', 'tokens'] = 'pooled'
+    """of other models: the mean of the last tokens, or all of them"""
     memory: float | None = option(default=None, metavar='GIB')
-    """GiB that activations may take: what needs more runs in parts (default: no limit)"""
+    """GiB that activations may take: what needs more runs in parts (default: no limit); not for other
+    models"""
     dtype: Dtype = 'float32'
     """precision of the networks"""
     json: str | None = option(default=None, metavar='FILE')
