@@ -32,6 +32,12 @@ def parse_args() -> argparse.Namespace:
         help='pixels between two tokens, for weights that were trained at several strides (default: those of '
         'the config)',
     )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation: the config's tta_model and tta_pipeline, or else the mean over an "
+        'image and its mirror image',
+    )
     add_runner_arguments(parser)
     return parser.parse_args()
 
