@@ -125,6 +125,8 @@ if __name__ == '__main__':
             'export': parse_requirements('requirements/export.txt'),
             'optional': parse_requirements('requirements/optional.txt'),
             'mminstall': parse_requirements('requirements/mminstall.txt'),
+            'rotated': parse_requirements('requirements/rotated.txt'),
+            'segmentation': parse_requirements('requirements/segmentation.txt'),
         },
         cmdclass={'build_py': BuildPyWithMim},
         zip_safe=False,

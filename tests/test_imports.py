@@ -10,7 +10,7 @@ ORDER = (
     *('version', 'errors', 'registry', 'utils', 'checkpoints'),
     *('arch', 'tokens', 'token_schedule', 'cost', 'ops', 'models', 'measures', 'nas'),
     *('engine', 'data', 'config_writer', 'zoo', 'report', 'export', 'runs', 'api'),
-    *('preprocessing', 'timm', 'hub', 'analysis'),
+    *('preprocessing', 'timm', 'hub', 'detectron2', 'analysis'),
 )
 
 

@@ -44,7 +44,8 @@ class InputSettings:
     """images for the NTK condition number and what the configs train on: digits (of scikit-learn), noise, an
     image folder (class folders, or train/ and val/ with them) or an mmpretrain config"""
     img_size: int | None = option(default=None, at_least=4)
-    """pixels per side of the images (default: 32 for digits, a config's own, else 224)"""
+    """pixels per side of the images (default: 32 for digits, a config's own, a folder's images', at most
+    224)"""
     seed: int = option(default=0, at_least=0)
     """of the images, circles, weights and samples"""
     device: str = 'auto'
@@ -187,7 +188,8 @@ class MeasureSettings(InputSettings):
     """Settings of measuring a list of architectures."""
 
     archs: Sequence[str] = positional(default=(), nargs='*', metavar='ARCH')
-    """presets (seed, small, base, large) or architecture strings, measured at their own depths and width"""
+    """presets (seed, small, base, large) or architecture strings, measured at their own depths and width; or
+    other untrained models: timm:NAME, mmpretrain:CONFIG, MODULE:FUNCTION"""
     measures: Sequence[str] = option(default=(), metavar='NAME')
     """names of measures, or all (default: length_distortion ntk_condition_number params flops)"""
     list: bool = False
@@ -199,8 +201,11 @@ class MeasureSettings(InputSettings):
     data: str = 'noise'
     """images for the measures that need some: digits (of scikit-learn), noise, an image folder or an
     mmpretrain config"""
+    output: Literal['pooled', 'tokens'] = 'pooled'
+    """of other models: the mean of the last tokens, or all of them"""
     memory: float | None = option(default=None, metavar='GIB')
-    """GiB that activations may take: what needs more runs in parts (default: no limit)"""
+    """GiB that activations may take: what needs more runs in parts (default: no limit); not for other
+    models"""
     dtype: Dtype = 'float32'
     """precision of the networks"""
     json: str | None = option(default=None, metavar='FILE')

@@ -19,7 +19,13 @@ from mmengine.config import Config
 from ..arch import Architecture, as_architecture
 from ..checkpoints.hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
 from ..cost import count_macs, count_params, schedule_share
-from ..engine.config import is_detector, is_token_hook, load_config
+from ..engine.config import (
+    MissingCodebaseError,
+    is_detector,
+    is_segmentor,
+    is_token_hook,
+    load_config,
+)
 from ..errors import InputError
 from ..token_schedule import read_schedule
 from ..tokens import as_pair
@@ -32,12 +38,12 @@ PUBLISHED_METRIC = 'Published '
 KEYS = ('Name', 'In Collection', 'Metadata', 'Results', 'Config')  # of an entry, in their order
 NONE = '-'
 
-DetectorCounter = Callable[[Path, tuple[int, int]], tuple[int, int]]
+Counter = Callable[[Path, tuple[int, int]], tuple[int, int]]
 
 
 def refresh(
     root: Path,
-    count_detector: DetectorCounter,
+    count_config: Counter,
     recount: bool = False,
     weights_url: str | None = None,
 ) -> dict[Path, str]:
@@ -45,12 +51,14 @@ def refresh(
 
     Args:
         root: of the repository.
-        count_detector: parameters and multiply-adds of a config's detector for an image of (height, width).
-        recount: whether detectors are counted whose metafile has figures already.
+        count_config: parameters and multiply-adds of the detector or segmentor of a config for an image of
+            (height, width).
+        recount: whether those are counted whose metafile has figures already.
         weights_url: new base address of the published files; None: ``WEIGHTS_URL``.
 
     Returns:
         the text of each file; with ``weights_url`` also that of the module that holds ``WEIGHTS_URL``.
+        Entries of models of a codebase that is not installed stay as they are.
 
     Raises:
         InputError: a metafile with a model whose config is missing, or weights other than its entry says; or
@@ -70,7 +78,7 @@ def refresh(
     for name in index['Import']:
         content = yaml.safe_load((root / name).read_text(encoding='utf-8'))
         content['Models'] = [
-            _entry(root, entry, count_detector, recount, address) for entry in content['Models']
+            _entry(root, entry, count_config, recount, address) for entry in content['Models']
         ]
         contents[str(Path(name).parent)] = content['Models']
         texts[root / name] = dump(content)
@@ -94,13 +102,16 @@ def dump(content: Mapping[str, Any]) -> str:
 def _entry(
     root: Path,
     entry: dict[str, Any],
-    count_detector: DetectorCounter,
+    count_config: Counter,
     recount: bool,
     address: str,
 ) -> dict[str, Any]:
     """A metafile's entry with what follows from its config."""
     config = root / entry['Config']
-    cfg = load_config(config)
+    try:
+        cfg = load_config(config)
+    except MissingCodebaseError:
+        return entry
     metadata = dict(entry.get('Metadata') or {})
     metadata.pop(SHARE, None)
     try:
@@ -108,15 +119,16 @@ def _entry(
     except InputError as error:
         raise InputError(f'{entry["Name"]}: {error}') from None
     metadata['Architecture String'] = str(arch)
-    if is_detector(cfg):
+    if is_detector(cfg) or is_segmentor(cfg):
         if IMAGE_SIZE not in metadata:
+            kind = 'detector' if is_detector(cfg) else 'segmentor'
             raise InputError(
-                f'{entry["Name"]} is a detector: say in its entry what size its costs are for, as '
+                f'{entry["Name"]} is a {kind}: say in its entry what size its costs are for, as '
                 f'Metadata: {{{IMAGE_SIZE}: 800x1344}}'
             )
         if recount or 'FLOPs' not in metadata:
             height, width = map(int, metadata[IMAGE_SIZE].split('x'))
-            metadata['Parameters'], metadata['FLOPs'] = count_detector(config, (height, width))
+            metadata['Parameters'], metadata['FLOPs'] = count_config(config, (height, width))
     else:
         metadata.pop(IMAGE_SIZE, None)
         classes, size = cfg.model.head.num_classes, cfg.model.backbone.get('img_size', 224)

@@ -36,6 +36,7 @@ METRICS = {
     'coco/bbox_mAP_50': ('Object Detection', 'box AP50', 100),
     'coco/segm_mAP': ('Instance Segmentation', 'mask AP', 100),
     'coco/segm_mAP_50': ('Instance Segmentation', 'mask AP50', 100),
+    'mIoU': ('Semantic Segmentation', 'mIoU', 1),
 }
 
 
