@@ -122,6 +122,7 @@ if __name__ == '__main__':
             'all': parse_requirements('requirements.txt'),
             'docs': parse_requirements('requirements/docs.txt'),
             'tests': parse_requirements('requirements/tests.txt'),
+            'export': parse_requirements('requirements/export.txt'),
             'optional': parse_requirements('requirements/optional.txt'),
             'mminstall': parse_requirements('requirements/mminstall.txt'),
             'rotated': parse_requirements('requirements/rotated.txt'),

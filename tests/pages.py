@@ -16,7 +16,13 @@ ROOT = Path(__file__).parents[1]
 # Stands for a file of the user's: 'CONFIG.py'.
 PLACEHOLDER = re.compile(r"'[A-Z]+\.(py|pth)'")
 # What a block has that needs a package which is installed by hand: it runs where that is.
-OPTIONAL = {'detectron2': 'detectron2', 'mmseg': 'mmseg', 'configs/dota/': 'mmrotate'}
+OPTIONAL = {
+    'detectron2': 'detectron2',
+    'mmseg': 'mmseg',
+    'configs/dota/': 'mmrotate',
+    'transformers import': 'transformers',
+    'import openvino': 'openvino',
+}
 # A command that stands in a sentence: a tool and what it is given, not the tool's name alone.
 INLINE = re.compile(r'(\w+=\S+ )*((python|torchrun) .*(\btools/|-m )|(bash )?tools/\w+\.sh \w)')
 
@@ -83,6 +89,8 @@ def check_command(command, monkeypatch):
         case ['python', script, *_] if script.startswith('../detectron2/tools/'):
             pass  # of another repository
         case ['python', '-m', 'pytest' | 'http.server', *_]:
+            pass
+        case ['pip', 'install', '.[mminstall]', 'transformers']:
             pass
         case ['mim', *_]:
             # test_mim runs that page's.

@@ -48,7 +48,7 @@ def pins_for(python: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     'name',
     [
-        *('runtime.txt', 'mminstall.txt', 'optional.txt', 'docs.txt', 'tests.txt'),
+        *('runtime.txt', 'mminstall.txt', 'optional.txt', 'export.txt', 'docs.txt', 'tests.txt'),
         *('rotated.txt', 'segmentation.txt'),
     ],
 )

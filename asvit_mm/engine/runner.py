@@ -98,6 +98,8 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir is not None:
         _enable_visualization(cfg, args)
+    if args.tta:
+        _enable_tta(cfg, args)
     _set_loader_defaults(cfg, args, ['test_dataloader'])
     check_data(cfg, ['test_dataloader'])
     checkpoint = read_checkpoint(args.checkpoint)
@@ -237,7 +239,10 @@ def _check_weights(
         )
     if not isinstance(model, torch.nn.Module):
         return  # MMEngine's FlexibleRunner builds the model later
-    given, own = select_weights(checkpoint, ''), getattr(model, 'module', model).state_dict()
+    # The wrappers for distributed training and test-time augmentation have the model as an attribute.
+    while isinstance(wrapped := getattr(model, 'module', None), torch.nn.Module):
+        model = wrapped
+    given, own = select_weights(checkpoint, ''), model.state_dict()
     missing = sorted(k for k, v in own.items() if getattr(given.get(k), 'shape', None) != v.shape)
     if len(missing) == len(own):
         raise InputError(
@@ -276,6 +281,27 @@ def _out_item(args: argparse.Namespace) -> str | None:
     if suffix not in suffixes:
         raise InputError(f'--out {args.out!r}: {item} are written to {" or ".join(suffixes)}')
     return item
+
+
+def _enable_tta(cfg: Config, args: argparse.Namespace) -> None:
+    """Wrap model and pipeline for test-time augmentation, by default as OpenMMLab's tools do."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if not dataset.get('pipeline'):
+        raise InputError(f'--tta: the test dataset of {args.config} has no pipeline to augment')
+    pack = dataset.pipeline[-1]
+    if is_detector(cfg):
+        merged = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+        wrapper = dict(type='mmdet.DetTTAModel', tta_cfg=merged)
+        keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+        pack = {**pack, 'meta_keys': (*keys, 'flip', 'flip_direction')}
+    else:
+        wrapper = dict(type='mmpretrain.AverageClsScoreTTA')
+    flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
+    augment = dict(type='TestTimeAug', transforms=[flips, [pack]])
+    dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], augment]
+    cfg.model = ConfigDict(**(cfg.get('tta_model') or wrapper), module=cfg.model)
 
 
 def _enable_visualization(cfg: Config, args: argparse.Namespace) -> None:

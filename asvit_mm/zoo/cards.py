@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from mmengine.config import Config
@@ -40,7 +41,12 @@ NONE = '-'
 Counter = Callable[[Path, tuple[int, int]], tuple[int, int]]
 
 
-def refresh(root: Path, count_config: Counter, recount: bool = False) -> dict[Path, str]:
+def refresh(
+    root: Path,
+    count_config: Counter,
+    recount: bool = False,
+    weights_url: str | None = None,
+) -> dict[Path, str]:
     """What the metafiles and the pages with tables of models should contain.
 
     Args:
@@ -48,19 +54,31 @@ def refresh(root: Path, count_config: Counter, recount: bool = False) -> dict[Pa
         count_config: parameters and multiply-adds of the detector or segmentor of a config for an image of
             (height, width).
         recount: whether those are counted whose metafile has figures already.
+        weights_url: new base address of the published files; None: ``WEIGHTS_URL``.
 
     Returns:
-        the text of each file. Entries of models of a codebase that is not installed stay as they are.
+        the text of each file; with ``weights_url`` also that of the module that holds ``WEIGHTS_URL``.
+        Entries of models of a codebase that is not installed stay as they are.
 
     Raises:
-        InputError: a metafile with a model whose config is missing, or weights other than its entry says.
+        InputError: a metafile with a model whose config is missing, or weights other than its entry says; or
+            no address.
     """
     index = yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))
-    texts, contents = {}, {}
+    texts: dict[Path, str] = {}
+    contents = {}
+    address = WEIGHTS_URL
+    if weights_url is not None:
+        address = _checked_address(weights_url)
+        hosting = root / 'asvit_mm/checkpoints/hosting.py'
+        setting = re.compile(r"^WEIGHTS_URL = '.*'$", re.MULTILINE)
+        texts[hosting] = setting.sub(
+            f'WEIGHTS_URL = {address!r}', hosting.read_text(encoding='utf-8')
+        )
     for name in index['Import']:
         content = yaml.safe_load((root / name).read_text(encoding='utf-8'))
         content['Models'] = [
-            _entry(root, entry, count_config, recount) for entry in content['Models']
+            _entry(root, entry, count_config, recount, address) for entry in content['Models']
         ]
         contents[str(Path(name).parent)] = content['Models']
         texts[root / name] = dump(content)
@@ -82,7 +100,11 @@ def dump(content: Mapping[str, Any]) -> str:
 
 
 def _entry(
-    root: Path, entry: dict[str, Any], count_config: Counter, recount: bool
+    root: Path,
+    entry: dict[str, Any],
+    count_config: Counter,
+    recount: bool,
+    address: str,
 ) -> dict[str, Any]:
     """A metafile's entry with what follows from its config."""
     config = root / entry['Config']
@@ -120,8 +142,18 @@ def _entry(
     if 'Weights' in entry:
         name = entry['Weights'].rpartition('/')[2]
         _check_weights(name, metadata.get('Weights SHA-256'))
-        result['Weights'] = f'{WEIGHTS_URL}/{name}'
+        result['Weights'] = f'{address}/{name}'
     return result
+
+
+def _checked_address(text: str) -> str:
+    parts = urlsplit(text)
+    plain = not (parts.query or parts.fragment) and re.fullmatch(r"[^\s'\\\\]+", text)
+    if parts.scheme not in ('http', 'https') or not parts.hostname or not plain:
+        raise InputError(
+            f'--weights-url {text!r} is no base address: give one such as https://HOST/FOLDER'
+        )
+    return text.rstrip('/')
 
 
 def _check_weights(name: str, digest: str | None) -> None:

@@ -140,6 +140,30 @@ def test_addresses_follow_the_one_setting(copied):
     assert f'Weights: {WEIGHTS_URL}/asvit-3.0m' in text
 
 
+def test_one_option_moves_all_weights(copied):
+    hosting = 'asvit_mm/checkpoints/hosting.py'
+    (copied / 'asvit_mm/checkpoints').mkdir()
+    shutil.copy(ROOT / hosting, copied / hosting)
+    texts = refresh(copied, count_config, weights_url='https://host.invalid/asvit/')
+    changed = {str(p.relative_to(copied)) for p, text in texts.items() if p.read_text() != text}
+    assert changed == {hosting, DIGITS, 'configs/scenes/metafile.yml'}
+    setting = {}
+    (line,) = (x for x in texts[copied / hosting].splitlines() if x.startswith('WEIGHTS_URL'))
+    exec(line, setting)
+    assert setting['WEIGHTS_URL'] == 'https://host.invalid/asvit'
+    for model in yaml.safe_load(texts[copied / DIGITS])['Models'][1:]:
+        assert model['Weights'].startswith('https://host.invalid/asvit/asvit-3.0m')
+
+
+@pytest.mark.parametrize(
+    'address',
+    ['', 'host.invalid', 'ftp://host.invalid', "https://a'b", 'https://h/?x=1', 'http://'],
+)
+def test_what_is_no_base_address(copied, address):
+    with pytest.raises(InputError, match='is no base address'):
+        refresh(copied, count_config, weights_url=address)
+
+
 def test_weights_that_are_not_what_their_entry_says(copied):
     change(copied, lambda models: models[1]['Metadata'].update({'Weights SHA-256': '0' * 64}))
     with pytest.raises(InputError, match='not named by its SHA-256'):
