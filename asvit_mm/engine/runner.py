@@ -302,6 +302,8 @@ def _enable_tta(cfg: Config, args: argparse.Namespace) -> None:
         wrapper = dict(type='mmdet.DetTTAModel', tta_cfg=merged)
         keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
         pack = {**pack, 'meta_keys': (*keys, 'flip', 'flip_direction')}
+    elif is_segmentor(cfg):
+        wrapper = dict(type='mmseg.SegTTAModel')
     else:
         wrapper = dict(type='mmpretrain.AverageClsScoreTTA')
     flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
