@@ -166,7 +166,7 @@ def measure(
     each network has its own batch and circle, and there is no position embedding.
 
     Args:
-        images: (repeat, B, 3, height, width), one batch per network; may be None if no measure needs
+        images: (repeat, B, channels, height, width), one batch per network; may be None if no measure needs
             images.
         names: of :data:`~asvit_mm.measures.MEASURES`; the result has their order.
         repeat: number of networks.
@@ -212,11 +212,11 @@ def check_images(
     infos = find_measures(names)
     if not any('images' in info.needs for info in infos):
         return
-    wanted = 'give (repeat, batch, 3, height, width)'
+    wanted = 'give (repeat, batch, channels, height, width)'
     if images is None:
         raise InputError(f'a measure needs images and there are none: {wanted}')
     height, width = as_pair(img_size)
-    if images.ndim != 5 or len(images) != repeat or images.shape[2:] != (3, height, width):
+    if images.ndim != 5 or len(images) != repeat or images.shape[3:] != (height, width):
         raise InputError(
             f'images of shape {tuple(images.shape)} do not fit repeat = {repeat} and {height} x {width} '
             f'pixels: {wanted}'

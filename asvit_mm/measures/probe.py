@@ -75,7 +75,7 @@ class ProbeNetwork:
         seed: (seed of the run, further numbers such as the step); the circle depends on the first number
             only, the weights on all of them.
         index: which of the networks of this seed, from 0.
-        batch: images (B, 3, height, width) for this network; None if no measure needs any.
+        batch: images (B, C, height, width) for this network; None if no measure needs any (C = 3).
         device: where the network runs. Weights are drawn on the CPU, so they are the same on any device.
         dtype: of the network and the images.
         memory_limit: bytes that the activations of one measure may take, for measures that can run in
@@ -94,7 +94,8 @@ class ProbeNetwork:
     @cached_property
     def network(self) -> AsViT:
         """The network, with its norms and without position embedding."""
-        network = fresh_network(self.arch, (_WEIGHTS, *self.seed, self.index))
+        channels = 3 if self.batch is None else self.batch.shape[1]
+        network = fresh_network(self.arch, (_WEIGHTS, *self.seed, self.index), channels)
         return network.to(self.device, self.dtype)
 
     @cached_property
@@ -117,17 +118,22 @@ class ProbeNetwork:
         return self.batch.to(self.device, self.dtype)
 
 
-def fresh_network(arch: Architecture, seed: Sequence[int]) -> AsViT:
+def fresh_network(arch: Architecture, seed: Sequence[int], in_channels: int = 3) -> AsViT:
     """A freshly initialized network on the CPU without position embedding; ``seed`` determines it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(combine_seeds(seed))
-        return AsViT(arch, use_abs_pos_embed=False)
+        return AsViT(arch, in_channels=in_channels, use_abs_pos_embed=False)
 
 
 def without_norms(network: AsViT) -> AsViT:
     """The same network with identity norms; it shares all other parameters with ``network``."""
     with torch.device('meta'):
-        norm_free = AsViT(network.architecture, use_abs_pos_embed=False, norm_cfg=None)
+        norm_free = AsViT(
+            network.architecture,
+            in_channels=network.in_channels,
+            use_abs_pos_embed=False,
+            norm_cfg=None,
+        )
     loaded = norm_free.load_state_dict(network.state_dict(), strict=False, assign=True)
     assert not loaded.missing_keys, loaded.missing_keys
     return norm_free
