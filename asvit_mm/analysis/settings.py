@@ -287,6 +287,32 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RefereeSettings(StudySettings):
+    """Settings of the study that judges measures by the accuracies of a benchmark table."""
+
+    table: str = positional()
+    """benchmark table, by path: OoD-ViT-NAS (.json), ViT-Bench-101 (.pth) or timm's results (.csv)"""
+    work_dir: str = 'work_dirs/referee'
+    target: str | None = None
+    """accuracy of the table to judge by (default: its first)"""
+    networks: int = option(default=100, at_least=8)
+    """of the table, in an order drawn with the seed; more can be added with --resume"""
+    repeat: int = option(default=3, at_least=1)
+    """fresh networks of each of the first --repeated ones, for the noise; of all others one is measured"""
+    repeated: int = option(default=16, at_least=0)
+    """networks that are measured --repeat times and on noise too"""
+    batch_size: int = option(default=16, at_least=2)
+    """images per network"""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """As of every study; a resumed one may measure more networks and judge by another accuracy."""
+        values = super().fingerprint()
+        for name in ('table', 'target', 'networks'):
+            del values[name]
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchSettings:
     """Settings of training the table of networks."""
 

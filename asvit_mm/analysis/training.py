@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from ..arch import Architecture
 from ..config_writer.configs import config_text
-from ..config_writer.recipes import recipe
+from ..config_writer.recipes import RecipeOptions, recipe
 from ..data.source import DataSource
 from ..engine.config import check_data, is_token_hook
 from ..errors import InputError
@@ -35,9 +35,10 @@ def training_config(
 ) -> Config:
     """The config that trains ``arch`` on ``data`` for ``epochs`` and tests its last weights.
 
-    It is the config that a search writes for the data, its schedule shortened in proportion, without
-    progressive tokenization, stochastic depth and checkpoints. The seed is the same for every
-    architecture, so that all of them see the same images in the same order.
+    It is the config that is written for an image folder and this length, for other data the one that a search
+    writes, its schedule shortened in proportion; without progressive tokenization, stochastic depth and
+    checkpoints. The seed is the same for every architecture, so that all of them see the same images in the
+    same order.
 
     Args:
         workers: processes that load the images; 0: the training process itself.
@@ -58,7 +59,8 @@ def training_config(
             f'{data.root!r} trains by iterations and a study by epochs: give it a train_cfg with '
             'max_epochs'
         )
-    cfg = Config.fromstring(config_text(arch, data), '.py')
+    options = RecipeOptions(epochs=epochs if data.kind == 'folder' else None)
+    cfg = Config.fromstring(config_text(arch, data, options=options), '.py')
     if cfg.get('val_dataloader') is None:
         raise InputError(
             f'{data.root!r} has no validation set, which the accuracy is of: '
@@ -77,7 +79,7 @@ def training_config(
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.setdefault('collate_fn', dict(type='default_collate'))
         loader.num_workers = workers
-        loader.persistent_workers = workers > 0
+        loader.persistent_workers = workers > 0 and loader.get('persistent_workers', True)
         loader.pin_memory = torch.cuda.is_available()
     for part in ('dataloader', 'evaluator', 'cfg'):
         cfg[f'val_{part}'] = cfg[f'test_{part}'] if validate else None

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def norm_and_reduce(patches: Tensor, norm: nn.Module, reduction: nn.Module) -> Tensor:
+def norm_and_reduce(patches: Tensor, norm: Any, reduction: Any) -> Tensor:
     """``reduction(norm(patches))`` of patches (B, h, w, C, K, K), flattened channel by channel.
 
     Inside ``torch.compile`` the patches are flattened token by token, as they lie in memory, and the weights

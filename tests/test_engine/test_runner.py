@@ -4,6 +4,7 @@ import argparse
 import json
 import pickle
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmpretrain.registry import MODELS
 from asvit_mm.checkpoints.reading import read_checkpoint
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.engine import runner
-from asvit_mm.engine.config import check_data, load_config
+from asvit_mm.engine.config import MissingCodebaseError, check_data, load_config
 from asvit_mm.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -255,3 +256,21 @@ def test_flags_that_cannot_be_met(here: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     if not torch.cuda.is_available():
         _one_line(lambda: runner.train(_arguments(amp=True)), '--amp needs a GPU')
+
+
+@pytest.mark.parametrize(
+    ('base', 'message'),
+    [
+        ('mmpose::a/b.py', 'needs mmpose, which is not installed: install mmpose'),
+        pytest.param(
+            'mmseg::_base_/default_runtime.py',
+            r"needs mmseg, which is not installed: pip install '.\[segmentation\]'",
+            marks=pytest.mark.skipif(find_spec('mmseg') is not None, reason='mmseg is installed'),
+        ),
+    ],
+)
+def test_a_base_of_a_codebase_that_is_not_installed(here: Path, base: str, message: str) -> None:
+    (here / 'config.py').write_text(f'_base_ = {base!r}\n')
+    _one_line(lambda: load_config('config.py'), message)
+    with pytest.raises(MissingCodebaseError):
+        load_config('config.py')

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from mmengine.analysis import FlopAnalyzer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.analysis import FlopAnalyzer
 from torch.autograd import forward_ad
 from torch.profiler import profile
 from torch.utils.checkpoint import checkpoint
