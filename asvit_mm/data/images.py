@@ -42,7 +42,7 @@ def load_images(
         img_size: height and width of the result, in pixels.
 
     Returns:
-        float32 (count, 3, img_size, img_size), normalised: digits by their own mean and deviation,
+        float32 (count, channels, img_size, img_size), normalised: digits by their own mean and deviation,
         a folder's images by ImageNet's, a config's by its ``data_preprocessor``.
 
     Raises:
@@ -54,7 +54,13 @@ def load_images(
         data = describe_data(data, img_size)
     rng = np.random.default_rng(seed)
     if data.config is not None:
-        return _config_images(data.spec, data.config, img_size, count, rng)
+        images = _config_images(data.spec, data.config, img_size, count, rng)
+        if images.shape[1] != data.in_channels:
+            raise InputError(
+                f'the images of {data.spec!r} have {images.shape[1]} channels, and its model takes '
+                f'{data.in_channels}: set model.backbone.in_channels'
+            )
+        return images
     folder, mean, std = data.folder, IMAGENET_MEAN, IMAGENET_STD
     if data.kind == 'digits':
         folder = scan_folder(str(write_image_set(DIGITS)))

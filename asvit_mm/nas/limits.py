@@ -32,20 +32,24 @@ class Budget:
         img_size: pixels per side of its images.
         max_params: parameters; None: no limit.
         max_macs: multiply-adds per image; None: no limit.
+        in_channels: channels of its images.
     """
 
     num_classes: int
     img_size: int
     max_params: int | None = None
     max_macs: int | None = None
+    in_channels: int = 3
 
     def params(self, arch: Architecture) -> int:
         """Parameters of the classifier."""
-        return count_params(arch, self.num_classes, img_size=self.img_size)
+        return count_params(
+            arch, self.num_classes, img_size=self.img_size, in_channels=self.in_channels
+        )
 
     def macs(self, arch: Architecture) -> int:
         """Multiply-adds of the classifier per image."""
-        return count_macs(arch, self.img_size, self.num_classes)
+        return count_macs(arch, self.img_size, self.num_classes, in_channels=self.in_channels)
 
     def fits(self, arch: Architecture) -> bool:
         """Whether the classifier is within every limit."""
@@ -133,12 +137,14 @@ class Clock:
         img_size: pixels per side of the image.
         device: where it runs; on the CPU with as many threads as torch has.
         deploy: makes a call of a network with images, in another runtime than torch; None: torch.
+        in_channels: channels of the image.
     """
 
     num_classes: int
     img_size: int
     device: str | torch.device = 'cpu'
     deploy: Callable[[torch.nn.Module, torch.Tensor], Callable[[], Any]] | None = None
+    in_channels: int = 3
 
     def __call__(self, arch: Architecture) -> float:
         """Median time of the forward pass in milliseconds, after a warm-up."""
@@ -146,7 +152,7 @@ class Clock:
         logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
         from torch.utils.benchmark import Timer
 
-        images = torch.zeros(1, 3, self.img_size, self.img_size, device=self.device)
+        images = torch.zeros(1, self.in_channels, self.img_size, self.img_size, device=self.device)
         model = self.classifier(arch)
         call = partial(model, images) if self.deploy is None else self.deploy(model, images)
         timer = Timer(
@@ -169,7 +175,12 @@ class Clock:
         )
         config = dict(
             type='ImageClassifier',
-            backbone=dict(type='asvit_mm.AsViT', arch=arch, img_size=self.img_size),
+            backbone=dict(
+                type='asvit_mm.AsViT',
+                arch=arch,
+                img_size=self.img_size,
+                in_channels=self.in_channels,
+            ),
             neck=dict(type='GlobalAveragePooling'),
             head=head,
         )

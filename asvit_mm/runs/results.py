@@ -8,7 +8,6 @@ from typing import Any
 
 from ..arch import Architecture
 from ..config_writer.naming import RunConfigs
-from ..cost import count_macs, count_params
 from ..utils.units import format_count
 
 
@@ -78,8 +77,8 @@ def network_record(arch: Architecture, configs: RunConfigs) -> dict[str, Any]:
     """Plain data of a network: costs of the classifier that its config trains, and its configs."""
     data = configs.data
     return {
-        'params': count_params(arch, data.num_classes, img_size=data.img_size),
-        'macs': count_macs(arch, data.img_size, data.num_classes),
+        'params': data.params(arch),
+        'macs': data.macs(arch),
         'num_classes': data.num_classes,
         'train_img_size': data.img_size,
         **configs.add(arch),

@@ -197,7 +197,7 @@ def make_measure(settings: MeasuringSettings) -> ComplexityMeasure:
 
 
 def load_batches(settings: Any) -> torch.Tensor:
-    """Images to measure on, (repeat, batch, 3, pixels, pixels).
+    """Images to measure on, (repeat, batch, channels, pixels, pixels).
 
     Raises:
         InputError: missing or too few images.
@@ -264,7 +264,7 @@ def open_folder(settings: RunSettings, task: str, fingerprint: Mapping[str, Any]
 def read_budget(settings: RunSettings, max_params: str | int | None = None) -> Budget:
     """The limits on parameters and multiply-adds, for the classifier that the configs train."""
     data, max_macs = settings.source, as_count(settings.max_flops, 'multiply-adds')
-    return Budget(data.num_classes, data.img_size, as_count(max_params), max_macs)
+    return Budget(data.num_classes, data.img_size, as_count(max_params), max_macs, data.in_channels)
 
 
 def read_latency(settings: RunSettings, known: Known | None = None) -> Latency | None:
@@ -287,7 +287,8 @@ def read_latency(settings: RunSettings, known: Known | None = None) -> Latency |
     if runtime is not None:
         require_packages(runtime)
     deployed = None if runtime is None else partial(deploy, name=runtime)
-    clock = Clock(data.num_classes, data.img_size, find_device(settings.device), deployed)
+    device = find_device(settings.device)
+    clock = Clock(data.num_classes, data.img_size, device, deployed, data.in_channels)
     return Latency(clock, settings.max_latency, latencies)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 from pathlib import Path
 
 import cv2
@@ -83,7 +84,8 @@ def test_folder_images_are_drawn_without_replacement(digits: Path) -> None:
 
 def test_config_images_pass_its_pipeline_and_normalisation(digits: Path, tmp_path: Path) -> None:
     config = tmp_path / 'config.py'
-    config.write_text(CONFIG.format(root=str(digits)))
+    text = CONFIG.format(root=str(digits))
+    config.write_text(text)
     states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
     images = load_images(str(config), 16, 6, seed=(1, 2))
     assert images.shape == (6, 3, 16, 16)
@@ -97,6 +99,13 @@ def test_config_images_pass_its_pipeline_and_normalisation(digits: Path, tmp_pat
     assert random.getstate() == states[0]
     assert np.array_equal(np.random.get_state()[1], states[1])
     assert torch.equal(torch.get_rng_state(), states[2])
+    grey = text.replace("'LoadImageFromFile'", "'LoadImageFromFile', color_type='grayscale'")
+    grey = re.sub('mean=.*?to_rgb=True', 'mean=[100], std=[50]', grey)
+    config.write_text(grey)
+    with pytest.raises(InputError, match='have 1 channels, and its model takes 3'):
+        load_images(str(config), 16, 6, seed=0)
+    config.write_text(grey + 'model = dict(backbone=dict(in_channels=1))')
+    assert load_images(str(config), 16, 6, seed=0).shape == (6, 1, 16, 16)
 
 
 def test_a_config_that_draws_no_images_is_one_line(tmp_path):
