@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..arch import PRESETS, Architecture
-from ..data.source import DataSource, describe_data
+from ..data.source import DEFAULT, DataSource, describe_data
 from ..errors import InputError
 from ..utils.command_line import POSITIONAL, check_values, option, positional
 from ..utils.units import parse_count
@@ -38,9 +38,10 @@ class InputSettings:
         InputError: a value out of range, or a device that is not there.
     """
 
-    data: str = 'noise'
-    """images for the NTK condition number and what the configs train on: digits (of scikit-learn), noise, an
-    image folder (class folders, or train/ and val/ with them) or an mmpretrain config"""
+    data: str | None = None
+    """images for the NTK condition number and what the configs train on: an image folder (class folders, or
+    train/ and val/ with them), an mmpretrain config, digits (of scikit-learn), photographs (crops of two that
+    scikit-learn ships) or noise (default: photographs)"""
     img_size: int | None = option(default=None, at_least=4)
     """pixels per side of the images (default: 32 for digits, a config's own, else 224)"""
     seed: int = option(default=0, at_least=0)
@@ -55,7 +56,7 @@ class InputSettings:
     @cached_property
     def source(self) -> DataSource:
         """What ``data`` means, see :func:`~asvit_mm.data.source.describe_data`."""
-        return describe_data(self.data, self.img_size)
+        return describe_data(DEFAULT if self.data is None else self.data, self.img_size)
 
     @property
     def pixels(self) -> int:
@@ -86,7 +87,12 @@ class JobSettings(InputSettings):
         values = asdict(self)
         for name in ('work_dir', 'launcher', 'resume', 'overwrite'):
             del values[name]
-        return {**values, 'img_size': self.pixels, 'device': find_device(self.device).type}
+        return {
+            **values,
+            'data': self.source.spec,
+            'img_size': self.pixels,
+            'device': find_device(self.device).type,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +183,9 @@ class MeasureSettings(InputSettings):
     """networks to average over"""
     batch_size: int = option(default=16, at_least=1)
     """images per network"""
-    data: str = 'noise'
-    """images for the measures that need some: digits (of scikit-learn), noise, an image folder or an
-    mmpretrain config"""
+    data: str | None = None
+    """images for the measures that need some: an image folder, an mmpretrain config, digits (of scikit-learn),
+    photographs (crops of two that scikit-learn ships) or noise (default: photographs)"""
     memory: float | None = option(default=None, metavar='GIB')
     """GiB that activations may take: what needs more runs in parts (default: no limit)"""
     dtype: Dtype = 'float32'
