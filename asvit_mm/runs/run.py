@@ -31,7 +31,7 @@ from ..nas import (
     Memo,
     Request,
     SharedMeasure,
-    help_measuring,
+    help_main_rank,
     with_helpers,
 )
 from ..ops import attention
@@ -180,7 +180,7 @@ def run_on_main_rank(run: type[Run[S]], settings: S, tools: Path) -> None:
         with with_helpers():
             run(settings, tools).execute()
     else:
-        help_measuring()
+        help_main_rank()
 
 
 def make_measure(settings: MeasuringSettings) -> ComplexityMeasure:

@@ -11,7 +11,7 @@ from torch import distributed
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.errors import InputError
 from asvit_mm.measures import SEARCH_MEASURES
-from asvit_mm.nas import ComplexityMeasure, SharedMeasure, help_measuring, with_helpers
+from asvit_mm.nas import ComplexityMeasure, SharedMeasure, help_main_rank, with_helpers
 from asvit_mm.nas.parallel import COSTS, share_out
 
 from ..test_tools.runs import PROCESSES
@@ -81,7 +81,7 @@ def on_rank(rank, rendezvous, results):
                 with with_helpers():
                     found.append([*shared(REQUESTS), *shared(REQUESTS[:1])])
             else:
-                help_measuring()
+                help_main_rank()
         except InputError as error:
             found.append(str(error))
     results.put((rank, found))
