@@ -124,7 +124,9 @@ class Budget:
                 nearest = min(limit.count(a) for a in alone or blocked)
                 why = f'the next larger network would have {nearest:,}'
             else:
-                exceeded = ' and '.join(x.option for x in others if any(x.count(a) > x.value for a in larger))
+                exceeded = ' and '.join(
+                    x.option for x in others if any(x.count(a) > x.value for a in larger)
+                )
                 why = f'every larger network exceeds {exceeded}'
             explained.append(
                 {
