@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..arch import Architecture
+from ..arch import BASE_STRIDE, Architecture
 from ..cost import count_macs, count_params
 from ..data.source import DataSource
 from ..engine.config import TOKEN_HOOK, is_token_hook
@@ -100,11 +100,11 @@ def progressive_phases(run_length: int) -> list[dict[str, int]]:
 def fitting_phases(
     phases: Sequence[Mapping[str, int]], arch: Architecture, img_size: int
 ) -> list[dict[str, int]]:
-    """Phases whose strides are halved until every stage has at least one token per window."""
+    """Phases in units of the architecture's stride, halved until every stage has a token per window."""
     fitting: list[dict[str, int]] = []
     for phase in phases:
-        stride = phase['stride']
-        while not fits_windows(img_size, stride, arch.splits):
+        stride = phase['stride'] * arch.stride // BASE_STRIDE
+        while stride > arch.stride and not fits_windows(img_size, stride, arch.splits):
             stride //= 2
         if fitting and fitting[-1]['stride'] == stride:
             fitting.pop()

@@ -34,7 +34,6 @@ from ..ops.attention import attend
 from ..ops.resample import resample
 from ..registry import MODELS
 from ..tokens import (
-    BASE_STRIDE,
     MERGE_ROUNDINGS,
     as_pair,
     as_window_sizes,
@@ -45,6 +44,7 @@ from ..tokens import (
     fits_windows,
     merge_padding,
     stage_sizes,
+    warn_of_single_tokens,
     window_count,
     window_length,
 )
@@ -61,9 +61,11 @@ torch.fx.wrap('attend')
 class PatchEmbed(nn.Module):
     """Image (B, in_channels, H, W) to tokens (B, ceil(H / stride), ceil(W / stride), width)."""
 
-    def __init__(self, in_channels: int, width: int, kernel: int, norm_cfg: Config | None) -> None:
+    def __init__(
+        self, in_channels: int, width: int, kernel: int, stride: int, norm_cfg: Config | None
+    ) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, width, kernel, stride=BASE_STRIDE)
+        self.proj = nn.Conv2d(in_channels, width, kernel, stride)
         self.norm = build_norm(norm_cfg, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,9 +127,9 @@ def resample_positions(pos: Tensor, size: Sequence[int]) -> Tensor:
 
 
 @torch.fx.wrap
-def resize_map(x: Tensor, image: Tensor, stage: int, merge_rounding: str) -> Tensor:
-    """Resize a map (B, C, h, w) of a stage to the size that it has at the base token stride (bilinear)."""
-    size = token_grids(image.shape[2:], BASE_STRIDE, merge_rounding)[stage]
+def resize_map(x: Tensor, image: Tensor, stride: int, stage: int, merge_rounding: str) -> Tensor:
+    """Resize a map (B, C, h, w) of a stage to the size that it has at a token stride (bilinear)."""
+    size = token_grids(image.shape[2:], stride, merge_rounding)[stage]
     return F.interpolate(x, size, mode='bilinear')
 
 
@@ -321,14 +323,15 @@ class AsViT(BaseModule):
         drop_rate: dropout after the embedding and, in every block, after the attention's output projection
             and both feed-forward layers.
         drop_path_rate: stochastic depth of the last block, to which it grows linearly from 0 in the first.
-        use_abs_pos_embed: learned absolute position embedding, one vector per token at stride 4.
-        token_stride: pixels between two tokens of the first stage (see ``set_token_stride``).
+        use_abs_pos_embed: learned absolute position embedding, one vector per token of the full grid.
+        token_stride: pixels between two tokens of the first stage (see ``set_token_stride``); None: the
+            architecture's, the full grid.
         window_size: tokens per side of a window, in all stages or in each; None: (token grid / split),
             so that windows grow with the image.
         merge_rounding: what patch merging makes of an odd side of tokens, as coarse grids have: one of
             ``asvit_mm.tokens.MERGE_ROUNDINGS``.
-        keep_map_sizes: at a coarser token stride, enlarge the maps to the sizes of stride 4 (bilinear), for
-            necks and heads that are made for strides of 4, 8, 16 and 32 pixels, as mmdet's are.
+        keep_map_sizes: at a coarser token stride, enlarge the maps to the sizes of the full grid (bilinear),
+            for necks and heads that are made for its strides, 4, 8, 16 and 32 pixels, as mmdet's are.
         with_cp: activation checkpointing of every block, which trades time for memory in training.
         frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages.
         norm_cfg: config of every norm; None for identities (the network of the length distortion).
@@ -340,7 +343,6 @@ class AsViT(BaseModule):
         InputError: a setting outside what is allowed, the architecture included.
     """
 
-    base_token_stride = BASE_STRIDE
     init_cfg: Any
 
     def __init__(
@@ -352,7 +354,7 @@ class AsViT(BaseModule):
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         use_abs_pos_embed: bool = True,
-        token_stride: int = 4,
+        token_stride: int | None = None,
         window_size: int | Sequence[int | None] | None = None,
         merge_rounding: str = 'up',
         keep_map_sizes: bool = False,
@@ -383,10 +385,11 @@ class AsViT(BaseModule):
         self.merge_rounding, self.keep_map_sizes = merge_rounding, keep_map_sizes
         self.frozen_stages, widths = frozen_stages, arch.widths
 
-        self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
-        self.set_token_stride(token_stride)
+        kernel = arch.kernels[0]
+        self.patch_embed = PatchEmbed(in_channels, widths[0], kernel, arch.stride, norm_cfg)
+        self.set_token_stride(arch.stride if token_stride is None else token_stride)
         # (1, rows, columns, C): the grid can be read off the shape when it has to be resampled.
-        grid = embedded(height), embedded(width)
+        grid = embedded(height, arch.stride), embedded(width, arch.stride)
         positions = torch.zeros(1, *grid, widths[0])
         self.pos_embed = nn.Parameter(positions) if use_abs_pos_embed else None
         self.drop_after_pos = nn.Dropout(drop_rate)
@@ -409,6 +412,7 @@ class AsViT(BaseModule):
             norm = build_norm({**norm_cfg, 'type': MapNorm}, widths[i]) if norm_cfg else ToMap()
             self.add_module(f'norm{i}', norm)
 
+        warn_of_single_tokens(arch, self.img_size, self.window_sizes)
         self.reset_parameters()
         self._freeze()
 
@@ -427,8 +431,8 @@ class AsViT(BaseModule):
             x = self.stages[i](x)
             if i in self.out_indices:
                 out = getattr(self, f'norm{i}')(x)
-                if self.keep_map_sizes and self.token_stride != BASE_STRIDE:
-                    out = resize_map(out, image, i, self.merge_rounding)
+                if self.keep_map_sizes and self.token_stride != self.base_token_stride:
+                    out = resize_map(out, image, self.base_token_stride, i, self.merge_rounding)
                 maps.append(out)
         return tuple(maps)
 
@@ -446,6 +450,11 @@ class AsViT(BaseModule):
     # Progressive tokenization: the methods of asvit_mm.token_schedule.TokenizedBackbone.
 
     @property
+    def base_token_stride(self) -> int:
+        """Pixels between two tokens of the full grid."""
+        return self.architecture.stride
+
+    @property
     def token_stride(self) -> int:
         """Pixels between two tokens of the first stage."""
         return self.patch_embed.proj.stride[0]
@@ -459,10 +468,10 @@ class AsViT(BaseModule):
         """Make the tokens coarser or finer (paper, section 3.5); all weights stay as they are.
 
         Args:
-            stride: pixels between two tokens, an integer from 4 up.
+            stride: pixels between two tokens, an integer from the architecture's up.
             dilation: of the patch embedding; None: :func:`~asvit_mm.tokens.default_dilation`.
         """
-        check_token_stride(stride, dilation)
+        check_token_stride(stride, dilation, self.base_token_stride)
         proj = self.patch_embed.proj
         if dilation is None:
             dilation = default_dilation(stride, proj.kernel_size[0])
@@ -471,10 +480,12 @@ class AsViT(BaseModule):
     def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
         """Raise an InputError for a stride at which images of ``img_size`` cannot be trained.
 
-        It must be a multiple of 4 and leave every stage at least as many tokens per side as windows.
+        It must be a multiple of the full grid's and leave every stage as many tokens per side as windows.
         """
-        check_token_stride(stride, dilation, BASE_STRIDE)
-        splits, growing = self.architecture.splits, self.window_sizes == (None,) * NUM_STAGES
+        base = self.base_token_stride
+        check_token_stride(stride, dilation, base, multiple_of=base)
+        splits = self.architecture.splits
+        growing = self.window_sizes == (None,) * NUM_STAGES and stride != base
         for side in self.img_size:
             if growing and not fits_windows(side, stride, splits, self.merge_rounding):
                 sizes = stage_sizes(side, stride, self.merge_rounding)

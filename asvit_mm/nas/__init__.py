@@ -17,7 +17,7 @@ from .race import Cost, Round, choose_finalists, plan_race, survivors
 from .ranking import rank_networks
 from .reinforce import Reinforce
 from .scaling import AutoScaling, Candidate, Member, larger_networks, measure_proxies
-from .space import Choices
+from .space import Choices, space_for
 
 __all__ = [
     'METHODS',
@@ -52,6 +52,7 @@ __all__ = [
     'plan_race',
     'rank_networks',
     'result_of',
+    'space_for',
     'survivors',
     'with_helpers',
 ]

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..arch import PRESETS, Architecture
+from ..arch import BASE_STRIDE, PRESETS, STRIDE_CHOICES, Architecture
 from ..data.source import DEFAULT, DataSource, describe_data
 from ..errors import InputError
 from ..utils.command_line import POSITIONAL, check_values, option, positional
@@ -140,6 +140,8 @@ class SearchSettings(RunSettings):
     """architectures to measure"""
     method: str = option(default='reinforce', choices=METHOD_NAMES)
     """the paper's, or one of two to compare it with"""
+    base_stride: int = option(default=BASE_STRIDE, choices=STRIDE_CHOICES)
+    """pixels between two tokens of stage 1; 2 for images of about 32 to 64 pixels"""
 
 
 @dataclass(frozen=True, kw_only=True)

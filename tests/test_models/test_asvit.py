@@ -275,6 +275,28 @@ def test_token_stride_changes_the_grid_and_nothing_else():
         assert torch.equal(value, state[key])
 
 
+def test_the_stride_of_the_architecture_gives_the_full_grid():
+    model = AsViT('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16/2', img_size=32, out_indices=(0, 1, 2, 3))
+    assert model.base_token_stride == model.token_stride == 2
+    assert model.pos_embed.shape == (1, 16, 16, 16)
+    maps = model.eval()(torch.rand(1, 3, 32, 32))
+    assert [map_.shape[2] for map_ in maps] == [16, 8, 4, 2]
+    model.set_token_stride(4)
+    assert model(torch.rand(1, 3, 32, 32))[0].shape[2] == 8
+    model.check_token_stride(6)
+    with pytest.raises(InputError, match='not a multiple of 2'):
+        model.check_token_stride(5)
+
+
+def test_warns_of_windows_of_single_tokens():
+    with pytest.warns(UserWarning, match='windows of stage 1, 2 are single tokens'):
+        AsViT('4,8,2|2,4,2|2,1,2|2,1,2|16', img_size=32)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        AsViT('4,8,2|2,4,2|2,1,2|2,1,2|16', img_size=32, window_size=4)
+        AsViT('4,8,2|2,4,2|2,2,2|2,1,2|16')
+
+
 @pytest.mark.parametrize('size', [(64, 64), (57, 101)])
 def test_maps_of_coarse_tokens_keep_the_sizes_of_fine_ones(size):
     arch = '8,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16'
