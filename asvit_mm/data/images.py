@@ -32,16 +32,16 @@ def load_images(
 ) -> torch.Tensor:
     """Images to measure a network on, drawn without replacement; ``seed`` alone determines which.
 
-    Digits are written to ``data/digits`` if they are not there, ``photographs`` are random crops of any number,
-    ``noise`` is standard normal, and the images of a config are those of its training set after its pipeline.
+    Digits are written to ``data/digits`` if they are not there, ``photographs`` are random crops, ``noise``
+    is standard normal, and the images of a config are those of its training set after its pipeline.
 
     Args:
         data: a source, or what :func:`~asvit_mm.data.source.describe_data` takes.
         img_size: height and width of the result, in pixels.
 
     Returns:
-        float32 (count, 3, img_size, img_size), normalised: digits by their own mean and deviation, images of a
-        folder and crops of photographs by ImageNet's, a config's by its ``data_preprocessor``.
+        float32 (count, 3, img_size, img_size), normalised: digits by their own mean and deviation, a folder's
+        images and crops of photographs by ImageNet's, a config's by its ``data_preprocessor``.
 
     Raises:
         InputError: no such data, fewer than ``count`` images, or an image or config that cannot be read.
@@ -54,6 +54,7 @@ def load_images(
     if data.config is not None:
         return _config_images(data.spec, data.config, img_size, count, rng)
     folder, mean, std = data.folder, IMAGENET_MEAN, IMAGENET_STD
+    images: np.ndarray
     if data.kind == 'digits':
         folder = scan_folder(str(write_image_set(DIGITS)))
         mean, std = (DIGITS.mean,) * 3, (DIGITS.std,) * 3
@@ -61,7 +62,7 @@ def load_images(
         noise = rng.standard_normal((count, 3, img_size, img_size), dtype=np.float32)
         return torch.from_numpy(noise)
     if folder is None:
-        images = np.stack([random_crop(rng, img_size) for _ in range(count)]).astype(np.float32)
+        images = np.stack([np.float32(random_crop(rng, img_size)) for _ in range(count)])
     else:
         drawn = _draw(len(folder.files), count, repr(folder.path), rng)
         files = [os.path.join(folder.path, folder.files[i]) for i in drawn]

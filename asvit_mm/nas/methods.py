@@ -147,7 +147,7 @@ class Step:
         number: from 0.
         recalled: whether ``arch`` was measured in an earlier step.
         figures: numbers that the method adds to the trace.
-        best: the best so far, which is the result if the search ends here; None: every network was too slow.
+        best: the best so far: the result if the search ends here; None: every network was too slow.
     """
 
     number: int
@@ -186,8 +186,8 @@ def result_of(
 ) -> Architecture | None:
     """The result of a search: the method's best, which for REINFORCE may never have been measured.
 
-    With a limit on latency it is one of the networks that were timed and kept the limit: the method's best, or
-    the one of them that it prefers.
+    With a limit on latency it is one of the networks that were timed and are within the limit: the method's
+    best, or the one of them that it prefers.
 
     Args:
         told: what the method was told, the networks in the order of their first measurements.

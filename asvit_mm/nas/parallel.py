@@ -1,9 +1,9 @@
 """Work distributed over the processes of a launcher (torch.distributed through MMEngine).
 
 The main rank runs the search. The other ranks receive, in this order, the measure, any number of requests
-with the number of threads or of calls, and finally None, or the error that the main rank ends with. The unit of
-work is one measure of one network, or one call; its value does not depend on the rank, so the result is that of
-one process.
+(with the number of threads) and of calls, and finally None, or the error that the main rank ends with. The
+unit of work is one measure of one network, or one call; its value does not depend on the rank, so the
+result is that of one process.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -10,8 +10,8 @@ from .ranking import Value
 def pareto_front(costs: Sequence[Sequence[float]]) -> list[int]:
     """Indices of the points that no other point dominates, in their order.
 
-    A point dominates another if it is at most as large in every coordinate and smaller in one. Of equal points
-    the first one is kept.
+    A point dominates another if it is at most as large in every coordinate and smaller in one. Of points that
+    are equal the first one is kept.
 
     Args:
         costs: points, every coordinate of which is better when smaller.

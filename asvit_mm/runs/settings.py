@@ -121,6 +121,18 @@ class RunSettings(MeasuringSettings):
     reuse its measurement)"""
     progressive: bool = False
     """write configs that train with progressive tokenization"""
+    finalists: int | None = option(default=None, at_least=2)
+    """networks that are trained for a while on the data, in a race whose winner is the result (default: no
+    network is trained)"""
+    race_minutes: float = 20.0
+    """minutes that the race of the finalists takes, as estimated when it begins"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.race_minutes < math.inf:
+            raise InputError(
+                f'--race-minutes {self.race_minutes} is no time: give minutes, such as 20'
+            )
 
     def fingerprint(self) -> dict[str, Any]:
         """As of every job, with limits as numbers."""
@@ -149,12 +161,14 @@ class ScaleSettings(RunSettings):
     """Settings of a scaling run, with targets or with the two limits that they replace."""
 
     arch: str | Architecture = field(kw_only=False, metadata=POSITIONAL)
-    """architecture ('8,2,3|4,1,2|4,1,4|4,1,6|32'), preset (seed, small, ...) or the result.json of a search;
-    its kernels, splits, expansions and heads are scaled"""
+    """architecture ('8,2,3|4,1,2|4,1,4|4,1,6|32'), preset (seed, small, ...) or the result.json of a search,
+    whose data, image size and limits hold unless others are given; kernels, splits, expansions and heads are
+    scaled"""
     work_dir: str = 'work_dirs/scale'
     """folder of the results"""
     min_params: Count | None = option(default=None, metavar='N')
-    """stop at the first network with this many parameters (default: 80M)"""
+    """stop at the first network with this many parameters (default: 80M; where a limit is given: grow until
+    every larger network exceeds it)"""
     max_params: Count | None = option(default=None, metavar='N')
     """no network has more parameters (default: 110M)"""
     targets: Sequence[Count] = option(default=(), metavar='N')
@@ -186,8 +200,8 @@ class MeasureSettings(InputSettings):
     batch_size: int = option(default=16, at_least=1)
     """images per network"""
     data: str | None = None
-    """images for the measures that need some: an image folder, an mmpretrain config, digits (of scikit-learn),
-    photographs (crops of two that scikit-learn ships) or noise (default: photographs)"""
+    """images for the measures that need some: an image folder, an mmpretrain config, digits (of
+    scikit-learn), photographs (crops of two that scikit-learn ships) or noise (default: photographs)"""
     memory: float | None = option(default=None, metavar='GIB')
     """GiB that activations may take: what needs more runs in parts (default: no limit)"""
     dtype: Dtype = 'float32'

@@ -176,12 +176,14 @@ class Trained(NamedTuple):
         top1: of the last weights on the validation set, in per cent.
         curve: top1 of every validation during the run, if the config has any.
         seconds: of all iterations, the loading of their images included, validation not.
+        testing: seconds of the test after the run, if there was any.
         per_image: seconds per image of an iteration, as the median of all but the first.
     """
 
     top1: float
     curve: list[float]
     seconds: float
+    testing: float
     per_image: float
 
 
@@ -190,8 +192,7 @@ def train_and_test(cfg: Config, root: Path, name: str, device: torch.device) -> 
 
     Args:
         cfg: of :func:`training_config`.
-        root: logs/NAME.log there is the Runner's log, which is not printed, and what else the Runner writes is
-            removed.
+        root: logs/NAME.log there is the Runner's log, which is not printed; what else it writes is removed.
         name: of the training.
     """
     name = file_name(name)
@@ -206,7 +207,9 @@ def train_and_test(cfg: Config, root: Path, name: str, device: torch.device) -> 
             try:
                 runner.model.to(device)
                 runner.train()
+                began = time.perf_counter()
                 tested = {} if cfg.val_cfg is not None else runner.test()
+                testing = round(time.perf_counter() - began, 3)
             finally:
                 # MMEngine keeps the logger, whose file goes with the folder.
                 for handler in runner.logger.handlers:
@@ -219,6 +222,6 @@ def train_and_test(cfg: Config, root: Path, name: str, device: torch.device) -> 
         times = scalars['train/time'].data[0]
         per_image = float(np.median(times[1:] if len(times) > 1 else times))
         per_image /= cfg.train_dataloader.batch_size
-        return Trained(top1, curve, round(float(times.sum()), 3), per_image)
+        return Trained(top1, curve, round(float(times.sum()), 3), testing, per_image)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
