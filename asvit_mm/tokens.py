@@ -56,6 +56,20 @@ def fits_windows(size: int, stride: int, splits: Sequence[int], merge_rounding: 
     return all(map(operator.ge, stage_sizes(size, stride, merge_rounding), splits))
 
 
+def check_windows(
+    img_size: ImageSize, stride: int, splits: Sequence[int], merge_rounding: str = 'up'
+) -> None:
+    """Raise an InputError if a stage has fewer tokens per side than windows."""
+    for side in as_pair(img_size):
+        if not fits_windows(side, stride, splits, merge_rounding):
+            sizes = stage_sizes(side, stride, merge_rounding)
+            raise InputError(
+                f'token stride {stride} is too coarse for {side} pixels: fewer tokens per side '
+                f'({", ".join(map(str, sizes))} in the stages) than windows '
+                f'({", ".join(map(str, splits))})'
+            )
+
+
 def warn_of_single_tokens(
     arch: Architecture, img_size: ImageSize, window_sizes: Sequence[int | None]
 ) -> None:

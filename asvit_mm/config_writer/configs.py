@@ -16,23 +16,31 @@ from ..errors import InputError, one_line
 from ..token_schedule import DEFAULT, STRIDES, read_schedule
 from ..tokens import fits_windows
 from ..utils.units import format_count
-from .recipes import Recipe, recipe
+from .recipes import Recipe, RecipeOptions, recipe
 from .text import assignments, check_text, code, comment, launch_command
 
 
 def config_text(
-    arch: Architecture, data: DataSource, *, progressive: bool = False, path: str = 'CONFIG'
+    arch: Architecture,
+    data: DataSource,
+    *,
+    progressive: bool = False,
+    path: str = 'CONFIG',
+    options: RecipeOptions = RecipeOptions(),  # noqa: B008 (frozen)
+    backbone: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of a config that trains ``arch`` on ``data``.
 
     Args:
         progressive: with progressive tokenization; a user's config that has a schedule of its own keeps it.
         path: of the config, for the command in its header.
+        options: of the recipe.
+        backbone: further arguments of the backbone.
 
     Raises:
         InputError: nothing can be built on the user's config.
     """
-    plan = recipe(data)
+    plan = recipe(data, options)
     params = count_params(arch, data.num_classes, img_size=data.img_size)
     macs = count_macs(arch, data.img_size, data.num_classes)
     header = comment(
@@ -41,8 +49,10 @@ def config_text(
         f'{data.img_size}x{data.img_size} pixels, {data.num_classes} classes',
         *([data.note] if data.note else []),
         f'Train: {train_command(path, data)}',
+        *plan.reasons,
     )
     model = _model(arch, data, plan, params)
+    model['backbone'].update(backbone or {})
     replacing = {'_delete_': True, **model} if plan.replaces_model else model
     blocks = [
         header,
@@ -51,10 +61,12 @@ def config_text(
         assignments({'model': replacing}),
         plan.body.strip(),
     ]
-    hooks = (data.config and data.config.get('custom_hooks')) or []
-    if progressive and not any(map(is_token_hook, hooks)):
-        kept = '_base_.custom_hooks + ' if hooks else ''
-        blocks.append(f'custom_hooks = {kept}{code([_token_hook(arch, data, plan)])}')
+    kept = (data.config and data.config.get('custom_hooks')) or []
+    hooks = list(plan.hooks)
+    if progressive and not any(map(is_token_hook, kept)):
+        hooks.append(_token_hook(arch, data, plan))
+    if hooks:
+        blocks.append(f'custom_hooks = {"_base_.custom_hooks + " if kept else ""}{code(hooks)}')
     text = '\n\n'.join(block for block in blocks if block) + '\n'
     try:
         check_text(text, {**plan.settings, 'model': model})
@@ -113,7 +125,7 @@ def fitting_phases(
 
 
 def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> dict[str, Any]:
-    width, rate = arch.widths[-1], drop_path_rate(params)
+    width, rate = arch.widths[-1], round(drop_path_rate(params) * plan.drop_path_share, 3)
     return {
         'type': 'ImageClassifier',
         'backbone': {

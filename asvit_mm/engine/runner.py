@@ -25,6 +25,7 @@ from ..checkpoints.reading import read_checkpoint, select_weights
 from ..errors import InputError, one_line
 from ..utils.files import atomic_write_json, check_writable
 from .config import check_data, is_detector, load_config, require
+from .console import ConsoleRunner, import_codebase
 from .distributed import check_launcher, start_processes
 
 MMCV_COMMAND = (
@@ -128,6 +129,7 @@ def _prepare(args: argparse.Namespace) -> Config:
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_codebase(cfg)
+    import_codebase('mmdet' if is_detector(cfg) else 'mmpretrain')
     check_launcher(args.launcher)
     if args.amp and not torch.cuda.is_available():
         raise InputError('--amp needs a GPU and there is none: leave it out')
@@ -197,7 +199,7 @@ def _build(cfg: Config) -> Runner:
         if cfg.model_wrapper_cfg.get('type', wrapper.type) == wrapper.type:
             cfg.model_wrapper_cfg.device_ids = None
     try:
-        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
     except (RuntimeError, pickle.UnpicklingError) as error:
         # From a model that reads weights by itself, such as timm's.
         if not re.search('weights.only', str(error), re.IGNORECASE):
