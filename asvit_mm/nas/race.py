@@ -6,7 +6,7 @@ schedule of the recipe: accuracies in the middle of a schedule rank networks wor
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from ..arch import Architecture
@@ -15,25 +15,30 @@ from ..arch import Architecture
 MIN_DISTANCE = 3
 # Epochs of a training, at least; where they do not fit, it sees fewer of the images.
 MIN_EPOCHS = 2
+# Validations of a training, for its curve: at most these, in at most this part of the time.
+VALIDATIONS = 5
+VALIDATING = 0.2
 # The part of the time that is planned: trainings take a little longer than estimated.
 PLANNED = 0.9
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training of one network costs in seconds: ``fixed``, and for each image that it sees."""
+    """What a training of one network costs in seconds: to build, for each image that it sees, to validate."""
 
     fixed: float
     per_image: float
+    validation: float
 
 
 @dataclass(frozen=True)
 class Round:
-    """A round of a race: ``networks`` are trained for ``epochs`` on ``images`` each."""
+    """A round of a race: ``networks`` are trained for ``epochs`` on ``images``, validated so many times."""
 
     networks: int
     epochs: int
     images: int
+    validations: int = 1
 
     def to_record(self) -> dict[str, Any]:
         """Plain data for trace and result."""
@@ -92,11 +97,15 @@ def plan_race(
         slowest = ordered[:size]
         one_after_another = -(-size // processes)
         available = PLANNED * seconds / len(sizes) / one_after_another
-        per_image = sum(cost.per_image for cost in slowest) / size
-        fixed = sum(cost.fixed for cost in slowest) / size
-        visits = max(0.0, available - fixed) / per_image
+        fixed, per_image, validation = (
+            sum(values) / size for values in zip(*map(astuple, slowest), strict=True)
+        )
+        affordable = VALIDATING * available / validation if validation else VALIDATIONS
+        validations = max(1, min(VALIDATIONS, int(affordable)))
+        visits = max(0.0, available - fixed - validations * validation) / per_image
         seen = min(images, max(batch_size, int(visits / MIN_EPOCHS)))
-        plan.append(Round(size, max(1, int(visits / seen)), seen))
+        epochs = max(1, int(visits / seen))
+        plan.append(Round(size, epochs, seen, min(validations, epochs)))
     return plan
 
 

@@ -6,14 +6,14 @@ MMEngine's Runner. Part of the training images are held out to compare by; the v
 
 import multiprocessing
 import os
-import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,8 @@ from .training import Split, train_and_test, training_config
 # Every fifth training image is held out, or fewer where that would be more than these.
 HELD_OUT = 5
 MAX_HELD_OUT = 5000
-# Batches of the training that is timed; validations of a training, for its curve.
+# Batches of the training that is timed.
 TIMED_BATCHES = 6
-VALIDATIONS = 5
 
 Record = dict[str, Any]
 
@@ -58,6 +57,7 @@ class Training:
     img_size: int
     arch: Architecture
     epochs: int
+    validations: int
     split: Split
     seed: int
     device: str
@@ -114,8 +114,16 @@ class Race:
             InputError: no finalist could be trained.
         """
         kept = [record for record in folder.kept if 'race' in record]
-        root = folder.path / 'race'
-        self.folder, self.kept, self.root = folder, kept, root
+        self.folder, self.kept = folder, kept
+        # A killed run leaves it, and the folder is removed when the run is opened again.
+        with tempfile.TemporaryDirectory(dir=folder.path, prefix='.race.') as root:
+            self.root = root
+            return self._run(finalists, macs)
+
+    def _run(
+        self, finalists: Sequence[Architecture], macs: Callable[[Architecture], int]
+    ) -> Record:
+        folder = self.folder
         plan = self._plan(finalists)
         standing, order = list(finalists), list(finalists)
         accuracies: dict[Architecture, list[float]] = {arch: [] for arch in finalists}
@@ -151,7 +159,6 @@ class Race:
                 keep = plan[number].networks if number < len(plan) else 1
                 standing = [arch for arch in ranked[:keep] if arch not in failures]
                 self.leader, curve = ranked[0], found[ranked[0]].get('curve', [])
-        shutil.rmtree(root, ignore_errors=True)
         return {
             'images': self.available,
             'held_out': self.images - self.available,
@@ -177,13 +184,12 @@ class Race:
         for _, record in self._complete('timing', trainings):
             seconds = [record.get(name) for name in ('fixed', 'per_image', 'validation')]
             if all(isinstance(value, float) for value in seconds):
-                fixed, per_image, validation = seconds
-                costs.append(Cost(fixed + VALIDATIONS * validation, per_image))
+                costs.append(Cost(*seconds))
         if not costs:
             raise InputError(f'no finalist could be trained ({record.get("failed")})')
         # The first training of a process waits for imports.
         fixed = min(cost.fixed for cost in costs)
-        costs = [Cost(fixed, cost.per_image) for cost in costs]
+        costs = [replace(cost, fixed=fixed) for cost in costs]
         costs += [max(costs, key=lambda cost: cost.per_image)] * (len(finalists) - len(costs))
         plan = plan_race(
             costs,
@@ -218,12 +224,13 @@ class Race:
             self.data.img_size,
             arch,
             one.epochs,
+            one.validations,
             Split(one.images, self.every, self.images),
             settings.seed,
             str(find_device(settings.device)),
             settings.launcher,
             self.folder.run['threads'],
-            str(self.root),
+            self.root,
             f'{number}-{arch}',
             timed=number == 0,
         )
@@ -286,7 +293,7 @@ def train(training: Training) -> Record:
         validate=not training.timed,
         split=training.split,
     )
-    interval = -(-training.epochs // VALIDATIONS)
+    interval = -(-training.epochs // training.validations)
     cfg.train_cfg.val_interval = interval
     try:
         trained = train_and_test(cfg, Path(training.root), training.name, device)

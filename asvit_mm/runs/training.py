@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 
 from ..arch import Architecture
 from ..config_writer.configs import config_text
-from ..config_writer.recipes import recipe
+from ..config_writer.recipes import RecipeOptions, recipe
 from ..data.source import DataSource
 from ..engine.config import check_data, is_token_hook
 from ..errors import InputError
@@ -39,9 +39,9 @@ def training_config(
 ) -> Config:
     """The config that trains ``arch`` on ``data`` for ``epochs`` and tests its last weights.
 
-    It is the config that a search writes for the data, its schedule shortened in proportion, without
-    progressive tokenization, stochastic depth and checkpoints. The seed is the same for every
-    architecture, so that all of them see the same images in the same order.
+    It is the config that a search writes for the data, for so many epochs or with its schedule shortened
+    in proportion, without progressive tokenization, stochastic depth and checkpoints. The seed is the same
+    for every architecture, so that all of them see the same images in the same order.
 
     Args:
         workers: processes that load the images; 0: the training process itself.
@@ -57,13 +57,15 @@ def training_config(
             f'{data.spec!r} has no labels to train on: give digits, an image folder with train/ and '
             'val/, or an mmpretrain config'
         )
-    plan = recipe(data)
+    # The recipe of an image folder fits any length; others are shortened.
+    options = RecipeOptions(epochs=epochs) if data.kind == 'folder' else RecipeOptions()
+    plan = recipe(data, options)
     if not plan.by_epoch:
         raise InputError(
             f'{data.root!r} trains by iterations, which cannot be shortened: give it a train_cfg with '
             'max_epochs'
         )
-    cfg = Config.fromstring(config_text(arch, data), '.py')
+    cfg = Config.fromstring(config_text(arch, data, options=options), '.py')
     if split is not None:
         _hold_out(cfg, data, split)
     if cfg.get('val_dataloader') is None:
@@ -81,16 +83,17 @@ def training_config(
     # The last weights are tested once, after the run.
     cfg.test_dataloader, cfg.test_cfg = cfg.val_dataloader, dict()
     cfg.test_evaluator = dict(type='Accuracy', topk=(1,))
+    hooks = [hook for hook in cfg.get('custom_hooks') or [] if not is_token_hook(hook)]
+    seeded = any(hook.get('type', '').endswith('EpochSeedHook') for hook in hooks)
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.setdefault('collate_fn', dict(type='default_collate'))
         loader.num_workers = workers
-        loader.persistent_workers = workers > 0
+        loader.persistent_workers = workers > 0 and not seeded
         loader.pin_memory = torch.cuda.is_available()
     for part in ('dataloader', 'evaluator', 'cfg'):
         cfg[f'val_{part}'] = cfg[f'test_{part}'] if validate else None
     cfg.model.backbone.pop('drop_path_rate', None)
-    hooks = cfg.get('custom_hooks') or []
-    cfg.custom_hooks = [hook for hook in hooks if not is_token_hook(hook)]
+    cfg.custom_hooks = hooks
     cfg.setdefault('default_hooks', {})['checkpoint'] = None
     cfg.randomness = dict(seed=seed)
     cfg.launcher = 'none'

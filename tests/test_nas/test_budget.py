@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asvit_mm.arch import SEARCH_SPACE, SearchSpace, as_architecture
+from asvit_mm.arch import PRESETS, SEARCH_SPACE, SearchSpace, as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.errors import InputError
 from asvit_mm.nas import METHODS, Budget, Latency
@@ -188,3 +188,20 @@ def test_without_limits_nothing_changes():
         plain = METHODS[name](seed=5).ask()
         assert METHODS[name](Budget(10, 32).choices(), seed=5).ask() == plain
         assert METHODS[name](Budget(10, 32, 10**9).choices(), seed=5).ask() == plain
+
+
+def test_what_a_network_leaves_of_its_limits_is_explained():
+    arch, larger = PRESETS['seed'], [PRESETS['small'], PRESETS['base']]
+    plain = Budget(10, 32)
+    params, macs = plain.params(arch), plain.macs(arch)
+
+    def why(max_params, max_macs, because='the measures preferred it'):
+        uses = Budget(10, 32, max_params, max_macs).explain(arch, larger, because)
+        assert [use['used'] for use in uses] == [params, macs]
+        return [use['why'] for use in uses]
+
+    next_params = f'{plain.params(PRESETS["small"]):,}'
+    assert why(params + 1, macs + 1)[0] == f'the next larger network would have {next_params}'
+    assert why(params + 1, 10**12)[1] == 'every larger network exceeds --max-params'
+    assert why(10**12, 10**12) == ['the measures preferred it'] * 2
+    assert plain.explain(arch, larger, '') == []
