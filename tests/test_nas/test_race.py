@@ -27,7 +27,11 @@ def test_every_round_halves(count, rounds):
     assert halving(count) == rounds
 
 
-costs = st.lists(st.builds(Cost, st.floats(0, 20), st.floats(1e-4, 1e-1)), min_size=2, max_size=9)
+costs = st.lists(
+    st.builds(Cost, st.floats(0, 20), st.floats(1e-4, 1e-1), st.floats(0, 20)),
+    min_size=2,
+    max_size=9,
+)
 
 
 @given(costs, st.floats(60, 7200), st.integers(1, 4), st.integers(200, 50_000))
@@ -39,11 +43,12 @@ def test_a_plan_keeps_its_time_and_every_training_sees_a_batch(costs, seconds, p
         assert 64 <= one.images <= images
         assert one.epochs >= 1
         slowest = ordered[: one.networks]
-        fixed, per_image = (
+        fixed, per_image, validation = (
             sum(getattr(cost, name) for cost in slowest) / one.networks
-            for name in ('fixed', 'per_image')
+            for name in ('fixed', 'per_image', 'validation')
         )
-        takes = -(-one.networks // processes) * (fixed + one.epochs * one.images * per_image)
+        takes = fixed + one.epochs * one.images * per_image + one.validations * validation
+        takes *= -(-one.networks // processes)
         least = one.epochs == 1 and one.images == 64
         assert least or takes <= seconds / len(plan)
         # Fewer images than there are, only where they could not be seen often enough.
@@ -51,7 +56,7 @@ def test_a_plan_keeps_its_time_and_every_training_sees_a_batch(costs, seconds, p
 
 
 def test_longer_rounds_for_fewer_networks():
-    plan = plan_race([Cost(1, 1e-3)] * 8, 1200, 2, 8000, 64)
+    plan = plan_race([Cost(1, 1e-3, 1)] * 8, 1200, 2, 8000, 64)
     assert [one.epochs for one in plan] == sorted({one.epochs for one in plan})
     assert {one.images for one in plan} == {8000}
 
