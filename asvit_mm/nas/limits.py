@@ -120,14 +120,12 @@ class Budget:
             alone = [a for a in blocked if all(x.count(a) <= x.value for x in others)]
             if fitting or not larger:
                 why = because
-            elif blocked:
+            elif not alone and len(blocked) < len(larger):
+                exceeded = [x.option for x in others if any(x.count(a) > x.value for a in larger)]
+                why = f'every larger network exceeds {" or ".join(exceeded)}'
+            else:
                 nearest = min(limit.count(a) for a in alone or blocked)
                 why = f'the next larger network would have {nearest:,}'
-            else:
-                exceeded = ' and '.join(
-                    x.option for x in others if any(x.count(a) > x.value for a in larger)
-                )
-                why = f'every larger network exceeds {exceeded}'
             explained.append(
                 {
                     'limit': limit.option,

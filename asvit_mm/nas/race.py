@@ -100,8 +100,9 @@ def plan_race(
         fixed, per_image, validation = (
             sum(values) / size for values in zip(*map(astuple, slowest), strict=True)
         )
-        affordable = VALIDATING * available / validation if validation else VALIDATIONS
-        validations = max(1, min(VALIDATIONS, int(affordable)))
+        validations = VALIDATIONS
+        if validations * validation > VALIDATING * available:
+            validations = max(1, int(VALIDATING * available / validation))
         visits = max(0.0, available - fixed - validations * validation) / per_image
         seen = min(images, max(batch_size, int(visits / MIN_EPOCHS)))
         epochs = max(1, int(visits / seen))

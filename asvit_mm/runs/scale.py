@@ -219,9 +219,10 @@ class _Scale(Run[ScaleSettings]):
         configs = self.folder.configs
         rows = {
             'stopped': result.stopped,
-            'time': f'{self.folder.seconds:.1f} s for a series of {len(result.series)}',
+            'time': f'{self.folder.seconds:.1f} s for a series of {len(result.series)}'
+            + (' and the race' if result.race else ''),
             'configs': f'{len(list(configs.glob("asvit-*")))} and as many for mmdet in '
-            f'{relative(configs)}, the last one is trained with',
+            f'{relative(configs)}; this network is trained with',
         }
         self.print_rows(result, rows)
 

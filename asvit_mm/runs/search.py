@@ -118,7 +118,8 @@ class _Search(Run[SearchSettings]):
         rows = {
             'length distortion': f'{format_value(result.length_distortion)} (higher is better)',
             'NTK condition number': f'{format_value(result.ntk_condition_number)} (lower is better)',
-            'time': f'{self.folder.seconds:.1f} s for {self.settings.steps} steps',
+            'time': f'{self.folder.seconds:.1f} s for {self.settings.steps} steps'
+            + (' and the race' if result.race else ''),
             'configs': f'{relative(result.config)}, {relative(result.detection_config)}',
         }
         self.print_rows(result, rows)
