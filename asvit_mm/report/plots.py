@@ -58,10 +58,9 @@ def plot_search(records: Sequence[Record], path: PathLike) -> None:
             values = column(records, name)
             ax.plot(steps, values, 'o', label='network of this step', **dots)
             _running_median(ax, steps, values)
-            best = [found.get(record.get('best'), {}).get(name) for record in records]
-            ax.step(
-                steps, np.array(best, float), c=GREEN, lw=1.2, where='post', label='best so far'
-            )
+            best = column([found.get(r.get('best'), {name: None}) for r in records], name)
+            if np.isfinite(best).any():
+                ax.plot(steps, best, '.-', c=GREEN, lw=1.2, ms=4, label='best so far')
             missing = steps[np.isnan(values)]
             if len(missing):
                 top = {'transform': ax.get_xaxis_transform(), 'color': RED, 'ms': 5}

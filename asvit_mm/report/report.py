@@ -141,7 +141,8 @@ def _write(
         plot_race(race, folder / 'race.png')
         further.append('race')
     if points:
-        label = 'mean percentile by L^E and kappa' if race is None else 'accuracy in round 1 (%)'
+        score = r'mean percentile by $L^E$ and $\kappa$'
+        label = score if race is None else 'accuracy in round 1 (%)'
         plot_front(points, front, label, folder / 'front.png')
         further.append('front')
     names = [f'{name}.png' for name in (*figures, *further, 'architecture')]

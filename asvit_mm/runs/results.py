@@ -155,10 +155,12 @@ def found_rows(found: Found) -> dict[str, str]:
             f'held out, after {found.race["rounds"][-1]["epochs"]} epochs'
         )
     if found.front:
+        least, most = (format_count(one.macs) for one in (found.front[0], found.front[-1]))
         rows['front'] = (
-            f'{len(found.front)} networks from {format_count(found.front[0].macs)} to '
-            + (f'{format_count(found.front[-1].macs)} multiply-adds, with configs')
+            f'{len(found.front)} networks, {least} to {most} multiply-adds, with configs'
         )
+        if len(found.front) == 1:
+            rows['front'] = f'one network, {least} multiply-adds: it beats all that cost more'
     return rows
 
 
