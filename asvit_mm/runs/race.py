@@ -6,9 +6,11 @@ MMEngine's Runner. Part of the training images are held out to compare by; the v
 
 import multiprocessing
 import os
+import signal
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -321,6 +323,9 @@ def _child() -> ProcessPoolExecutor:
 
 
 def _end_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # MMEngine says that it forks the workers of data loaders although this process was spawned.
+    warnings.filterwarnings('ignore', 'Multi-processing start method')
     parent = multiprocessing.parent_process()
     assert parent is not None
 

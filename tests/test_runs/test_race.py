@@ -15,9 +15,10 @@ from asvit_mm.runs.scale import run_scaling
 from asvit_mm.runs.search import run_search
 from asvit_mm.runs.settings import ScaleSettings, SearchSettings
 from asvit_mm.runs.training import Split, training_config
+from asvit_mm.utils.command_line import as_arguments
 
 from ..test_tools.kills import cut, files
-from ..test_tools.runs import Here, write_images
+from ..test_tools.runs import Here, ended, torchrun, write_images
 
 QUICK = dict(data='digits', img_size=16, batch_size=4, repeat=1, device='cpu', race_minutes=0.01)
 SETTINGS = SearchSettings(work_dir='run', steps=3, finalists=3, **QUICK)
@@ -107,6 +108,17 @@ def test_interrupted_it_says_who_leads(copied, finished, monkeypatch):
     assert (copied / so_far['config']).is_file()
     run_search(replace(SETTINGS, resume=True))
     assert files(copied) == files(finished / 'run')
+
+
+@pytest.mark.slow
+def test_two_processes_race_as_one_does(finished, tmp_path):
+    words = as_arguments(SETTINGS, leave_out=('work_dir',))
+    process = torchrun('search.py', *words, '--work-dir', 'run', cwd=tmp_path)
+    status, _, errors = ended(process)
+    assert status == 0, errors
+    both = [races(folder / 'run') for folder in (finished, tmp_path)]
+    one, two = ([line for line in lines if line['race'] != 'timing'] for lines in both)
+    assert one == two
 
 
 def test_an_altered_accuracy_is_refused(finished, copied):
