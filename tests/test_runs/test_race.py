@@ -121,6 +121,7 @@ def test_two_processes_race_as_one_does(finished, tmp_path):
     assert one == two
 
 
+@pytest.mark.slow
 def test_an_altered_accuracy_is_refused(finished, copied):
     text = (copied / 'trace.jsonl').read_text()
     cut(copied, len(text))
