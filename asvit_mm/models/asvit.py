@@ -31,6 +31,7 @@ from ..arch import NUM_STAGES, Architecture, as_architecture
 from ..checkpoints.reading import load_pretrained
 from ..cost import count_macs, token_grids
 from ..ops.attention import attend
+from ..ops.merging import norm_and_reduce
 from ..ops.resample import resample_positions
 from ..registry import MODELS
 from ..tokens import (
@@ -46,7 +47,7 @@ from ..tokens import (
     window_count,
     window_length,
 )
-from .checks import as_stages, check_settings
+from .checks import as_stages, check
 
 Config = dict[str, Any]
 
@@ -91,7 +92,10 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = pad_for_merging(x, self.kernel, self.rounding)
         patches = x.unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)  # (B, h, w, C, K, K)
-        return self.reduction(self.norm(patches.flatten(3)))
+        if torch.jit.is_scripting():
+            return self.reduction(self.norm(patches.flatten(3)))
+        else:
+            return norm_and_reduce(patches, self.norm, self.reduction)
 
 
 @torch.fx.wrap
@@ -215,9 +219,8 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, window: int, mask: Tensor | None = None) -> Tensor:
         batch, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(-1, window, 3, self.num_heads, self.head_dim)
-        dropout = self.attn_drop_rate if self.training else 0.0
-        out = attend(qkv, self.scale, mask, dropout)  # (B * windows, window, heads, dim)
+        qkv = self.qkv(x).reshape(-1, window, 3, self.num_heads, self.head_dim)  # B * windows
+        out = attend(qkv, self.scale, mask, self.attn_drop_rate if self.training else 0.0)
         return self.proj_drop(self.proj(out.reshape(batch, tokens, -1)))
 
 
@@ -379,17 +382,14 @@ class AsViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         rates = drop_rate, attn_drop_rate, drop_path_rate
-        check_settings(
-            in_channels, rates, frozen_stages, with_cp, norm_cfg, act_cfg, merge_rounding
-        )
+        check(in_channels, rates, frozen_stages, with_cp, norm_cfg, act_cfg, merge_rounding)
         self.out_indices = as_stages(out_indices)
         self.architecture = arch = as_architecture(arch)
         self.img_size = height, width = as_pair(img_size)
         self.in_channels, self.window_sizes = in_channels, as_window_sizes(window_size)
         self.merge_rounding, self.keep_map_sizes = merge_rounding, keep_map_sizes
         self.frozen_stages, widths = frozen_stages, arch.widths
-        # As mmpretrain's and mmdet's Swin: the width of the first stage, and of every stage.
-        self.embed_dims, self.num_features = widths[0], list(widths)
+        self.embed_dims, self.num_features = widths[0], list(widths)  # as OpenMMLab's Swin has them
 
         kernel = arch.kernels[0]
         self.patch_embed = PatchEmbed(in_channels, widths[0], kernel, arch.stride, norm_cfg)

@@ -26,7 +26,10 @@ from .plots import plot_front, plot_measured, plot_policy, plot_race
 
 Record = Mapping[str, Any]
 # What scaling takes from the result of a search.
-REMEMBERED = ('data', 'img_size', 'max_params', 'max_flops', 'max_latency')
+REMEMBERED = (
+    *('data', 'img_size', 'max_params', 'max_flops'),
+    *('max_latency', 'latency_runtime'),
+)
 
 
 def write_search_report(

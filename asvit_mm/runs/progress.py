@@ -97,13 +97,6 @@ def printed_warnings() -> Iterator[None]:
         print(f'warning: {message}', file=sys.stderr)
 
 
-def print_summary(rows: dict[str, str]) -> None:
-    """Print names and values in two columns; nothing is wrapped, so commands can be copied."""
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f'{name:<{width}}  {value}')
-
-
 def format_seconds(seconds: float) -> str:
     """A duration for people: 12 s, 3 min, 1 h 5 min."""
     if seconds < 60:

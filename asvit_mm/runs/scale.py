@@ -72,6 +72,8 @@ def inherit(settings: ScaleSettings) -> ScaleSettings:
         names.append('img_size')
     new: dict[str, Any] = {n: theirs.get(n) for n in names if getattr(settings, n) is None}
     new = {name: value for name, value in new.items() if value is not None}
+    if 'max_latency' in new and settings.latency_runtime == 'torch' and 'latency_runtime' in theirs:
+        new['latency_runtime'] = theirs['latency_runtime']
     if new:
         words = ', '.join(f'{name} {value}' for name, value in new.items())
         print(f'from {spec}: {words}')

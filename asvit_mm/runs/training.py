@@ -39,9 +39,10 @@ def training_config(
 ) -> Config:
     """The config that trains ``arch`` on ``data`` for ``epochs`` and tests its last weights.
 
-    It is the config that a search writes for the data, for so many epochs or with its schedule shortened
-    in proportion, without progressive tokenization, stochastic depth and checkpoints. The seed is the same
-    for every architecture, so that all of them see the same images in the same order.
+    It is the config that is written for an image folder and this length, for other data the one that a search
+    writes, its schedule shortened in proportion; without progressive tokenization, stochastic depth and
+    checkpoints. The seed is the same for every architecture, so that all of them see the same images in the
+    same order.
 
     Args:
         workers: processes that load the images; 0: the training process itself.
@@ -84,11 +85,10 @@ def training_config(
     cfg.test_dataloader, cfg.test_cfg = cfg.val_dataloader, dict()
     cfg.test_evaluator = dict(type='Accuracy', topk=(1,))
     hooks = [hook for hook in cfg.get('custom_hooks') or [] if not is_token_hook(hook)]
-    seeded = any(hook.get('type', '').endswith('EpochSeedHook') for hook in hooks)
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.setdefault('collate_fn', dict(type='default_collate'))
         loader.num_workers = workers
-        loader.persistent_workers = workers > 0 and not seeded
+        loader.persistent_workers = workers > 0 and loader.get('persistent_workers', True)
         loader.pin_memory = torch.cuda.is_available()
     for part in ('dataloader', 'evaluator', 'cfg'):
         cfg[f'val_{part}'] = cfg[f'test_{part}'] if validate else None
