@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..arch import BASE_STRIDE, Architecture
+from ..cost import count_macs
 from ..data.source import DataSource
 from ..engine.config import TOKEN_HOOK, is_token_hook
 from ..errors import InputError, one_line
@@ -179,6 +180,7 @@ def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> d
     width, rate = arch.widths[-1], round(drop_path_rate(params) * plan.drop_path_share, 3)
     neck = {'neck': {'type': 'GlobalAveragePooling'}}
     given = data.given_head
+    head: dict[str, Any]
     if given is None:
         head = {
             'type': 'VisionTransformerClsHead',
