@@ -55,13 +55,13 @@ def load_images(
         data = describe_data(data, img_size)
     rng = np.random.default_rng(seed)
     if data.config is not None:
-        drawn = _config_images(data.spec, data.config, img_size, count, rng)
-        if drawn.shape[1] != data.in_channels:
+        given = _config_images(data.spec, data.config, img_size, count, rng)
+        if given.shape[1] != data.in_channels:
             raise InputError(
-                f'the images of {data.spec!r} have {drawn.shape[1]} channels, and its model takes '
+                f'the images of {data.spec!r} have {given.shape[1]} channels, and its model takes '
                 f'{data.in_channels}: set model.backbone.in_channels'
             )
-        return drawn
+        return given
     folder, mean, std = data.folder, IMAGENET_MEAN, IMAGENET_STD
     images: np.ndarray
     if data.kind == 'digits':
