@@ -125,6 +125,7 @@ def fitting_phases(
 def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> dict[str, Any]:
     width, rate = arch.widths[-1], round(drop_path_rate(params) * plan.drop_path_share, 3)
     neck = {'neck': {'type': 'GlobalAveragePooling'}}
+    head: dict[str, Any]
     given = data.given_head
     if given is None:
         head = {

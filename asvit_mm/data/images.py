@@ -54,13 +54,13 @@ def load_images(
         data = describe_data(data, img_size)
     rng = np.random.default_rng(seed)
     if data.config is not None:
-        images = _config_images(data.spec, data.config, img_size, count, rng)
-        if images.shape[1] != data.in_channels:
+        found = _config_images(data.spec, data.config, img_size, count, rng)
+        if found.shape[1] != data.in_channels:
             raise InputError(
-                f'the images of {data.spec!r} have {images.shape[1]} channels, and its model takes '
+                f'the images of {data.spec!r} have {found.shape[1]} channels, and its model takes '
                 f'{data.in_channels}: set model.backbone.in_channels'
             )
-        return images
+        return found
     folder, mean, std = data.folder, IMAGENET_MEAN, IMAGENET_STD
     if data.kind == 'digits':
         folder = scan_folder(str(write_image_set(DIGITS)))
