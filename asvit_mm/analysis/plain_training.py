@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..arch import Architecture
+from ..errors import InputError
 
 WARM_UP_STEPS = 3
 
@@ -249,7 +250,15 @@ def train_side_by_side(
 
     Args:
         seeds: of each one's data; its initial weights are the model's.
+
+    Raises:
+        InputError: fewer images than a batch.
     """
+    if len(train.labels) < recipe.batch:
+        raise InputError(
+            f'{len(train.labels)} training images are fewer than a batch of {recipe.batch}: give more '
+            'images, or a smaller batch'
+        )
     device = train.pixels.device
     normalize = Normalize(train.pixels)
     pad = recipe.padding
