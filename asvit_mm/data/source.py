@@ -17,6 +17,7 @@ from .folder import FolderScan, scan_folder, typical_side
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+DEFAULT = 'photographs'
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 DIGITS_SIZE = 32
 MULTI_LABEL_HEADS = ('MultiLabelClsHead', 'MultiLabelLinearClsHead', 'CSRAClsHead')
@@ -76,10 +77,10 @@ class DataSource:
 
 
 def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> DataSource:
-    """The source that ``digits``, ``noise``, an image folder or an mmpretrain config stands for.
+    """The source that ``photographs``, ``digits``, ``noise``, an image folder or an mmpretrain config is.
 
-    ``noise`` and a folder without class folders have no labels: their configs train on ImageNet-1k.
-    ``digits`` and ``noise`` win over a folder of that name, which is ``./noise`` or a :class:`~pathlib.Path`.
+    ``photographs``, ``noise`` and a folder without class folders have no labels: their configs train on
+    ImageNet-1k. The names win over a folder of that name, which is ``./noise`` or a :class:`~pathlib.Path`.
 
     Args:
         img_size: height and width of the networks' images; None: 32 for the digits, what a config's
@@ -96,9 +97,10 @@ def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> 
     size = img_size or IMAGENET_SIZE
     unlabelled = 'no labels to train on: trains on ImageNet-1k in data/imagenet'
     imagenet = (IMAGENET_CLASSES, size, IMAGENET_SIZE)
-    if spec == 'noise':
-        note = f'measured on noise, {unlabelled}'
-        return DataSource('imagenet', 'noise', 'in1k', *imagenet, note=note)
+    if spec in ('photographs', 'noise'):
+        what = 'crops of two photographs' if spec == 'photographs' else 'noise'
+        note = f'measured on {what}, {unlabelled}'
+        return DataSource('imagenet', spec, 'in1k', *imagenet, note=note)
     path = os.fspath(spec)
     if os.path.isdir(path):
         folder = scan_folder(path)
@@ -112,7 +114,7 @@ def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> 
         return _user_config(path, img_size)
     problem = f'{path!r} is a file' if os.path.isfile(path) else f'no data at {path!r}'
     raise InputError(
-        f'{problem}: give digits, noise, an image folder or an mmpretrain config (.py)'
+        f'{problem}: give photographs, digits, noise, an image folder or an mmpretrain config (.py)'
     )
 
 

@@ -104,6 +104,44 @@ class Budget:
             f'{relaxed.option} at least {relaxed.count(nearest):,} ({nearest})'
         )
 
+    def explain(
+        self, arch: Architecture, larger: Sequence[Architecture], because: str
+    ) -> list[dict[str, Any]]:
+        """How much of each limit a network uses, and why it leaves the rest; plain data for the result.
+
+        Args:
+            larger: the networks that could come next.
+            because: why none of those came that would be within the limits.
+
+        Returns:
+            for each limit ``limit`` (its option), ``unit``, ``value``, ``used`` and ``why``.
+        """
+        fitting = any(map(self.fits, larger))
+        explained = []
+        for limit in self._limits:
+            # Within all other limits, so that the figure says what this limit alone would allow.
+            others = [x for x in self._limits if x is not limit]
+            blocked = [a for a in larger if limit.count(a) > limit.value]
+            alone = [a for a in blocked if all(x.count(a) <= x.value for x in others)]
+            if fitting or not larger:
+                why = because
+            elif not alone and len(blocked) < len(larger):
+                exceeded = [x.option for x in others if any(x.count(a) > x.value for a in larger)]
+                why = f'every larger network exceeds {" or ".join(exceeded)}'
+            else:
+                nearest = min(limit.count(a) for a in alone or blocked)
+                why = f'the next larger network would have {nearest:,}'
+            explained.append(
+                {
+                    'limit': limit.option,
+                    'unit': limit.unit,
+                    'value': limit.value,
+                    'used': limit.count(arch),
+                    'why': why,
+                }
+            )
+        return explained
+
     @property
     def _limits(self) -> list['_Limit']:
         """The limits that are set."""

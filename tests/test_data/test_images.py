@@ -52,6 +52,22 @@ def test_noise_is_standard_normal_and_decided_by_the_seed() -> None:
     assert not torch.equal(images, load_images('noise', 32, 16, seed=(3, 2)))
 
 
+def test_photographs_are_natural_and_decided_by_the_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neighbouring pixels are alike, whatever the size; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    for size in (32, 224):
+        images = load_images('photographs', size, 16, seed=(3, 1))
+        assert images.shape == (16, 3, size, size)
+        neighbours = torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()])
+        assert torch.corrcoef(neighbours)[0, 1] > 0.8
+        assert len(torch.unique(images.flatten(1), dim=0)) == 16
+        assert torch.equal(images, load_images('photographs', size, 16, seed=(3, 1)))
+    assert not torch.equal(images, load_images('photographs', 224, 16, seed=(3, 2)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_digits_are_written_and_normalised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Path
 ) -> None:
