@@ -179,7 +179,6 @@ def fit_phases(
 def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> dict[str, Any]:
     width, rate = arch.widths[-1], round(drop_path_rate(params) * plan.drop_path_share, 3)
     neck = {'neck': {'type': 'GlobalAveragePooling'}}
-    head: dict[str, Any]
     given = data.given_head
     head: dict[str, Any]
     if given is None:
