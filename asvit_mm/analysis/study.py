@@ -32,7 +32,15 @@ from .settings import StudySettings
 
 FORMAT = 3
 # What --overwrite removes.
-FILES = ('study.json', 'report.json', 'report.md', 'scatter.png', 'comparison.png', 'curves.png')
+FILES = (
+    'study.json',
+    'report.json',
+    'report.md',
+    'scatter.png',
+    'comparison.png',
+    'curves.png',
+    'tau.png',
+)
 FOLDERS = ('records', 'logs', 'training', 'searches')
 ANOTHER = 'give --overwrite, or another --work-dir'
 
