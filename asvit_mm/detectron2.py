@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .arch import Architecture
 from .errors import InputError
 from .models.asvit import AsViT
+from .ops.attention import traced_macs
 
 try:
     from detectron2.config import CfgNode
@@ -189,16 +190,5 @@ def get_asvit_optimizer_params(
 # -- counting --------------------------------------------------------------------------------------------
 
 
-def _attention_macs(inputs: list[Any], outputs: list[Any]) -> int:
-    """Multiply-adds of q k^T and of weights v, for queries (..., N, C) and keys (..., M, C)."""
-    queries, keys = (value.type().sizes() for value in inputs[:2])
-    products: int = 2 * keys[-2]
-    for size in queries:
-        products *= size
-    return products
-
-
-# fvcore counts multiply-adds, and leaves out operators that it does not know; this one it does not.
-FLOP_HANDLES = {'aten::scaled_dot_product_attention': _attention_macs}
-for _operator, _handle in FLOP_HANDLES.items():
-    _DEFAULT_SUPPORTED_OPS.setdefault(_operator, _handle)
+# fvcore leaves out operators that it does not know; this one it does not.
+_DEFAULT_SUPPORTED_OPS.setdefault('aten::scaled_dot_product_attention', traced_macs)

@@ -103,7 +103,8 @@ class AsVisionTransformer(nn.Module):
         drop_rate: dropout before the classifier's layers.
         pos_drop_rate: dropout after the embedding.
         proj_drop_rate: dropout of the blocks' linear layers.
-        attn_drop_rate, drop_path_rate, window_size: as AsViT's.
+        attn_drop_rate, drop_path_rate, window_size, token_stride, token_projection: as AsViT's; the token
+            stride of a built model is changed by ``model.backbone.set_token_stride``.
         strict_img_size: refuse images of another size than ``img_size``.
         dynamic_img_size: the opposite of ``strict_img_size``, and the default: any size.
         device, dtype: of the weights.
@@ -125,6 +126,8 @@ class AsVisionTransformer(nn.Module):
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         window_size: int | Sequence[int | None] | None = None,
+        token_stride: int | None = None,
+        token_projection: str = 'dilate',
         strict_img_size: bool = False,
         dynamic_img_size: bool = False,
         device: torch.device | str | None = None,
@@ -140,6 +143,8 @@ class AsVisionTransformer(nn.Module):
                 attn_drop_rate=attn_drop_rate,
                 drop_path_rate=drop_path_rate,
                 window_size=window_size,
+                token_stride=token_stride,
+                token_projection=token_projection,
             ).to(dtype=dtype)
         self.backbone.drop_after_pos = nn.Dropout(pos_drop_rate)
         for stage in self.backbone.stages:
@@ -150,7 +155,7 @@ class AsVisionTransformer(nn.Module):
         self.dynamic_img_size = not self.strict_img_size
         self._traits = {'fixed_input_size': self.strict_img_size}
         self.img_size, self.in_chans, self.output_fmt = self.backbone.img_size, in_chans, 'NCHW'
-        widths, stride = self.backbone.architecture.widths, self.backbone.base_token_stride
+        widths, stride = self.backbone.architecture.widths, self.backbone.token_stride
         self.num_features = self.head_hidden_size = widths[-1]
         self.stage_maps = nn.ModuleList(MapView() for _ in widths)
         self.feature_info = [

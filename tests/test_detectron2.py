@@ -171,7 +171,9 @@ def test_a_training_step_gives_every_parameter_a_gradient(path):
     optimizer = instantiate(cfg.optimizer)
     with EventStorage():  # which the losses report to
         losses = model([sample(), sample()])
-    sum(losses.values()).backward()
+    loss = sum(losses.values())
+    assert torch.isfinite(loss)
+    loss.backward()
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
     before = copy.deepcopy(model.backbone.bottom_up.pos_embed)
     optimizer.step()

@@ -64,9 +64,13 @@ def test_a_training_step_and_a_prediction():
     )
     image = np.random.default_rng(0).integers(0, 256, (3, 64, 64), dtype=np.uint8)
     batch = {'inputs': [torch.from_numpy(image)], 'data_samples': [sample]}
-    losses = model.train_step(batch, wrapper)
-    assert all(torch.isfinite(value) for value in losses.values())
+    loss, _ = model.parse_losses(model(**model.data_preprocessor(batch, True), mode='loss'))
+    assert torch.isfinite(loss)
+    wrapper.backward(loss)
     assert [n for n, p in model.backbone.named_parameters() if p.grad is None] == []
+    before = model.backbone.pos_embed.clone()
+    wrapper.step()
+    assert not torch.equal(before, model.backbone.pos_embed)
     (found,) = model.eval().test_step(batch)
     tensor = found.pred_instances.bboxes
     tensor = getattr(tensor, 'tensor', tensor)

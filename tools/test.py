@@ -26,6 +26,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
     parser.add_argument(
+        '--token-stride',
+        type=int,
+        metavar='N',
+        help='pixels between two tokens, for weights that were trained at several strides (default: those of '
+        'the config)',
+    )
+    parser.add_argument(
         '--tta',
         action='store_true',
         help="test-time augmentation: the config's tta_model and tta_pipeline, or else the mean over an "

@@ -152,7 +152,8 @@ class SchedulesSettings(TrainingStudySettings):
     work_dir: str = 'work_dirs/schedules'
     schedules: Sequence[str] = tuple(PUBLISHED)
     """published ones by name, or stride@end,... (epochs or shares of the run), such as
-    16@0.25,8@0.5,4@1.0, or with a dilation, 16/1@0.25,8@0.5,4@1.0; beside training without one"""
+    16@0.25,8@0.5,4@1.0, or with a dilation, 16/1@0.25,8@0.5,4@1.0, a factor of the learning rate,
+    16*0.5@0.5,4@1.0, or several strides in turn, 16|8|4@1.0; beside training without one"""
     seeds: int = option(default=3, at_least=1)
     """trainings with each, from --seed on"""
     epochs: int | None = option(default=None, at_least=1)

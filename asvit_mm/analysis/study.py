@@ -5,7 +5,6 @@ missing, and the processes of a launcher need to share nothing but the folder.
 """
 
 import json
-import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from ..utils.command_line import as_arguments
 from ..utils.files import (
     atomic_write_json,
     atomic_write_text,
+    file_name,
     first_difference,
     read_object,
     relative,
@@ -32,7 +32,15 @@ from .settings import StudySettings
 
 FORMAT = 3
 # What --overwrite removes.
-FILES = ('study.json', 'report.json', 'report.md', 'scatter.png', 'comparison.png', 'curves.png')
+FILES = (
+    'study.json',
+    'report.json',
+    'report.md',
+    'scatter.png',
+    'comparison.png',
+    'curves.png',
+    'tau.png',
+)
 FOLDERS = ('records', 'logs', 'training', 'searches')
 ANOTHER = 'give --overwrite, or another --work-dir'
 
@@ -214,8 +222,3 @@ def own_errors(share: Share) -> Iterator[None]:
         yield
     except InputError as error:
         raise error if share.rank == 0 else ShareError(str(error)) from None
-
-
-def file_name(name: str) -> str:
-    """A name without the characters that file names cannot have everywhere."""
-    return re.sub(r'[^\w.,@-]', '_', name)

@@ -36,6 +36,7 @@ from .config import (
 )
 from .console import ConsoleRunner, import_codebase
 from .distributed import check_launcher, start_processes
+from .token_grids import set_token_stride
 
 MMCV_COMMAND = (
     'mim install onedl-mmcv (prebuilt), or, to build it: '
@@ -107,6 +108,11 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         check_writable(Path(args.out), '--out')  # before the test, not after it
     runner = _build(cfg)
     _check_weights(runner.model, checkpoint, args.checkpoint)
+    if args.token_stride is not None:
+        try:
+            set_token_stride(runner.model, args.token_stride)
+        except InputError as error:
+            raise InputError(f'--token-stride: {error}') from None
     if out_item == 'pred':
         dumper = 'mmdet.DumpDetResults' if is_detector(cfg) else 'DumpResults'
         metric = METRICS.build(dict(type=dumper, out_file_path=args.out))
@@ -296,6 +302,8 @@ def _enable_tta(cfg: Config, args: argparse.Namespace) -> None:
         wrapper = dict(type='mmdet.DetTTAModel', tta_cfg=merged)
         keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
         pack = {**pack, 'meta_keys': (*keys, 'flip', 'flip_direction')}
+    elif is_segmentor(cfg):
+        wrapper = dict(type='mmseg.SegTTAModel')
     else:
         wrapper = dict(type='mmpretrain.AverageClsScoreTTA')
     flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]

@@ -170,7 +170,7 @@ def _training_share(cfg: Config, arch: Architecture, size: Any, classes: int) ->
     """Multiply-adds of training in phases, as a share of training at the full grid; None: no phases."""
     for hook in cfg.get('custom_hooks') or ():
         if is_token_hook(hook):
-            phases = [(phase.end, phase.stride) for phase in read_schedule(hook['phases'])]
+            phases = read_schedule(hook['phases'], arch.stride)
             return schedule_share(arch, phases, as_pair(size, 'img_size'), classes)
     return None
 

@@ -52,7 +52,7 @@ def _arguments(config: Any = LEAF, **given: Any) -> argparse.Namespace:
         work_dir=None, amp=False, no_pin_memory=False, no_persistent_workers=False, launcher='none',
         cfg_options=None, resume=None, no_validate=False, auto_scale_lr=False,
         checkpoint=None, out=None, out_item=None, show_dir=None, show=False,
-        interval=1, wait_time=2, tta=False,
+        interval=1, wait_time=2, token_stride=None, tta=False,
     )  # fmt: skip
     return argparse.Namespace(config=str(config), **(defaults | given))
 
@@ -209,6 +209,40 @@ def test_metrics_of_every_kind_are_written(digits: Path) -> None:
         'n': 3,
         'what': 'torch.float32',
     }
+
+
+def test_at_another_token_stride(digits: Path) -> None:
+    (digits / 'config.py').write_text(
+        f"_base_ = ['{LEAF}']\n"
+        'test_dataloader = dict(num_workers=0, dataset=dict(indices=64))\n'
+        "test_evaluator = dict(_delete_=True, type='SingleLabelMetric', average=None)\n"
+    )
+
+    def metrics(**given: Any) -> dict[str, Any]:
+        return runner.test(_arguments('config.py', checkpoint='x.pth', work_dir='w', **given))
+
+    flag, option = metrics(token_stride=8), metrics(cfg_options=['model.backbone.token_stride=8'])
+    assert flag == option
+    assert flag != metrics()
+    _one_line(
+        lambda: metrics(token_stride=6), '--token-stride: token stride 6 is not a multiple of 4'
+    )
+    _one_line(
+        lambda: metrics(token_stride=32), '--token-stride: token stride 32 is too coarse for 32'
+    )
+    (digits / 'config.py').write_text(
+        f"_base_ = ['{LEAF}']\n"
+        "model = dict(backbone=dict(_delete_=True, type='ResNet', depth=18, out_indices=(3,)),\n"
+        '    head=dict(in_channels=512))\n'
+    )
+    weights = MODELS.build(load_config('config.py').model).state_dict()
+    torch.save({'state_dict': weights}, 'resnet.pth')
+    _one_line(
+        lambda: runner.test(
+            _arguments('config.py', checkpoint='resnet.pth', work_dir='w', token_stride=8)
+        ),
+        '--token-stride: the model has no AsViT backbone',
+    )
 
 
 def test_augmentation_at_test_time_is_the_mean_over_both_mirror_images(digits: Path) -> None:
