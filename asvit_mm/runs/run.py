@@ -320,7 +320,9 @@ def versions(device: torch.device, runtime: str = 'torch') -> dict[str, str]:
         'python': platform.python_version(),
         'torch': torch.__version__,
     }
-    for name in ('numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', runtime):
+    # torch has said more of itself above than its package's metadata do.
+    others = () if runtime == 'torch' else (runtime,)
+    for name in ('numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', *others):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
