@@ -22,6 +22,8 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 # Longer over shorter side. An image is resized by its shorter side, so a thin one would become huge.
 MAX_ASPECT = 100
+# Of all images together, 3.2 GB as float32.
+MAX_PIXELS = 2**28
 
 Seed = int | Sequence[int]
 
@@ -43,10 +45,16 @@ def load_images(
         a folder's images by ImageNet's, a config's by its ``data_preprocessor``.
 
     Raises:
-        InputError: no such data, fewer than ``count`` images, or an image or config that cannot be read.
+        InputError: no such data, fewer than ``count`` images, more than ``MAX_PIXELS``, or an image or config
+            that cannot be read.
     """
     if count < 1 or img_size < 1:
         raise InputError(f'asked for {count} images of {img_size} pixels: both must be at least 1')
+    if count * img_size**2 > MAX_PIXELS:
+        raise InputError(
+            f'{count} images of {img_size} pixels a side are more than fit into memory: give a smaller '
+            '--img-size, --batch-size or --repeat'
+        )
     if not isinstance(data, DataSource):
         data = describe_data(data, img_size)
     rng = np.random.default_rng(seed)

@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from ..checkpoints.reading import secure_mmengine
@@ -85,16 +88,28 @@ def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
     """Merge ``options`` (dotted keys) into the config called ``name``; an InputError if they do not fit."""
     try:
         cfg.merge_from_dict(dict(options))
-    except (KeyError, TypeError, AssertionError, IndexError) as error:
+    except Exception as error:  # whatever MMEngine raises is about the options
         raise InputError(f'--cfg-options do not fit {name}: {one_line(error)}') from error
 
 
 def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
     """Raise an InputError if one of ``fields``, which ``purpose`` needs, is missing from a config or None."""
+    name = cfg.filename or 'the config'
     for field in fields:
         if cfg.get(field) is None:
+            close = get_close_matches(field, [key for key in cfg if key not in fields])
+            hint = f': did you mean it by {close[0]!r}?' if close else ''
+            raise InputError(f'{name} has no {field!r}, which {purpose} needs{hint}')
+
+
+def report_ignored(cfg: Config) -> None:
+    """Print which fields of a config nothing reads, though their names are close to those of a Runner's."""
+    read = [*signature(Runner).parameters, 'auto_scale_lr', 'custom_imports']
+    for key in cfg:
+        close = get_close_matches(key, read, n=1, cutoff=0.85) if key not in read else []
+        if close and cfg.get(close[0]) is None:
             name = cfg.filename or 'the config'
-            raise InputError(f'{name} has no {field!r}, which {purpose} needs')
+            print(f'note: nothing reads {key!r} of {name}: did you mean {close[0]!r}?')
 
 
 def is_detector(cfg: Config) -> bool:

@@ -6,26 +6,28 @@ visualization hook, the class that dumps predictions).
 
 import argparse
 import importlib
+import logging
 import math
 import os
-import pickle
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import METRICS, RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from ..checkpoints.reading import read_checkpoint, select_weights
-from ..errors import InputError, one_line
-from ..utils.files import atomic_write_json, check_writable
-from .config import check_data, is_detector, load_config, require
+from ..errors import InputError
+from ..utils.files import atomic_write_json, check_writable, refuse_special_files
+from .classes import check_classes
+from .config import check_data, is_detector, load_config, report_ignored, require
 from .distributed import check_launcher, start_processes
+from .failures import config_failures, name_images
+from .options import parse_options
 
 MMCV_COMMAND = (
     'mim install onedl-mmcv (prebuilt), or, to build it: '
@@ -47,6 +49,11 @@ def train(args: argparse.Namespace) -> Runner:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    elif _is_amp(cfg.optim_wrapper) and get_device() == 'cpu':
+        raise InputError(
+            f'{args.config} trains with AmpOptimWrapper, which needs a GPU, and there is none: write a '
+            "config over it with optim_wrapper=dict(_delete_=True, type='OptimWrapper', optimizer=dict(...))"
+        )
     if args.auto_scale_lr:
         if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
             raise InputError(
@@ -60,15 +67,17 @@ def train(args: argparse.Namespace) -> Runner:
     loaders = ['train_dataloader', 'val_dataloader']
     _set_loader_defaults(cfg, args, loaders)
     check_data(cfg, loaders)
+    if cfg.get('load_from') is None and cfg.get('resume'):
+        cfg.load_from = latest_checkpoint(Path(cfg.work_dir))
     checkpoint = cfg.get('load_from')
-    if checkpoint is None and cfg.get('resume') and Path(cfg.work_dir).is_dir():
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
     content = None if checkpoint is None else read_checkpoint(checkpoint)
     runner = _build(cfg)
     if content is not None:
         _check_weights(runner.model, content, checkpoint, resume=bool(cfg.get('resume')))
         del content  # the Runner reads it again, to its own device
-    runner.train()
+    with config_failures(cfg, 'training failed'):
+        _check_loaders(runner, loaders)
+        runner.train()
     return runner
 
 
@@ -99,26 +108,12 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         dumper = 'mmdet.DumpDetResults' if is_detector(cfg) else 'DumpResults'
         metric = METRICS.build(dict(type=dumper, out_file_path=args.out))
         runner.test_evaluator.metrics.append(metric)
-    metrics = runner.test()
+    with config_failures(cfg, 'testing failed'):
+        _check_loaders(runner, ['test_dataloader'])
+        metrics = runner.test()
     if out_item == 'metrics' and runner.rank == 0:
         atomic_write_json(args.out, _plain(metrics))
     return metrics
-
-
-def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` words as MMEngine's DictAction does, to values by dotted keys.
-
-    Raises:
-        InputError: a word without ``=``.
-    """
-    if not pairs:
-        return {}
-    for pair in pairs:
-        if not pair.partition('=')[0] or '=' not in pair:
-            raise InputError(f'--cfg-options {pair!r} is not KEY=VALUE')
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    return parser.parse_args(['--cfg-options', *pairs]).cfg_options
 
 
 def _prepare(args: argparse.Namespace) -> Config:
@@ -126,8 +121,11 @@ def _prepare(args: argparse.Namespace) -> Config:
     # So that other libraries' own calls of torch.load cannot run a checkpoint either.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
+    logging.raiseExceptions = False  # a log that cannot be written ends nothing
+    name_images()
     cfg = load_config(args.config, parse_options(args.cfg_options))
     check_codebase(cfg)
+    report_ignored(cfg)
     check_launcher(args.launcher)
     if args.amp and not torch.cuda.is_available():
         raise InputError('--amp needs a GPU and there is none: leave it out')
@@ -156,7 +154,9 @@ def check_codebase(cfg: Config) -> None:
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise InputError(f'{scope} needs {need} ({error}){advice}') from error
+            raise InputError(
+                f'default_scope = {scope!r}: {scope} needs {need} ({error}){advice}'
+            ) from error
 
 
 def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequence[str]) -> None:
@@ -196,16 +196,42 @@ def _build(cfg: Config) -> Runner:
         cfg.model_wrapper_cfg = ConfigDict(cfg.get('model_wrapper_cfg') or wrapper)
         if cfg.model_wrapper_cfg.get('type', wrapper.type) == wrapper.type:
             cfg.model_wrapper_cfg.device_ids = None
-    try:
+    refuse_special_files(Path(cfg.work_dir).iterdir())
+    with config_failures(cfg, 'cannot be built'):
         return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        # From a model that reads weights by itself, such as timm's.
-        if not re.search('weights.only', str(error), re.IGNORECASE):
-            raise
-        raise InputError(
-            'the config names a checkpoint with more than weights and plain data, which is not loaded, since '
-            f'loading could run it: {one_line(error)}'
-        ) from error
+
+
+def latest_checkpoint(work_dir: Path) -> str | None:
+    """The checkpoint that a run in ``work_dir`` goes on from; None if there is none.
+
+    MMEngine writes its path into last_checkpoint, as it was at that time: a work dir may have been moved or
+    copied since, and the file may be cut where the disk was full.
+    """
+    file = work_dir / 'last_checkpoint'
+    refuse_special_files([file])
+    try:
+        recorded = file.read_text(encoding='utf-8', errors='replace').strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f'{str(file)!r} cannot be read ({error.strerror}): remove it') from None
+    if not recorded:
+        raise InputError(f'{str(file)!r} is empty: give the checkpoint with --resume PATH')
+    here = work_dir / Path(recorded).name
+    return str(here) if here.is_file() else recorded
+
+
+def _is_amp(optim_wrapper: Any) -> bool:
+    kind = optim_wrapper.get('type') if isinstance(optim_wrapper, Mapping) else None
+    return str(getattr(kind, '__name__', kind)).endswith('AmpOptimWrapper')
+
+
+def _check_loaders(runner: Runner, names: Sequence[str]) -> None:
+    """Build the data loaders that a run will use, and compare their classes with the model's."""
+    for name in names:
+        loader = getattr(runner, name, None)
+        if isinstance(runner.model, torch.nn.Module) and loader is not None:
+            check_classes(runner.model, loader.dataset, name)
 
 
 def _check_weights(

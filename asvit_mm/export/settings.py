@@ -34,7 +34,7 @@ class ExportSettings:
     """.onnx or .pt2 (default: named after the config, in this folder)"""
     tolerance: float = 1e-4
     """largest difference from eager torch at which the file is kept"""
-    batch_size: int = option(default=1, at_least=1)
+    batch_size: int = option(default=1, at_least=1, at_most=4096)
     """images of a call that is timed"""
     cfg_options: tuple[str, ...] = option(default=(), metavar='KEY=VALUE')
     """override settings of the config: dotted keys, as train_cfg.max_epochs=10 or key=a,b"""

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..arch import Architecture
+from ..arch import Architecture, as_architecture
 from ..config_writer.naming import RunConfigs
 from ..cost import count_macs, count_params
+from ..errors import InputError
+from ..utils.files import read_object
 from ..utils.units import format_count
 
 
@@ -111,13 +113,28 @@ def read_scale_result(work_dir: Path) -> ScaleResult:
     )
 
 
-def read_seed(path: Path) -> str | None:
-    """The architecture in the result.json or so_far.json of a run; None if the file is neither."""
-    try:
-        arch = json.loads(path.read_text(encoding='utf-8')).get('arch')
-    except (OSError, ValueError, AttributeError):
-        return None
-    return arch if isinstance(arch, str) else None
+def read_seed(path: Path) -> str:
+    """The architecture in the result.json or so_far.json of a run.
+
+    Raises:
+        InputError: the file is neither, or its costs are not those of its architecture.
+    """
+    advice = 'give the result.json of a search'
+    result = read_object(path, advice)
+    arch, size, classes = map(result.get, ('arch', 'train_img_size', 'num_classes'))
+    if not isinstance(arch, str):
+        raise InputError(f'{str(path)!r} is no result of a search: {advice}')
+    # A scaling run has the costs of each member of its series instead.
+    if 'params' in result:
+        params = None
+        if type(size) is int and type(classes) is int:
+            params = count_params(as_architecture(arch), classes, img_size=size)
+        if result['params'] != params:
+            raise InputError(
+                f'{str(path)!r} was changed: {result["params"]!r} are not the parameters of {arch}; '
+                f'{advice} as it was written'
+            )
+    return arch
 
 
 def cost_rows(network: Network) -> dict[str, str]:

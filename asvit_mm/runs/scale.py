@@ -51,10 +51,7 @@ def read_topology(spec: str | Architecture) -> Architecture:
     """
     spec = str(spec)
     if spec.endswith('.json'):
-        arch = read_seed(Path(spec))
-        if arch is None:
-            raise InputError(f'{spec!r} is no result of a search: give its result.json')
-        spec = arch
+        spec = read_seed(Path(spec))
     return as_architecture(spec).seed
 
 

@@ -55,7 +55,9 @@ def test_two_processes_share_the_records(settings):
     folder.share = Share(1, 2)
     folder.wait = lambda: None
     made = []
-    with pytest.raises(FileNotFoundError):  # of the other process, which is none here
+    with pytest.raises(
+        InputError, match='No such file'
+    ):  # of the other process, which is none here
         folder.complete(ITEMS, lambda name, item: made.append(name) or {}, str)
     assert made == ['b|2']
 

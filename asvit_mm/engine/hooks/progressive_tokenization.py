@@ -7,6 +7,7 @@ nothing is replayed on resume: the phase and all logged values follow from the e
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -26,6 +27,25 @@ from ...token_schedule import (
 
 # The backward pass costs about twice the forward pass.
 FORWARD_PASSES = 3
+
+
+def count_images(batch: Any) -> int:
+    """Images that the backbone sees in a step, all views of each.
+
+    Args:
+        batch: of a data loader: a dict with ``inputs``, or the inputs first, or a tuple (inputs, labels).
+            Inputs are a tensor (N, C, H, W), a list of images (C, H, W), a list of views, which are inputs
+            themselves, or a dict of modalities, of which the first (``img`` if there is one) counts.
+    """
+    if isinstance(batch, tuple):
+        return count_images(next(iter(batch), None))
+    if isinstance(batch, Mapping) and batch:
+        named = [batch[key] for key in ('inputs', 'img') if key in batch]
+        return count_images((named or list(batch.values()))[0])
+    if isinstance(batch, list):
+        return sum(map(count_images, batch))
+    shape: tuple[int, ...] = getattr(batch, 'shape', ())
+    return shape[0] if len(shape) == 4 else 1
 
 
 @HOOKS.register_module()
@@ -146,7 +166,7 @@ class ProgressiveTokenizationHook(Hook):
         end = self.phases[-1].end
         values = {
             'tokens': self._tokens[stride],
-            'step_gmacs': FORWARD_PASSES * len(data_batch['inputs']) * self._macs[stride] / 1e9,
+            'step_gmacs': FORWARD_PASSES * count_images(data_batch) * self._macs[stride] / 1e9,
             # All epochs have the same number of iterations.
             'saved_percent': saved((runner.iter + 1) * end / runner.max_iters),
             'saved_percent_of_run': saved(end),
