@@ -1,6 +1,7 @@
 """Errors that users see as one line, without a traceback."""
 
 import errno
+import logging
 import os
 import re
 import sys
@@ -42,6 +43,9 @@ def one_line_errors() -> Iterator[None]:
     job only rank 0 prints, except for a :class:`ShareError`. All other exceptions keep their traceback: they
     are defects, not mistakes of the user.
     """
+    logging.raiseExceptions = (
+        False  # a log that cannot be written, on a full disk, prints no traceback
+    )
     try:
         yield
     except InputError as error:

@@ -17,6 +17,8 @@ from ..config_writer.configs import config_text
 from ..config_writer.recipes import recipe
 from ..data.source import DataSource
 from ..engine.config import check_data, is_token_hook
+from ..engine.failures import config_failures, name_images
+from ..engine.runner import check_loaders
 from ..errors import InputError
 from .study import file_name
 
@@ -142,18 +144,27 @@ def train_and_test(cfg: Config, study: Path, name: str, device: torch.device) ->
         study: folder of the study; logs/NAME.log there is the Runner's log, which is not printed, and what
             else the Runner writes is removed.
         name: of the training in the study.
+
+    Raises:
+        InputError: it fails; logs/NAME.traceback.txt says where.
     """
     name = file_name(name)
     folder, log = study / 'training' / name, study / 'logs' / f'{name}.log'
     log.parent.mkdir(parents=True, exist_ok=True)
     # The name tells the logger and counts of this run from those of another in this process.
     cfg.work_dir, cfg.experiment_name = str(folder), f'{name}-{time.time_ns()}'
+    name_images()
     try:
         # Printed, the Runner's log would break into the progress bar.
-        with log.open('w', encoding='utf-8') as file, redirect_stdout(file):
+        with (
+            log.open('w', encoding='utf-8') as file,
+            redirect_stdout(file),
+            config_failures(cfg, f'training {name} failed', log.with_suffix('.traceback.txt')),
+        ):
             runner = Runner.from_cfg(cfg)
             try:
                 runner.model.to(device)
+                check_loaders(runner, ['train_dataloader', 'test_dataloader'])
                 runner.train()
                 top1 = float(runner.test()['accuracy/top1'])
             finally:

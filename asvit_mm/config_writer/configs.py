@@ -53,7 +53,8 @@ def config_text(
     ]
     hooks = (data.config and data.config.get('custom_hooks')) or []
     if progressive and not any(map(is_token_hook, hooks)):
-        kept = '_base_.custom_hooks + ' if hooks else ''
+        place = '' if 'custom_hooks' in plan.settings else '_base_.'
+        kept = f'{place}custom_hooks + ' if hooks else ''
         blocks.append(f'custom_hooks = {kept}{code([_token_hook(arch, data, plan)])}')
     text = '\n\n'.join(block for block in blocks if block) + '\n'
     try:

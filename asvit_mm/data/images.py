@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import InputError, one_line
+from ..errors import InputError
 from .folder import scan_folder
 from .image_sets import DIGITS, write_image_set
 from .source import DataSource, describe_data
@@ -142,6 +142,7 @@ def _config_images(
     from mmpretrain.registry import DATASETS, MODELS
 
     from ..engine.config import check_data, require
+    from ..engine.failures import explain
 
     require(config, ['train_dataloader'], 'drawing images from a config')
     check_data(config, ['train_dataloader'])
@@ -160,7 +161,7 @@ def _config_images(
         raise
     except Exception as error:
         raise InputError(
-            f'the training set of {path!r} cannot be read: {one_line(error)}'
+            f'the training set of {path!r} cannot be read: {explain(error, config._cfg_dict)}'
         ) from error
     if images.shape[-2:] != (img_size, img_size):
         images = torch.nn.functional.interpolate(

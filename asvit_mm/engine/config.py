@@ -59,6 +59,9 @@ def mmdet_configs() -> Path:
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
     """Read an MMEngine config and merge ``options`` (dotted keys, as ``--cfg-options`` has them).
 
+    One of the pure Python style, whose types are imported classes, becomes one with their names, and its
+    default scope is the package of its model if it has none.
+
     From then on no checkpoint that it names runs code
     (:func:`~asvit_mm.checkpoints.reading.secure_mmengine`).
 
@@ -73,6 +76,10 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     # A config is Python code: whatever it raises is an error of the config.
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
+        if is_pure_python(path):
+            cfg = Config(cfg.to_dict(), filename=cfg.filename)
+            if not cfg.get('default_scope') and isinstance(cfg.get('model'), dict):
+                cfg.default_scope = str(cfg.model.get('type')).partition('.')[0]
     except Exception as error:
         raise InputError(f'config {str(path)!r} cannot be read: {one_line(error)}') from error
     merge_options(cfg, options or {}, repr(str(path)))
@@ -82,6 +89,11 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     except Exception as error:
         raise InputError(f'custom_imports cannot be imported: {one_line(error)}') from error
     return cfg
+
+
+def is_pure_python(path: str | os.PathLike[str]) -> bool:
+    """Whether a config has the style of ``read_base()`` and imported types, without ``_base_``."""
+    return Path(path).suffix == '.py' and bool(Config._is_lazy_import(str(path)))
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
@@ -118,8 +130,8 @@ def is_detector(cfg: Config) -> bool:
 
 
 def is_token_hook(hook: Mapping[str, Any]) -> bool:
-    """Whether the config of a hook is that of progressive tokenization, with or without the scope."""
-    return hook.get('type') in (TOKEN_HOOK, TOKEN_HOOK.removeprefix('asvit_mm.'))
+    """Whether the config of a hook is that of progressive tokenization, in any scope or module."""
+    return str(hook.get('type')).rpartition('.')[2] == TOKEN_HOOK.rpartition('.')[2]
 
 
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:

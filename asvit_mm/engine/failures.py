@@ -18,19 +18,22 @@ import mmengine.registry
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import Registry, build_from_cfg
+from mmengine.runner import Runner
 
 from ..errors import InputError, is_full, one_line
+from ..utils.files import atomic_write_text
 from .classes import check_categories
 
 TRACEBACK = 'traceback.txt'
 
 _UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
+_MISSING = re.compile(r'missing \d+ required [\w-]+ arguments?: (.*)')
 _UNKNOWN = re.compile(r'(\S+) is not in the \S+ registry')
 _TRANSFORMED = Compose.__call__
 
 
 @contextmanager
-def config_failures(cfg: Config, doing: str) -> Iterator[None]:
+def config_failures(cfg: Config, doing: str, kept: Path | None = None) -> Iterator[None]:
     """Turn what is raised in the block into an :class:`InputError` that says what of ``cfg`` is wrong.
 
     A full disk keeps its OSError. The traceback of every other exception goes to traceback.txt in the work
@@ -38,6 +41,7 @@ def config_failures(cfg: Config, doing: str) -> Iterator[None]:
 
     Args:
         doing: what fails, for the message.
+        kept: the file for the traceback (default: traceback.txt in the work dir).
     """
     try:
         yield
@@ -49,14 +53,13 @@ def config_failures(cfg: Config, doing: str) -> Iterator[None]:
     except Exception as error:
         if is_full(error):
             raise
-        kept = ''
+        where = ''
         with suppress(OSError):
-            file = Path(cfg.work_dir) / TRACEBACK
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(traceback.format_exc(), encoding='utf-8')
-            kept = f' (traceback: {file})'
+            file = kept or Path(cfg.work_dir) / TRACEBACK
+            atomic_write_text(file, traceback.format_exc())
+            where = f' (traceback: {file})'
         said = explain(error, cfg._cfg_dict)
-        raise InputError(f'{cfg.filename or "the config"}: {doing}: {said}{kept}') from error
+        raise InputError(f'{cfg.filename or "the config"}: {doing}: {said}{where}') from error
 
 
 def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
@@ -70,6 +73,10 @@ def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
         )
     if unknown := _UNKNOWN.search(str(error)):
         return _unknown_type(unknown[1].strip('\'"'), cfg)
+    if any(f.f_code is Runner.resume.__code__ for f, _ in traceback.walk_tb(error.__traceback__)):
+        return (
+            f'the checkpoint holds another run ({one_line(error)}): resume it with its own config'
+        )
     unexpected = _UNEXPECTED.search(str(error))
     frame = _innermost_build(error)
     if unexpected and (frame is None or unexpected[2] not in frame.f_locals.get('cfg', ())):
@@ -91,6 +98,11 @@ def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
     if unexpected:
         key = unexpected[2]
         return f'{place} has no setting {key!r}{_close(key, _settings_of(kind))}'
+    if missing := _MISSING.search(str(error)):
+        needed = missing[1].split("'")[1]
+        meant = get_close_matches(needed, list(settings), n=1)
+        hint = f': did you mean it by {meant[0]!r}?' if meant else ''
+        return f'{place} needs {needed!r}{hint}'
     if name := _typo(settings):
         return _unknown_type(name, cfg)
     return f'{place}: {one_line(error)}'
@@ -155,8 +167,10 @@ def _place(settings: Mapping[str, Any], cfg: Mapping[str, Any]) -> str:
 
 def _unknown_type(name: str, cfg: Mapping[str, Any]) -> str:
     paths = [path for path, part in _parts(cfg) if part.get('type') == name]
-    where = f'{paths[0]}.type' if paths else 'type'
-    return f'{where} = {name!r} is not known{_close(name.rpartition(".")[2], _known_types())}'
+    where, last = f'{paths[0]}.type' if paths else 'type', name.rpartition('.')[2]
+    if last in _known_types():
+        return f'{where} = {name!r} is not in the default scope: set default_scope, or write SCOPE.{last}'
+    return f'{where} = {name!r} is not known{_close(last, _known_types())}'
 
 
 def _typo(cfg: Any) -> str | None:

@@ -6,7 +6,6 @@ visualization hook, the class that dumps predictions).
 
 import argparse
 import importlib
-import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -42,7 +41,13 @@ def train(args: argparse.Namespace) -> Runner:
         InputError: before training: a mistake in the arguments or the config, or a checkpoint that does not
             fit the model.
     """
-    cfg = _prepare(args)
+    cfg = _load(args)
+    with config_failures(cfg, 'training failed'):
+        return _train(cfg, args)
+
+
+def _train(cfg: Config, args: argparse.Namespace) -> Runner:
+    _prepare(cfg, args)
     require(cfg, ['model', 'train_cfg', 'train_dataloader', 'optim_wrapper'], 'training')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -51,8 +56,8 @@ def train(args: argparse.Namespace) -> Runner:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     elif _is_amp(cfg.optim_wrapper) and get_device() == 'cpu':
         raise InputError(
-            f'{args.config} trains with AmpOptimWrapper, which needs a GPU, and there is none: write a '
-            "config over it with optim_wrapper=dict(_delete_=True, type='OptimWrapper', optimizer=dict(...))"
+            f'{args.config} trains with AmpOptimWrapper, which needs a GPU, and there is none: give '
+            '--cfg-options optim_wrapper.type=OptimWrapper (and remove loss_scale and dtype, if it has them)'
         )
     if args.auto_scale_lr:
         if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
@@ -75,9 +80,8 @@ def train(args: argparse.Namespace) -> Runner:
     if content is not None:
         _check_weights(runner.model, content, checkpoint, resume=bool(cfg.get('resume')))
         del content  # the Runner reads it again, to its own device
-    with config_failures(cfg, 'training failed'):
-        _check_loaders(runner, loaders)
-        runner.train()
+    check_loaders(runner, loaders)
+    runner.train()
     return runner
 
 
@@ -88,7 +92,13 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         InputError: a mistake in the arguments or the config, or no weight of the checkpoint fits the model.
     """
     out_item = _out_item(args)
-    cfg = _prepare(args)
+    cfg = _load(args)
+    with config_failures(cfg, 'testing failed'):
+        return _test(cfg, args, out_item)
+
+
+def _test(cfg: Config, args: argparse.Namespace, out_item: str | None) -> dict[str, Any]:
+    _prepare(cfg, args)
     require(cfg, ['model', 'test_dataloader', 'test_evaluator'], 'testing')
     # Instead of what the config may load or resume.
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -108,33 +118,39 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         dumper = 'mmdet.DumpDetResults' if is_detector(cfg) else 'DumpResults'
         metric = METRICS.build(dict(type=dumper, out_file_path=args.out))
         runner.test_evaluator.metrics.append(metric)
-    with config_failures(cfg, 'testing failed'):
-        _check_loaders(runner, ['test_dataloader'])
-        metrics = runner.test()
+    check_loaders(runner, ['test_dataloader'])
+    metrics = runner.test()
     if out_item == 'metrics' and runner.rank == 0:
         atomic_write_json(args.out, _plain(metrics))
     return metrics
 
 
-def _prepare(args: argparse.Namespace) -> Config:
-    """The config with its options, work directory and launcher; imports its codebase."""
+def _load(args: argparse.Namespace) -> Config:
+    """The config with its options and work directory; also prepares this process."""
     # So that other libraries' own calls of torch.load cannot run a checkpoint either.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
-    logging.raiseExceptions = False  # a log that cannot be written ends nothing
     name_images()
     cfg = load_config(args.config, parse_options(args.cfg_options))
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if not isinstance(cfg.work_dir, str):
+        raise InputError(
+            f'work_dir = {cfg.work_dir!r} of {args.config} is not the path of a folder'
+        )
+    return cfg
+
+
+def _prepare(cfg: Config, args: argparse.Namespace) -> None:
+    """Check what a config needs of this machine, and set the launcher; imports its codebase."""
     check_codebase(cfg)
     report_ignored(cfg)
     check_launcher(args.launcher)
     if args.amp and not torch.cuda.is_available():
         raise InputError('--amp needs a GPU and there is none: leave it out')
     cfg.launcher = args.launcher
-    if args.work_dir is not None:
-        cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    return cfg
 
 
 def check_codebase(cfg: Config) -> None:
@@ -226,7 +242,7 @@ def _is_amp(optim_wrapper: Any) -> bool:
     return str(getattr(kind, '__name__', kind)).endswith('AmpOptimWrapper')
 
 
-def _check_loaders(runner: Runner, names: Sequence[str]) -> None:
+def check_loaders(runner: Runner, names: Sequence[str]) -> None:
     """Build the data loaders that a run will use, and compare their classes with the model's."""
     for name in names:
         loader = getattr(runner, name, None)

@@ -30,22 +30,26 @@ FORWARD_PASSES = 3
 
 
 def count_images(batch: Any) -> int:
-    """Images that the backbone sees in a step, all views of each.
+    """Images that the backbone sees in a step, all views of each; 1 if there is no telling.
 
     Args:
-        batch: of a data loader: a dict with ``inputs``, or the inputs first, or a tuple (inputs, labels).
-            Inputs are a tensor (N, C, H, W), a list of images (C, H, W), a list of views, which are inputs
-            themselves, or a dict of modalities, of which the first (``img`` if there is one) counts.
+        batch: of a data loader: a dict with ``inputs``, or with the inputs first, or a tuple or list (inputs,
+            labels). Inputs are a tensor (N, C, H, W), a list of images (C, H, W), a list of views, which are
+            inputs themselves, or a dict of modalities, of which ``img``, otherwise the first, counts.
     """
-    if isinstance(batch, tuple):
-        return count_images(next(iter(batch), None))
     if isinstance(batch, Mapping) and batch:
         named = [batch[key] for key in ('inputs', 'img') if key in batch]
         return count_images((named or list(batch.values()))[0])
-    if isinstance(batch, list):
-        return sum(map(count_images, batch))
-    shape: tuple[int, ...] = getattr(batch, 'shape', ())
-    return shape[0] if len(shape) == 4 else 1
+    if isinstance(batch, tuple) and batch:
+        return count_images(batch[0])
+    if isinstance(batch, list) and batch:
+        # Labels have fewer dimensions, or none.
+        return sum(count_images(item) for item in batch if _ndim(item) == _ndim(batch[0]))
+    return batch.shape[0] if _ndim(batch) == 4 else 1
+
+
+def _ndim(value: Any) -> int:
+    return getattr(value, 'ndim', 0)
 
 
 @HOOKS.register_module()
