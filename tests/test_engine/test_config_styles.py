@@ -68,9 +68,8 @@ def test_the_tools_take_them(here):
 
 
 def test_a_config_is_written_for_their_data_and_trains(here):
-    here.run(
-        'search.py', '--data', 'new.py', '--steps', 1, '--work-dir', 's', *TINY, '--img-size', 64, '--progressive'
-    )
+    args = ['--data', 'new.py', '--steps', 1, '--progressive', *TINY, '--img-size', 64]
+    here.run('search.py', '--work-dir', 's', *args)
     written = json.loads((here.folder / 's/result.json').read_text())['config']
     cfg = load_config(f's/{written}')
     assert [hook.type for hook in cfg.custom_hooks] == [

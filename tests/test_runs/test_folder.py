@@ -1,6 +1,7 @@
 """The folder of a run: killed anywhere it goes on to the same files; what it refuses."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -288,7 +289,9 @@ def test_overwrite_removes_what_is_a_runs_only(whole):
 
 
 @pytest.mark.parametrize('way', [{'resume': True}, {'overwrite': True}, {}])
-@pytest.mark.parametrize('name', ['.lock', 'run.json', 'result.json', 'trace.jsonl', 'search.png', 'configs'])
+@pytest.mark.parametrize(
+    'name', ['.lock', 'run.json', 'result.json', 'trace.jsonl', 'search.png', 'configs']
+)
 def test_links_are_refused_and_what_they_point_to_stays(whole, tmp_path, name, way):
     kept = tmp_path / 'kept'
     kept.mkdir()
@@ -331,7 +334,7 @@ def test_json_nested_too_deep(whole, depth):
     ):
         before = (whole / name).read_bytes()
         (whole / name).write_text(text)
-        with pytest.raises(InputError, match='nested|cannot be read'):
+        with pytest.raises(InputError, match=r'nested|cannot be read'):
             RunFolder(str(whole), RUN, resume=True)
         (whole / name).write_bytes(before)
 
