@@ -20,7 +20,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import Registry, build_from_cfg
 from mmengine.runner import Runner
 
-from ..errors import InputError, is_full, one_line
+from ..errors import InputError, ShareError, is_full, one_line
 from ..utils.files import atomic_write_text
 from .classes import check_categories
 
@@ -33,7 +33,9 @@ _TRANSFORMED = Compose.__call__
 
 
 @contextmanager
-def config_failures(cfg: Config, doing: str, kept: Path | None = None) -> Iterator[None]:
+def config_failures(
+    cfg: Config, doing: str, kept: Path | None = None, *, shared: bool = False
+) -> Iterator[None]:
     """Turn what is raised in the block into an :class:`InputError` that says what of ``cfg`` is wrong.
 
     A full disk keeps its OSError. The traceback of every other exception goes to traceback.txt in the work
@@ -42,14 +44,16 @@ def config_failures(cfg: Config, doing: str, kept: Path | None = None) -> Iterat
     Args:
         doing: what fails, for the message.
         kept: the file for the traceback (default: traceback.txt in the work dir).
+        shared: whether it fails alike in all processes, of which one then prints it.
     """
+    kind = InputError if shared else ShareError
     try:
         yield
     except InputError as error:
         if not str(error).startswith('Caught '):
             raise
         # From a worker of a data loader, with its traceback for a message.
-        raise InputError(one_line(error).partition(': ')[2]) from error
+        raise kind(one_line(error).partition(': ')[2]) from error
     except Exception as error:
         if is_full(error):
             raise
@@ -59,7 +63,7 @@ def config_failures(cfg: Config, doing: str, kept: Path | None = None) -> Iterat
             atomic_write_text(file, traceback.format_exc())
             where = f' (traceback: {file})'
         said = explain(error, cfg._cfg_dict)
-        raise InputError(f'{cfg.filename or "the config"}: {doing}: {said}{where}') from error
+        raise kind(f'{cfg.filename or "the config"}: {doing}: {said}{where}') from error
 
 
 def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
@@ -122,7 +126,7 @@ def _transformed(pipeline: Compose, data: dict[str, Any]) -> dict[str, Any] | No
         path = data.get('img_path') if isinstance(data, dict) else None
         if path is None:
             raise
-        raise InputError(
+        raise ShareError(
             f'image {str(path)!r} cannot be loaded or transformed ({one_line(error)}): repair or remove it, '
             'or correct the pipeline'
         ) from error

@@ -110,7 +110,7 @@ def refuse_special_files(paths: Iterable[Path]) -> None:
 
 def read_object(path: Path, advice: str) -> dict[str, Any]:
     """The JSON object in a file; without one an InputError, which ends with ``advice`` on what to do."""
-    refuse_special_files([path])
+    refuse_special_files([Path(os.path.realpath(path))])  # the user may name a link
     try:
         text = path.read_bytes()
     except OSError as error:
