@@ -12,8 +12,8 @@ from asvit_mm.errors import InputError, ShareError, one_line_errors
         (
             OSError(errno.ENOSPC, 'No space left on device', 'run/trace.jsonl'),
             2,
-            "error: cannot write to 'run/trace.jsonl' (No space left on device): make room and give the command "
-            'again, with --resume if it has one\n',
+            "error: cannot write to 'run/trace.jsonl' (No space left on device): make room and give the "
+            'command again, with --resume if it has one\n',
         ),
         (KeyboardInterrupt(), 130, 'interrupted\n'),
         (KeyboardInterrupt('interrupted after 3 steps'), 130, 'interrupted after 3 steps\n'),
