@@ -1,7 +1,7 @@
 """As-ViT for OpenMMLab: training-free search, scaling and training of Vision Transformers.
 
 Importing the package imports neither torch nor MMEngine; its modules do, when they are used, and so does
-the first use of :func:`asvit_mm.search` or :func:`asvit_mm.scale`.
+the first use of :func:`asvit_mm.search`, :func:`asvit_mm.scale` or :func:`asvit_mm.write_config`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from asvit_mm.version import __version__
 
 if TYPE_CHECKING:
-    from asvit_mm.api import Network, ScaleResult, SearchResult, scale, search
+    from asvit_mm.api import Network, ScaleResult, SearchResult, scale, search, write_config
 
-__all__ = ['Network', 'ScaleResult', 'SearchResult', '__version__', 'scale', 'search']
+__all__ = [
+    'Network', 'ScaleResult', 'SearchResult', '__version__', 'scale', 'search', 'write_config',
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
-"""Search and scaling from Python: what tools/search.py and tools/scale.py do, as functions.
+"""Search, scaling and configs from Python: tools/search.py, scale.py and write_config.py as functions.
 
     >>> found = asvit_mm.search(data='digits', steps=60, repeat=2)
     >>> series = asvit_mm.scale(found.architecture, data='digits', min_params='2.5M', max_params='4M')
+    >>> config = asvit_mm.write_config(series.architecture, data='path/to/images')
 
 Their arguments are the fields of the settings that the tools fill, whose types and defaults they share; a
 mistake raises :class:`~asvit_mm.errors.InputError`, whose message is the tools' one line.
@@ -10,16 +11,18 @@ mistake raises :class:`~asvit_mm.errors.InputError`, whose message is the tools'
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from .config_writer.shipped import shipped_tools
 from .runs.results import Network, ScaleResult, SearchResult
 from .runs.scale import run_scaling
 from .runs.search import run_search
-from .runs.settings import ScaleSettings, SearchSettings
+from .runs.settings import ScaleSettings, SearchSettings, WriteConfigSettings
+from .runs.write_config import write_config as run_write_config
 from .utils.command_line import field_help
 
-__all__ = ['Network', 'ScaleResult', 'SearchResult', 'scale', 'search']
+__all__ = ['Network', 'ScaleResult', 'SearchResult', 'scale', 'search', 'write_config']
 
 P = ParamSpec('P')
 S = TypeVar('S')
@@ -82,3 +85,15 @@ def scale(settings: ScaleSettings) -> ScaleResult:
         KeyboardInterrupt: Ctrl-C while measuring; says how far the run is and how to go on.
     """
     return run_scaling(settings, shipped_tools())
+
+
+@_takes(WriteConfigSettings)
+def write_config(settings: WriteConfigSettings) -> Path:
+    """Write a config that trains a network on images of one's own, and return its path.
+
+    Writes and prints what tools/write_config.py does.
+
+    Raises:
+        InputError: a mistake in the arguments; nothing has been written.
+    """
+    return run_write_config(settings, shipped_tools())

@@ -4,10 +4,12 @@ Source: As-ViT (arXiv 2202.11921), section 3 and appendix; the string form is th
 
     seed    K1,S1,E1|K2,S2,E2|K3,S3,E3|K4,S4,E4|H
     scaled  K1,S1,E1,L1|K2,S2,E2,L2|K3,S3,E3,L3|K4,S4,E4,L4|H,C
+    either, with tokens every P pixels instead of every 4:  ...|H/P  ...|H,C/P
 
 K is the kernel size of the patch embedding (stage 1) or of the patch merging before the stage, S the number
 of windows per side, E the expansion of the feed-forward layers, L the number of blocks, H the number of heads
-in stage 4 and C the width of stage 1. This module does not import torch.
+in stage 4, C the width of stage 1 and P the stride of the patch embedding, which the paper fixes at 4 for
+images of 224 pixels; smaller images need finer tokens. This module does not import torch.
 """
 
 import math
@@ -27,13 +29,15 @@ MAX_WIDTH = 1024
 MAX_DEPTH = 1000
 SEED_DEPTHS = (1, 1, 1, 1)
 SEED_WIDTH = 32
+BASE_STRIDE = 4
 
 KERNEL_CHOICES = ((4, 5, 6, 7, 8), (2, 3, 4), (2, 3, 4), (2, 3, 4))
 SPLIT_CHOICES = ((2, 4, 8), (1, 2, 4), (1, 2), (1,))
 EXPANSION_CHOICES = ((2, 3, 4, 5, 6),) * NUM_STAGES
 HEAD_CHOICES = (16, 32, 64)
+STRIDE_CHOICES = (1, 2, 4)
 
-_DICT_KEYS = ('kernels', 'splits', 'expansions', 'heads', 'depths', 'width')
+_DICT_KEYS = ('kernels', 'splits', 'expansions', 'heads', 'depths', 'width', 'stride')
 SEED_GRAMMAR = 'K1,S1,E1|K2,S2,E2|K3,S3,E3|K4,S4,E4|H'
 SCALED_GRAMMAR = 'K1,S1,E1,L1|K2,S2,E2,L2|K3,S3,E3,L3|K4,S4,E4,L4|H,C'
 
@@ -66,6 +70,7 @@ class Architecture:
         heads: H, number of heads in stage 4; stages 1-4 have H/8, H/4, H/2 and H.
         depths: L1-L4, number of blocks per stage.
         width: C, width of stage 1; stages 1-4 have C, 2C, 4C and 8C, each at most 1024.
+        stride: P, pixels between two tokens of stage 1: the stride of the patch embedding.
         seed_form: print without depths and width. Affects ``str`` only: a seed equals its scaled form
             with depths 1,1,1,1 and width 32.
 
@@ -79,6 +84,7 @@ class Architecture:
     heads: int
     depths: tuple[int, ...] = SEED_DEPTHS
     width: int = SEED_WIDTH
+    stride: int = BASE_STRIDE
     seed_form: bool = field(default=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +99,7 @@ class Architecture:
                     f'{name} = {list(value)} has {len(value)} values: give {NUM_STAGES}, one per stage'
                 )
             object.__setattr__(self, name, tuple(map(_plain, value)))
-        for name in ('heads', 'width'):
+        for name in ('heads', 'width', 'stride'):
             object.__setattr__(self, name, _plain(getattr(self, name)))
         for i in range(NUM_STAGES):
             _check(f'K{i + 1} (kernel)', self.kernels[i], KERNEL_CHOICES[i])
@@ -102,6 +108,7 @@ class Architecture:
             _check(f'L{i + 1} (depth)', self.depths[i], range(1, MAX_DEPTH + 1))
         _check('H (heads)', self.heads, HEAD_CHOICES)
         _check('C (width)', self.width, range(1, MAX_WIDTH + 1))
+        _check('P (stride)', self.stride, STRIDE_CHOICES)
         for i, (width, heads) in enumerate(zip(self.widths, self.stage_heads, strict=True)):
             if width < heads:
                 raise ArchitectureError(
@@ -119,7 +126,8 @@ class Architecture:
         """Parse an architecture string of either form; ``str`` of the result is the same string."""
         if not isinstance(text, str):
             raise ArchitectureError(f'{text!r} is not an architecture string ({SEED_GRAMMAR})')
-        groups = [group.split(',') for group in text.split('|')]
+        numbers, slash, given = text.partition('/')
+        groups = [group.split(',') for group in numbers.split('|')]
         seed_form = max(map(len, groups[:NUM_STAGES])) <= 3
         grammar = SEED_GRAMMAR if seed_form else SCALED_GRAMMAR
         expected = [names.split(',') for names in grammar.split('|')]
@@ -140,7 +148,12 @@ class Architecture:
             kernels, splits, expansions, *rest = zip(*values[:NUM_STAGES], strict=True)
             depths = SEED_DEPTHS if seed_form else rest[0]
             heads, width = values[-1][0], SEED_WIDTH if seed_form else values[-1][1]
-            return cls(kernels, splits, expansions, heads, depths, width, seed_form=seed_form)
+            stride = _parse_int('P', given) if slash else BASE_STRIDE
+            if slash and stride == BASE_STRIDE:
+                raise ArchitectureError(f'/{stride} is what holds without it: leave it out')
+            return cls(
+                kernels, splits, expansions, heads, depths, width, stride, seed_form=seed_form
+            )
         except ArchitectureError as error:
             raise ArchitectureError(f'architecture {text!r}: {error}') from None
 
@@ -150,7 +163,8 @@ class Architecture:
             columns.append(self.depths)
         stages = [','.join(map(str, stage)) for stage in zip(*columns, strict=True)]
         last = str(self.heads) if self.seed_form else f'{self.heads},{self.width}'
-        return '|'.join([*stages, last])
+        stride = '' if self.stride == BASE_STRIDE else f'/{self.stride}'
+        return '|'.join([*stages, last]) + stride
 
     @property
     def is_seed(self) -> bool:
@@ -169,7 +183,15 @@ class Architecture:
     @property
     def numbers(self) -> tuple[int, ...]:
         """All numbers of the architecture; no other architecture has the same."""
-        return (*self.kernels, *self.splits, *self.expansions, self.heads, *self.depths, self.width)
+        numbers = (
+            *self.kernels,
+            *self.splits,
+            *self.expansions,
+            self.heads,
+            *self.depths,
+            self.width,
+        )
+        return numbers if self.stride == BASE_STRIDE else (*numbers, self.stride)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -237,9 +259,15 @@ def as_architecture(spec: 'str | Mapping[str, Any] | Architecture') -> Architect
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """The seeds of the search (paper, table 2): the allowed values of every choice, by its name."""
+    """The seeds of a search (paper, table 2): the allowed values of every choice, by its name.
+
+    Args:
+        choices: by name, K1 to K4, S1 to S3, E1 to E4 and H, in the order in which they are drawn.
+        stride: of the patch embedding of every seed.
+    """
 
     choices: Mapping[str, tuple[int, ...]]
+    stride: int = BASE_STRIDE
 
     @property
     def size(self) -> int:
@@ -262,7 +290,9 @@ class SearchSpace:
         kernels, splits, expansions = (
             tuple(value.get(f'{letter}{i}', 1) for i in stages) for letter in 'KSE'
         )
-        return Architecture(kernels, splits, expansions, value['H'], seed_form=True)
+        return Architecture(
+            kernels, splits, expansions, value['H'], stride=self.stride, seed_form=True
+        )
 
     def encode(self, arch: Architecture) -> list[int]:
         """The index for each choice: the inverse of :meth:`decode`."""

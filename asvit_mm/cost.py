@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .arch import Architecture
+from .arch import BASE_STRIDE, Architecture
 from .token_schedule import Phase, mean_cost
 from .tokens import (
-    BASE_STRIDE,
     ImageSize,
     as_pair,
     as_window_sizes,
@@ -51,7 +50,7 @@ def count_params(
     Args:
         num_classes: of the classifier, whose head is the output norm of stage 4, linear, tanh, linear; None:
             the backbone without output norms.
-        img_size: determines the grid of the position embedding, one vector per token at stride 4.
+        img_size: determines the grid of the position embedding, one vector per token of the full grid.
         out_norms: stages (from 0) whose outputs have a norm, for a backbone.
     """
     widths = arch.widths
@@ -59,7 +58,7 @@ def count_params(
     total = arch.kernels[0] ** 2 * in_channels * widths[0] + 3 * widths[0]
     if abs_pos_embed:
         height, width = as_pair(img_size)
-        total += embedded(height) * embedded(width) * widths[0]
+        total += embedded(height, arch.stride) * embedded(width, arch.stride) * widths[0]
     for i, w in enumerate(widths):
         inner, hidden = arch.stage_heads[i] * arch.head_dims[i], arch.expansions[i] * w
         attention = w * 3 * inner + 3 * inner + inner * w + w
@@ -79,14 +78,19 @@ def stage_macs(
     img_size: ImageSize = 224,
     *,
     in_channels: int = 3,
-    token_stride: int = BASE_STRIDE,
+    token_stride: int | None = None,
     window_size: int | Sequence[int | None] | None = None,
     merge_rounding: str = 'up',
 ) -> tuple[StageMacs, ...]:
-    """Multiply-adds per stage for one image of ``img_size`` pixels."""
+    """Multiply-adds per stage for one image of ``img_size`` pixels.
+
+    Args:
+        token_stride: None: the architecture's.
+    """
     fixed = as_window_sizes(window_size)
     result = []
-    for i, (h, w) in enumerate(token_grids(img_size, token_stride, merge_rounding)):
+    grids = token_grids(img_size, token_stride or arch.stride, merge_rounding)
+    for i, (h, w) in enumerate(grids):
         width, split = arch.widths[i], arch.splits[i]
         inner, hidden = arch.stage_heads[i] * arch.head_dims[i], arch.expansions[i] * width
         window_h, window_w = (window_length(side, split, fixed[i]) for side in (h, w))
@@ -133,10 +137,10 @@ def schedule_share(
     """
     macs = {
         stride: float(count_macs(arch, img_size, num_classes, token_stride=stride))
-        for stride in (BASE_STRIDE, *(stride for _, stride in phases))
+        for stride in (arch.stride, *(stride for _, stride in phases))
     }
     run = [Phase(end, stride) for end, stride in phases]
-    return mean_cost(run, macs, run[-1].end) / macs[BASE_STRIDE]
+    return mean_cost(run, macs, run[-1].end) / macs[arch.stride]
 
 
 def token_grids(

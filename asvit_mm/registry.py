@@ -10,6 +10,7 @@ from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTORS
+from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_SCHEDULERS
 from mmengine.registry import Registry
 
 
@@ -31,7 +32,16 @@ MODELS = ModelRegistry(
     'model', parent=MMENGINE_MODELS, scope='asvit_mm', locations=['asvit_mm.models']
 )
 HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='asvit_mm', locations=['asvit_mm.engine.hooks']
+    'hook',
+    parent=MMENGINE_HOOKS,
+    scope='asvit_mm',
+    locations=['asvit_mm.engine.hooks', 'asvit_mm.engine.run_shares'],
+)
+PARAM_SCHEDULERS = Registry(
+    'parameter scheduler',
+    parent=MMENGINE_SCHEDULERS,
+    scope='asvit_mm',
+    locations=['asvit_mm.engine.run_shares'],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

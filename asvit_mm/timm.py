@@ -8,33 +8,85 @@ run hold more than weights, and timm refuses them.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import DropPath, SelectAdaptivePool2d
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .arch import NUM_STAGES
+try:
+    from timm.models._input import update_model_input_size
+except ImportError:  # before timm 1.0.30
+    update_model_input_size = None  # type: ignore[assignment]
+
+from .arch import NUM_STAGES, as_architecture
 from .errors import InputError
 from .models.asvit import AsViT, ToMap
+from .ops.resample import resample_positions
+from .tokens import as_pair, as_window_sizes, embedded, stage_sizes
+
+POOLINGS = ('avg', 'max', 'avgmax', '')
+FORMATS = ('NCHW', 'NHWC', 'NLC')
 
 
 class ClassifierHead(nn.Module):
-    """Pooled tokens (B, C) to logits: linear, tanh, linear, like mmpretrain's VisionTransformerClsHead."""
+    """Map (B, C, h, w) to logits: pooling, dropout, linear, tanh, linear.
 
-    def __init__(self, width: int, num_classes: int) -> None:
+    The layers are those of mmpretrain's VisionTransformerClsHead. Without pooling they act on every token,
+    and the output is a map. Without classes the last one is missing, without either all are.
+    """
+
+    def __init__(self, drop_rate: float) -> None:
         super().__init__()
-        pre_logits, head = nn.Linear(width, width), nn.Linear(width, num_classes)
-        for layer in (pre_logits, head):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
-        self.layers = nn.Sequential(OrderedDict(pre_logits=pre_logits, act=nn.Tanh(), head=head))
+        self.drop = nn.Dropout(drop_rate)
+        self.layers = nn.Sequential(
+            OrderedDict(pre_logits=nn.Identity(), act=nn.Identity(), head=nn.Identity())
+        )
+
+    def reset(self, weight: Tensor, width: int, num_classes: int, pool_type: str) -> None:
+        """Fresh layers, device and dtype as ``weight``'s; the first linear layer stays if it fits."""
+        self.pools = bool(pool_type)
+        self.global_pool = SelectAdaptivePool2d(pool_type=pool_type, flatten=self.pools)
+        layers: Any = self.layers
+        hidden = num_classes > 0 or self.pools
+        if not hidden:
+            layers.pre_logits = nn.Identity()
+        elif getattr(layers.pre_logits, 'in_features', None) != width:
+            layers.pre_logits = _linear(width, width, weight)
+        layers.act = nn.Tanh() if hidden else nn.Identity()
+        layers.head = _linear(width, num_classes, weight) if num_classes else nn.Identity()
+        self.train(self.training)
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits (B, num_classes), or the input of the last linear layer, (B, C)."""
-        return (self.layers[:-1] if pre_logits else self.layers)(x)
+        x = self.drop(self.global_pool(x))
+        if not self.pools:
+            x = x.permute(0, 2, 3, 1)
+        x = self.layers.act(self.layers.pre_logits(x))  # type: ignore[operator]
+        if not pre_logits:
+            x = self.layers.head(x)  # type: ignore[operator]
+        return x if self.pools else x.permute(0, 3, 1, 2)
+
+
+def _linear(inputs: int, outputs: int, like: Tensor) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs, device=like.device, dtype=like.dtype)
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class MapView(nn.Module):
+    """Tokens (B, H, W, C) seen as a map (B, C, H, W), for timm's feature hooks; copies nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) to (B, C, H, W)."""
+        return x.permute(0, 3, 1, 2)
 
 
 class AsVisionTransformer(nn.Module):
@@ -42,13 +94,17 @@ class AsVisionTransformer(nn.Module):
 
     Args:
         arch: as AsViT's.
-        img_size: as AsViT's; the model takes any size.
+        img_size: as AsViT's.
         in_chans: channels of the image.
-        num_classes: of the classifier; 0: none, the output is the pooled tokens.
-        global_pool: 'avg', or '' for the map of the last stage.
-        drop_rate: dropout before the classifier's last layers.
-        proj_drop_rate: AsViT's ``drop_rate``.
-        drop_path_rate, window_size: as AsViT's.
+        num_classes: of the classifier; 0: none, the output is the input of the classifier's last layer.
+        global_pool: 'avg', 'max', 'avgmax', or '' for maps of logits, or of features without classes.
+        drop_rate: dropout before the classifier's layers.
+        pos_drop_rate: dropout after the embedding.
+        proj_drop_rate: dropout of the blocks' linear layers.
+        attn_drop_rate, drop_path_rate, window_size: as AsViT's.
+        strict_img_size: refuse images of another size than ``img_size``.
+        dynamic_img_size: the opposite of ``strict_img_size``, and the default: any size.
+        device, dtype: of the weights.
 
     Raises:
         InputError: a setting that is not allowed.
@@ -62,40 +118,99 @@ class AsVisionTransformer(nn.Module):
         num_classes: int = 1000,
         global_pool: str = 'avg',
         drop_rate: float = 0.0,
+        pos_drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         window_size: int | Sequence[int | None] | None = None,
+        strict_img_size: bool = False,
+        dynamic_img_size: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.backbone = AsViT(
-            arch,
-            img_size,
-            in_chans,
-            drop_rate=proj_drop_rate,
-            drop_path_rate=drop_path_rate,
-            window_size=window_size,
-        )
-        widths = self.backbone.architecture.widths
+        with nullcontext() if device is None else torch.device(device):
+            self.backbone = AsViT(
+                arch,
+                img_size,
+                in_chans,
+                drop_rate=proj_drop_rate,
+                attn_drop_rate=attn_drop_rate,
+                drop_path_rate=drop_path_rate,
+                window_size=window_size,
+            ).to(dtype=dtype)
+        self.backbone.drop_after_pos = nn.Dropout(pos_drop_rate)
+        for stage in self.backbone.stages:
+            for block in stage.blocks:  # mmcv's DropPath is not for TorchScript
+                if not isinstance(block.drop_path, nn.Identity):
+                    block.drop_path = DropPath(block.drop_path.drop_prob)
+        self.strict_img_size = strict_img_size and not dynamic_img_size
+        self.dynamic_img_size = not self.strict_img_size
+        self._traits = {'fixed_input_size': self.strict_img_size}
+        self.img_size, self.in_chans, self.output_fmt = self.backbone.img_size, in_chans, 'NCHW'
+        widths, stride = self.backbone.architecture.widths, self.backbone.base_token_stride
         self.num_features = self.head_hidden_size = widths[-1]
+        self.stage_maps = nn.ModuleList(MapView() for _ in widths)
         self.feature_info = [
-            dict(num_chs=width, reduction=4 * 2**i, module=f'backbone.stages.{i}')
+            dict(num_chs=width, reduction=stride * 2**i, module=f'stage_maps.{i}')
             for i, width in enumerate(widths)
         ]
-        self.head_drop = nn.Dropout(drop_rate)
+        self.head = ClassifierHead(drop_rate)
         self.reset_classifier(num_classes, global_pool)
 
+    @torch.jit.ignore
+    def init_weights(self, mode: str = '') -> None:
+        """Fresh weights of the backbone and the classifier, in place; there is one mode only."""
+        self.backbone.reset_parameters()
+        self.head.layers.pre_logits = nn.Identity()
+        self.reset_classifier(self.num_classes)
+
+    @torch.jit.ignore
+    def set_input_size(
+        self,
+        img_size: int | Sequence[int] | None = None,
+        window_size: int | Sequence[int | None] | None = None,
+    ) -> None:
+        """Resample the position embedding for another image size, or set other windows.
+
+        Args:
+            img_size: None: as it is.
+            window_size: as AsViT's; None: as it is. Windows of no fixed size grow with the image.
+        """
+        backbone: Any = self.backbone
+        if window_size is not None:
+            backbone.window_sizes = as_window_sizes(window_size)
+            for stage, size in zip(backbone.stages, backbone.window_sizes, strict=False):
+                stage.window_size = size
+        if img_size is not None:
+            self.img_size = backbone.img_size = as_pair(img_size)
+            rows, columns = (embedded(side, backbone.base_token_stride) for side in self.img_size)
+            if backbone.pos_embed is not None:
+                with torch.no_grad():
+                    pos = resample_positions(backbone.pos_embed.float(), rows, columns)
+                pos = pos.to(backbone.pos_embed.dtype)
+                backbone.pos_embed = nn.Parameter(pos, backbone.pos_embed.requires_grad)
+        if update_model_input_size is not None:
+            update_model_input_size(self, self.img_size, window_size=window_size)
+
+    @torch.jit.ignore
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A fresh classifier of other classes; 0: none."""
+        """A fresh classifier of other classes, 0 for none, and another pooling unless that is None."""
         if global_pool is not None:
-            if global_pool not in ('avg', ''):
-                raise InputError(f"global_pool = {global_pool!r} is not allowed: 'avg' or ''")
+            if global_pool not in POOLINGS:
+                raise InputError(
+                    f'global_pool = {global_pool!r} is not allowed: one of {", ".join(map(repr, POOLINGS))}'
+                )
             self.global_pool = global_pool
         self.num_classes = num_classes
-        self.head = ClassifierHead(self.num_features, num_classes) if num_classes else nn.Identity()
+        weight = self.backbone.patch_embed.proj.weight
+        self.head.reset(weight, self.num_features, num_classes, self.global_pool)
 
+    @torch.jit.ignore
     def get_classifier(self) -> nn.Module:
         """The last linear layer."""
-        return self.head.layers[-1] if isinstance(self.head, ClassifierHead) else self.head
+        layer: nn.Module = self.head.layers.get_submodule('head')
+        return layer
 
     @torch.jit.ignore
     def set_grad_checkpointing(self, enable: bool = True) -> None:
@@ -121,19 +236,28 @@ class AsVisionTransformer(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to the normalized map (B, C, h, w) of the last stage."""
-        return self.backbone.norm3(self.backbone.last_tokens(x))
+        if self.strict_img_size:
+            self._check_size(x)
+        x = self.backbone.embed(x)
+        for stage, view in zip(self.backbone.stages, self.stage_maps):  # noqa: B905 (TorchScript)
+            x = stage(x)
+            view(x)
+        return self.backbone.norm3(x)
+
+    def _check_size(self, x: Tensor) -> None:
+        rows, columns = self.img_size
+        torch._assert(x.shape[-2] == rows, 'the image has another height than img_size')
+        torch._assert(x.shape[-1] == columns, 'the image has another width than img_size')
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """The map to logits (B, num_classes)."""
-        if self.global_pool == 'avg':
-            x = x.mean((2, 3))
-        x = self.head_drop(x)
-        return self.head(x, pre_logits) if isinstance(self.head, ClassifierHead) else x
+        """The map to logits (B, num_classes), or to the input of the classifier's last layer."""
+        return self.head(x, pre_logits)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, in_chans, H, W) to logits (B, num_classes)."""
         return self.forward_head(self.forward_features(x))
 
+    @torch.jit.ignore
     def forward_intermediates(
         self,
         x: Tensor,
@@ -143,15 +267,20 @@ class AsVisionTransformer(nn.Module):
         output_fmt: str = 'NCHW',
         intermediates_only: bool = False,
     ) -> Any:
-        """The last map, normalized, and maps (B, C_i, h_i, w_i) of stages, or only these.
+        """The last map (B, C, h, w), normalized, and maps of stages, or only these.
 
         Args:
             indices: stages; None: all; an integer: that many from the end.
             norm: whether the last stage's map is normalized.
             stop_early: skip stages after the last of ``indices``.
+            output_fmt: of the stages' maps: 'NCHW', 'NHWC', or 'NLC' for tokens (B, h * w, C).
         """
-        if output_fmt != 'NCHW':
-            raise InputError(f'output_fmt = {output_fmt!r} is not allowed: NCHW')
+        if output_fmt not in FORMATS:
+            raise InputError(
+                f'output_fmt = {output_fmt!r} is not allowed: give one of {", ".join(FORMATS)}'
+            )
+        if self.strict_img_size:
+            self._check_size(x)
         stages, to_map, last_norm = self.backbone.stages, ToMap(), self.backbone.norm3
         taken, last = feature_take_indices(len(stages), indices)
         maps = []
@@ -159,17 +288,33 @@ class AsVisionTransformer(nn.Module):
         for i, stage in enumerate(stages[: last + 1] if stop_early else stages):
             x = stage(x)
             if i in taken:
-                maps.append((last_norm if norm and i == NUM_STAGES - 1 else to_map)(x))
+                found = (last_norm if norm and i == NUM_STAGES - 1 else to_map)(x)
+                if output_fmt != 'NCHW':
+                    found = found.permute(0, 2, 3, 1)
+                maps.append(found.flatten(1, 2) if output_fmt == 'NLC' else found)
         if intermediates_only:
             return maps
         return (last_norm if i == NUM_STAGES - 1 else to_map)(x), maps
 
+    @torch.jit.ignore
+    def get_intermediate_layers(
+        self, x: Tensor, n: int | list[int] = 1, reshape: bool = False, norm: bool = False
+    ) -> list[Tensor]:
+        """Tokens (B, h * w, C) of stages ``n``, or of the last n, or with ``reshape`` maps (B, C, h, w)."""
+        output_fmt = 'NCHW' if reshape else 'NLC'
+        maps: list[Tensor] = self.forward_intermediates(
+            x, n, norm=norm, output_fmt=output_fmt, intermediates_only=True
+        )
+        return maps
+
+    @torch.jit.ignore
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Remove what the maps of ``indices`` do not need; returns these stages' numbers."""
         taken, last = feature_take_indices(len(self.backbone.stages), indices)
         self.backbone.stages = self.backbone.stages[: last + 1]
+        self.stage_maps = self.stage_maps[: last + 1]
         cut = last < NUM_STAGES - 1
         if prune_norm or cut:
             self.backbone.norm3 = ToMap()
@@ -200,17 +345,74 @@ default_cfgs = generate_default_cfgs(
 )
 
 
+def preprocessing(config: str | Path) -> dict[str, Any]:
+    """What a classification config does to an image before the network, as timm's ``pretrained_cfg_overlay``.
+
+    Input size, mean, standard deviation, interpolation and crop, so that ``timm.data.create_transform`` does
+    the same. Without it a model says ImageNet's, which is wrong for weights of other data.
+
+    Args:
+        config: path of an mmpretrain config.
+    """
+    cfg = Config.fromfile(config)
+    pixels = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
+    dataset = (cfg.get('test_dataloader') or cfg.val_dataloader).dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    steps = {step.type.split('.')[-1]: step for step in dataset.pipeline}
+    backbone = cfg.model.backbone
+    overlay = _input_of(
+        {
+            'arch': backbone.get('arch', 'small'),
+            'in_chans': backbone.get('in_channels', 3),
+            'img_size': backbone.get('img_size', 224),
+        }
+    )
+    overlay |= {key: tuple(value / 255 for value in pixels[key]) for key in ('mean', 'std')}
+    resize, crop = steps.get('ResizeEdge') or steps.get('Resize'), steps.get('CenterCrop')
+    if resize is not None:
+        overlay['interpolation'] = resize.get('interpolation', 'bilinear')
+    overlay['crop_pct'] = 1.0
+    if resize is None or resize.type.endswith('Resize'):
+        overlay['crop_mode'] = 'squash'
+    elif crop is not None:
+        overlay['crop_pct'] = crop.crop_size / resize.scale
+    return overlay
+
+
 def _register(preset: str, description: str) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         build: Callable[..., nn.Module] = build_model_with_cfg
         stages = kwargs.pop('out_indices', tuple(range(NUM_STAGES)))
         features = {'out_indices': stages, 'feature_cls': 'getter'}
         kwargs = {'arch': preset, 'feature_cfg': features, **kwargs}
-        return build(AsVisionTransformer, create.__name__, pretrained, **kwargs)
+        overlay = {**_input_of(kwargs), **(kwargs.pop('pretrained_cfg_overlay', None) or {})}
+        return build(
+            AsVisionTransformer,
+            create.__name__,
+            pretrained,
+            pretrained_cfg_overlay=overlay,
+            **kwargs,
+        )
 
     create.__name__ = create.__qualname__ = f'asvit_{preset}'
     create.__doc__ = description
     return register_model(create)
+
+
+def _input_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """What ``pretrained_cfg`` says of the input of a model with these settings."""
+    if settings.get('pretrained_cfg'):
+        return {}
+    channels, size = settings.get('in_chans', 3), as_pair(settings.get('img_size', 224))
+    stride = as_architecture(settings['arch']).stride
+    overlay = {
+        'input_size': (channels, *size),
+        'pool_size': tuple(stage_sizes(side, stride)[-1] for side in size),
+    }
+    if channels != 3:
+        overlay |= {'mean': (0.5,) * channels, 'std': (0.5,) * channels}
+    return overlay
 
 
 asvit_seed = _register('seed', 'The published seed of the search.')

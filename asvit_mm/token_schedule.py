@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+from .arch import BASE_STRIDE
 from .errors import InputError
-from .tokens import BASE_STRIDE, check_token_stride
+from .tokens import check_token_stride
 
 STRIDES = (16, 8, 4)
 # Published schedules: the ends of the first two of three phases, in epochs of 300; strides as above.

@@ -7,15 +7,15 @@ depend on how far the image extends beyond it.
 """
 
 import operator
+import warnings
 from collections.abc import Sequence
 
-from .arch import NUM_STAGES
+from .arch import BASE_STRIDE, NUM_STAGES, Architecture
 from .errors import InputError
 
 # Pixels of an image: one side of a square, or (height, width).
 ImageSize = int | Sequence[int]
 
-BASE_STRIDE = 4
 # Largest side of an image: one position vector per token at stride 4 takes 1.5 GB in As-ViT-Small.
 MAX_SIZE = 8192
 # Tokens per side after patch merging of n tokens. 'up': n / 2 rounded up, by padding. 'down': n / 2 rounded
@@ -32,28 +32,63 @@ def default_dilation(stride: int, kernel: int) -> int:
     return max(1, (stride - 1) // (kernel - 1))
 
 
-def check_token_stride(stride: int, dilation: int | None, base: int = 1) -> None:
+def check_token_stride(
+    stride: int, dilation: int | None, lowest: int = 1, multiple_of: int = 1
+) -> None:
     """Check stride and dilation of the patch embedding.
 
     Args:
-        base: what the stride must be a multiple of, so that coarse tokens consist of whole fine ones.
+        lowest: stride that is allowed.
+        multiple_of: the finest stride, so that coarse tokens consist of whole fine ones.
 
     Raises:
-        InputError: the stride is not an integer >= 4 or not a multiple of ``base``, or the dilation is not an
-            integer >= 1 or None.
+        InputError: the stride is not an integer from ``lowest`` up or not such a multiple, or the dilation is
+            not an integer >= 1 or None.
     """
-    if type(stride) is not int or stride < BASE_STRIDE:
-        raise InputError(f'token stride {stride!r} is not an integer >= {BASE_STRIDE}')
+    if type(stride) is not int or stride < lowest:
+        raise InputError(f'token stride {stride!r} is not an integer >= {lowest}')
     if dilation is not None and (type(dilation) is not int or dilation < 1):
         raise InputError(f'dilation {dilation!r} is neither an integer >= 1 nor None (the default)')
-    if stride % base:
-        raise InputError(f'token stride {stride} is not a multiple of {base}')
+    if stride % multiple_of:
+        raise InputError(f'token stride {stride} is not a multiple of {multiple_of}')
 
 
 def fits_windows(size: int, stride: int, splits: Sequence[int], merge_rounding: str = 'up') -> bool:
-    """Whether every stage has at least as many tokens per side as windows, or the stride is the base's."""
-    sizes = stage_sizes(size, stride, merge_rounding)
-    return stride <= BASE_STRIDE or all(map(operator.ge, sizes, splits))
+    """Whether every stage has at least as many tokens per side as windows."""
+    return all(map(operator.ge, stage_sizes(size, stride, merge_rounding), splits))
+
+
+def check_windows(
+    img_size: ImageSize, stride: int, splits: Sequence[int], merge_rounding: str = 'up'
+) -> None:
+    """Raise an InputError if a stage has fewer tokens per side than windows."""
+    for side in as_pair(img_size):
+        if not fits_windows(side, stride, splits, merge_rounding):
+            sizes = stage_sizes(side, stride, merge_rounding)
+            raise InputError(
+                f'token stride {stride} is too coarse for {side} pixels: fewer tokens per side '
+                f'({", ".join(map(str, sizes))} in the stages) than windows '
+                f'({", ".join(map(str, splits))})'
+            )
+
+
+def warn_of_single_tokens(
+    arch: Architecture, img_size: ImageSize, window_sizes: Sequence[int | None]
+) -> None:
+    """Warn if windows are single tokens although the map has more: attention does nothing there."""
+    side = min(as_pair(img_size))
+    stages = zip(stage_sizes(side, arch.stride), arch.splits, window_sizes, strict=True)
+    single = [
+        str(number)
+        for number, (grid, split, window) in enumerate(stages, start=1)
+        if grid > 1 and window_length(grid, split, window) == 1
+    ]
+    if single:
+        warnings.warn(
+            f'{arch} at {side} pixels: the windows of stage {", ".join(single)} are single tokens, so '
+            'attention does nothing there: give fewer splits, a finer stride, or window_size',
+            stacklevel=3,
+        )
 
 
 def embedded(size: int, stride: int = BASE_STRIDE) -> int:

@@ -10,6 +10,7 @@ from asvit_mm.arch import (
     KERNEL_CHOICES,
     PRESETS,
     SEARCH_SPACE,
+    STRIDE_CHOICES,
     Architecture,
     ArchitectureError,
     as_architecture,
@@ -24,6 +25,7 @@ def architectures(draw, max_depth=6, max_width=1024):
     """Any valid architecture; seeds in either form."""
     indices = [draw(st.integers(0, len(v) - 1)) for v in SEARCH_SPACE.choices.values()]
     seed = SEARCH_SPACE.decode(indices)
+    seed = dataclasses.replace(seed, stride=draw(st.sampled_from(STRIDE_CHOICES)))
     if draw(st.booleans()):
         return seed
     depths = draw(st.tuples(*[st.integers(1, max_depth)] * 4))

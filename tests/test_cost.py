@@ -44,7 +44,7 @@ def test_parameters_equal_the_built_models(arch, in_channels, img_size, pos, out
 @given(
     architectures(max_depth=1, max_width=64),
     st.tuples(st.integers(16, 150), st.integers(16, 150)),
-    st.sampled_from([4, 8, 12, 16]),
+    st.sampled_from([None, 4, 8, 12, 16]),
     st.one_of(st.none(), st.tuples(*[st.integers(2, 16)] * 4)),
     st.sampled_from(MERGE_ROUNDINGS),
 )

@@ -9,8 +9,8 @@ PACKAGE = Path(asvit_mm.__file__).parent
 ORDER = (
     *('version', 'errors', 'registry', 'utils', 'checkpoints'),
     *('arch', 'tokens', 'token_schedule', 'cost', 'ops', 'models', 'measures', 'nas'),
-    *('engine', 'data', 'config_writer', 'report', 'runs', 'api'),
-    *('timm', 'export', 'zoo', 'analysis'),
+    *('engine', 'data', 'config_writer', 'zoo', 'report', 'runs', 'api'),
+    *('timm', 'export', 'analysis'),
 )
 
 

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -9,6 +10,7 @@ from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
+from PIL import Image
 from safetensors.torch import save_file
 from timm.models import load_checkpoint
 from timm.optim import param_groups_layer_decay
@@ -110,18 +112,104 @@ def test_classifiers_can_be_changed_and_removed():
     assert model.get_classifier().out_features == 7
     model.reset_classifier(0)
     assert model(x).shape == (2, 128)
+    # timm's two ways to the features before the last layer.
+    assert torch.equal(model(x), model.forward_head(model.forward_features(x), pre_logits=True))
     model.reset_classifier(0, '')
-    assert model(x).shape == (2, 128, 1, 1)
+    assert torch.equal(model(x), model.forward_features(x))
+    for pooling, shape in (('max', (2, 3)), ('avgmax', (2, 3)), ('', (2, 3, 1, 1))):
+        model.reset_classifier(3, pooling)
+        assert model(x).shape == shape
     with pytest.raises(InputError, match='global_pool'):
-        model.reset_classifier(3, 'max')
-    with pytest.raises(InputError, match='NHWC'):
-        model.forward_intermediates(x, output_fmt='NHWC')
+        model.reset_classifier(3, 'token')
+    with pytest.raises(InputError, match='NLCH'):
+        model.forward_intermediates(x, output_fmt='NLCH')
+
+
+def test_pooling_by_the_maximum():
+    x = images(2, 3, 64, 64)
+    model = timm.create_model('asvit_seed', global_pool='max', **SMALL).eval()
+    layers = model.head.layers
+    expected = layers(model.forward_features(x).amax((2, 3)))
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_another_classifier_is_where_the_model_is():
+    model = timm.create_model('asvit_seed', device='meta', dtype=torch.bfloat16, **SMALL)
+    model.reset_classifier(5)
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {('meta', torch.bfloat16)}
+    model = timm.create_model('asvit_seed', **SMALL).double().eval()
+    hidden = model.head.layers.pre_logits.weight
+    model.reset_classifier(5)
+    assert model.head.layers.pre_logits.weight is hidden
+    assert not model.head.training
+    assert model(images(1, 3, 32, 32).double()).dtype == torch.float64
+
+
+def test_another_input_size():
+    model = timm.create_model('asvit_seed', strict_img_size=True, **SMALL).eval()
+    with pytest.raises(AssertionError, match='height'):
+        model(images(1, 3, 64, 32))
+    model.set_input_size((64, 32), window_size=4)
+    assert model(images(1, 3, 64, 32)).shape == (1, 3)
+    with pytest.raises(AssertionError, match='width'):
+        model.forward_intermediates(images(1, 3, 64, 64))
+    plain = AsViT(SMALL['arch'], (64, 32), window_size=4).eval()
+    plain.load_state_dict(model.backbone.state_dict())
+    x = images(1, 3, 64, 32)
+    assert torch.equal(plain(x)[0], model.forward_features(x))
+    free = timm.create_model('asvit_seed', strict_img_size=True, dynamic_img_size=True, **SMALL)
+    assert free(images(1, 3, 40, 72)).shape == (1, 3)
+
+
+def test_the_input_that_a_model_says_is_its_own():
+    model = timm.create_model('asvit_seed', img_size=(64, 96), in_chans=1)
+    cfg = timm.data.resolve_model_data_config(model)
+    assert cfg['input_size'] == (1, 64, 96)
+    assert len(cfg['mean']) == len(cfg['std']) == 1
+    assert model.default_cfg['pool_size'] == (2, 3)
+    digits = ROOT / 'configs/digits/asvit-seed_b64-progressive_digits.py'
+    overlay = asvit_mm.timm.preprocessing(digits)
+    model = timm.create_model('asvit_seed', img_size=32, pretrained_cfg_overlay=overlay)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    picture = Image.fromarray(np.full((8, 8, 3), 100, np.uint8))
+    expected = torch.full((3, 32, 32), (100 - 77.9) / 95.9)
+    torch.testing.assert_close(transform(picture), expected, atol=1e-4, rtol=0)
+    small = asvit_mm.timm.preprocessing(ROOT / 'configs/asvit/asvit-small_8xb128_in1k.py')
+    assert (small['crop_pct'], small['interpolation']) == (0.875, 'bicubic')
+
+
+def test_features_in_every_format_and_by_hooks():
+    x = images(1, 3, 40, 72)
+    torch.manual_seed(0)
+    model = timm.create_model('asvit_seed', **SMALL).eval()
+    maps = model.forward_intermediates(x, intermediates_only=True)
+    for cls in ('hook', 'fx'):
+        torch.manual_seed(0)
+        net = timm.create_model('asvit_seed', features_only=True, feature_cls=cls, **SMALL).eval()
+        assert all(torch.equal(a, b) for a, b in zip(net(x), maps, strict=True))
+    nhwc = model.forward_intermediates(x, output_fmt='NHWC', intermediates_only=True)
+    assert all(torch.equal(a.permute(0, 3, 1, 2), b) for a, b in zip(nhwc, maps, strict=True))
+    tokens = model.get_intermediate_layers(x, n=2)
+    assert [one.shape for one in tokens] == [(1, 15, 64), (1, 6, 128)]
+    assert torch.equal(tokens[1], nhwc[3].flatten(1, 2))
+    (last,) = model.get_intermediate_layers(x, reshape=True, norm=True)
+    assert torch.equal(last, model.forward_features(x))
+
+
+@pytest.mark.slow
+def test_scripted_at_any_size(tmp_path):
+    model = timm.create_model('asvit_seed', drop_path_rate=0.2, attn_drop_rate=0.1, **SMALL)
+    torch.jit.script(model.eval()).save(tmp_path / 'model.pt')
+    scripted = torch.jit.load(tmp_path / 'model.pt')
+    for size in ((32, 32), (40, 72), (33, 50)):
+        torch.testing.assert_close(scripted(x := images(2, 3, *size)), model(x))
 
 
 def test_dropout_of_the_classifier_and_of_the_blocks():
     settings = {'drop_rate': 0.5, 'proj_drop_rate': 0.2, 'drop_path_rate': 0.1}
     model = timm.create_model('asvit_seed', **SMALL, **settings)
-    assert model.head_drop.p == 0.5
+    assert model.head.drop.p == 0.5
+    assert model.backbone.drop_after_pos.p == 0
     assert model.backbone.stages[0].blocks[0].ffn.drop.p == 0.2
     tokens = torch.ones(1, 128, 1, 1)
     assert not torch.equal(model.train().forward_head(tokens), model.eval().forward_head(tokens))

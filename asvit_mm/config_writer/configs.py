@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..arch import Architecture
+from ..arch import BASE_STRIDE, Architecture
 from ..cost import count_macs, count_params
 from ..data.source import DataSource
 from ..engine.config import TOKEN_HOOK, is_token_hook
@@ -16,23 +16,31 @@ from ..errors import InputError, one_line
 from ..token_schedule import DEFAULT, STRIDES, read_schedule
 from ..tokens import fits_windows
 from ..utils.units import format_count
-from .recipes import Recipe, recipe
+from .recipes import Recipe, RecipeOptions, recipe
 from .text import assignments, check_text, code, comment, launch_command
 
 
 def config_text(
-    arch: Architecture, data: DataSource, *, progressive: bool = False, path: str = 'CONFIG'
+    arch: Architecture,
+    data: DataSource,
+    *,
+    progressive: bool = False,
+    path: str = 'CONFIG',
+    options: RecipeOptions = RecipeOptions(),  # noqa: B008 (frozen)
+    backbone: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of a config that trains ``arch`` on ``data``.
 
     Args:
         progressive: with progressive tokenization; a user's config that has a schedule of its own keeps it.
         path: of the config, for the command in its header.
+        options: of the recipe.
+        backbone: further arguments of the backbone.
 
     Raises:
         InputError: nothing can be built on the user's config.
     """
-    plan = recipe(data)
+    plan = recipe(data, options)
     params = count_params(arch, data.num_classes, img_size=data.img_size)
     macs = count_macs(arch, data.img_size, data.num_classes)
     header = comment(
@@ -41,8 +49,10 @@ def config_text(
         f'{data.img_size}x{data.img_size} pixels, {data.num_classes} classes',
         *([data.note] if data.note else []),
         f'Train: {train_command(path, data)}',
+        *plan.reasons,
     )
     model = _model(arch, data, plan, params)
+    model['backbone'].update(backbone or {})
     replacing = {'_delete_': True, **model} if plan.replaces_model else model
     blocks = [
         header,
@@ -51,11 +61,13 @@ def config_text(
         assignments({'model': replacing}),
         plan.body.strip(),
     ]
-    hooks = (data.config and data.config.get('custom_hooks')) or []
-    if progressive and not any(map(is_token_hook, hooks)):
+    kept = (data.config and data.config.get('custom_hooks')) or []
+    hooks = list(plan.hooks)
+    if progressive and not any(map(is_token_hook, kept)):
+        hooks.append(_token_hook(arch, data, plan))
+    if hooks:
         place = '' if 'custom_hooks' in plan.settings else '_base_.'
-        kept = f'{place}custom_hooks + ' if hooks else ''
-        blocks.append(f'custom_hooks = {kept}{code([_token_hook(arch, data, plan)])}')
+        blocks.append(f'custom_hooks = {f"{place}custom_hooks + " if kept else ""}{code(hooks)}')
     text = '\n\n'.join(block for block in blocks if block) + '\n'
     try:
         check_text(text, {**plan.settings, 'model': model})
@@ -101,11 +113,11 @@ def progressive_phases(run_length: int) -> list[dict[str, int]]:
 def fitting_phases(
     phases: Sequence[Mapping[str, int]], arch: Architecture, img_size: int
 ) -> list[dict[str, int]]:
-    """Phases whose strides are halved until every stage has at least one token per window."""
+    """Phases in units of the architecture's stride, halved until every stage has a token per window."""
     fitting: list[dict[str, int]] = []
     for phase in phases:
-        stride = phase['stride']
-        while not fits_windows(img_size, stride, arch.splits):
+        stride = phase['stride'] * arch.stride // BASE_STRIDE
+        while stride > arch.stride and not fits_windows(img_size, stride, arch.splits):
             stride //= 2
         if fitting and fitting[-1]['stride'] == stride:
             fitting.pop()
@@ -114,7 +126,7 @@ def fitting_phases(
 
 
 def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> dict[str, Any]:
-    width, rate = arch.widths[-1], drop_path_rate(params)
+    width, rate = arch.widths[-1], round(drop_path_rate(params) * plan.drop_path_share, 3)
     return {
         'type': 'ImageClassifier',
         'backbone': {

@@ -1,5 +1,6 @@
 """How each kind of data is trained: everything in a config that does not depend on the architecture."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,10 +9,18 @@ from mmengine.config import Config
 from ..data.source import DataSource
 from ..engine.config import is_pure_python
 from ..errors import InputError
+from .image_folder import (
+    MIXING,
+    NO_VALIDATION,
+    folder_settings,
+    folder_text,
+    plan_hooks,
+    plan_training,
+    schedule_text,
+)
 from .shipped import shipped_config, shipped_text
 
 IMAGENET_EPOCHS = 300
-FOLDER_BATCH = 64
 DIGITS_SCHEDULE = '_base_/schedules/digits_adamw_60e.py'
 DIGITS_RUNTIME = """
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
@@ -19,19 +28,12 @@ randomness = dict(seed=0)
 """
 
 LABEL_SMOOTHING = {'type': 'LabelSmoothLoss', 'label_smooth_val': 0.1, 'mode': 'original'}
-MIXING = {'augments': [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix', 'alpha': 1.0}]}
 RUNTIME = 'mmpretrain::_base_/default_runtime.py'
 SWIN_DATA = 'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py'
 SWIN_SCHEDULE = 'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py'
 SCHEDULE_FIELDS = (
     'optim_wrapper', 'param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'auto_scale_lr',
 )  # fmt: skip
-VALIDATION = ('val_dataloader', 'val_evaluator', 'test_dataloader', 'test_evaluator')
-NO_VALIDATION = """
-# Nothing to validate on; once there is, give the dataloaders instead of these.
-val_cfg = None
-test_cfg = None
-"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Recipe:
         replaces_model: whether a base has a model that must be deleted.
         phases: of progressive tokenization, if the recipe has its own.
         settings: names that the config assigns first.
+        hooks: further hooks.
+        reasons: of the choice, for the config's header.
+        drop_path_share: share of a network's stochastic depth that the run can bear.
     """
 
     bases: list[str]
@@ -62,17 +67,43 @@ class Recipe:
     replaces_model: bool = False
     phases: tuple[dict[str, int], ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    hooks: list[dict[str, Any]] = field(default_factory=list)
+    reasons: tuple[str, ...] = ()
+    drop_path_share: float = 1.0
 
 
-def recipe(data: DataSource) -> Recipe:
+@dataclass(frozen=True)
+class RecipeOptions:
+    """What is given instead of chosen by the data, for an image folder.
+
+    Attributes:
+        epochs, batch_size: of the run; None: chosen.
+        finetune: whether training starts from weights of other images.
+        normalization: ``mean`` and ``std`` that these weights expect.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    finetune: bool = False
+    normalization: Mapping[str, Any] | None = None
+
+
+def recipe(data: DataSource, options: RecipeOptions = RecipeOptions()) -> Recipe:
     """The recipe for the kind of data.
 
     Raises:
-        InputError: a user's config with part of a schedule.
+        InputError: a user's config with part of a schedule, or options for data with a recipe of its own.
     """
+    if data.kind == 'folder':
+        return _folder(data, options)
+    if options.epochs or options.batch_size:
+        raise InputError(
+            f'{data.spec} has a recipe of its own: leave --epochs and --batch-size out, and give '
+            '--cfg-options to tools/train.py'
+        )
     if data.config is not None:
         return _user_config(data, data.config)
-    return {'digits': _digits, 'folder': _folder, 'imagenet': _imagenet}[data.kind](data)
+    return {'digits': _digits, 'imagenet': _imagenet}[data.kind](data)
 
 
 def _digits(data: DataSource) -> Recipe:
@@ -97,38 +128,29 @@ def _imagenet(data: DataSource) -> Recipe:
     return Recipe(bases, '\n\n'.join(body), '8xb128', gpus=8, model={'train_cfg': MIXING})
 
 
-def _folder(data: DataSource) -> Recipe:
+def _folder(data: DataSource, options: RecipeOptions) -> Recipe:
     assert data.folder is not None
-    folder = data.folder
-    settings = {
-        'data_root': data.root,
-        'train_prefix': folder.train,
-        'val_prefix': folder.val,
-        'classes': list(folder.classes),
-        'img_size': data.img_size,
-    }
-    left_out = () if folder.val else VALIDATION
-    dataset = shipped_text('_base_/datasets/image_folder_bs64_224.py', drop=(*settings, *left_out))
-    body = f'{dataset}\n{"" if folder.val else NO_VALIDATION}{_optimizer_for(FOLDER_BATCH)}'
-    return Recipe(
-        [SWIN_SCHEDULE, RUNTIME],
-        body,
-        f'b{FOLDER_BATCH}',
-        model={'train_cfg': MIXING},
-        settings=settings,
+    plan = plan_training(
+        data.img_size,
+        len(data.folder.files),
+        data.num_classes,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        finetune=options.finetune,
     )
-
-
-def _optimizer_for(batch: int) -> str:
-    return f"""
-# The base's rate is for 1024 images a step.
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-3 * {batch} / 1024),
-    clip_grad=dict(max_norm=5.0),
-    paramwise_cfg=dict(custom_keys={{'.pos_embed': dict(decay_mult=0.0)}}),
-)
-auto_scale_lr = dict(base_batch_size={batch})
-"""
+    text = folder_text(data, plan, options.normalization)
+    body = f'{text}{schedule_text(plan, validated=bool(data.folder.val))}'
+    return Recipe(
+        [RUNTIME],
+        body,
+        f'b{plan.batch_size}',
+        plan.epochs,
+        model={'train_cfg': MIXING} if plan.mixing else {},
+        settings=folder_settings(data, plan),
+        hooks=plan_hooks(plan),
+        reasons=plan.reasons,
+        drop_path_share=plan.drop_path_share,
+    )
 
 
 def _user_config(data: DataSource, config: Config) -> Recipe:
@@ -152,16 +174,20 @@ def _user_config(data: DataSource, config: Config) -> Recipe:
         settings['default_scope'] = 'mmpretrain'
     if config.get('load_from'):
         settings['load_from'] = None  # weights of another model
+    plan = None
     if data_only:
-        bases.append(SWIN_SCHEDULE)
-        kept.setdefault('train_cfg', MIXING)
-        body = '' if config.get('val_dataloader') else NO_VALIDATION
-        body += _optimizer_for(batch or FOLDER_BATCH)
+        plan = plan_training(data.img_size, None, data.num_classes, batch_size=batch)
+        settings['batch_size'] = plan.batch_size
+        validated = bool(config.get('val_dataloader'))
+        body = '' if validated else NO_VALIDATION
+        body += schedule_text(plan, validated=validated, best=None)
+        epochs = plan.epochs
     return Recipe(
         bases,
         body,
         f'b{batch}' if batch else 'run',
         epochs or iterations or IMAGENET_EPOCHS,
+        reasons=plan.reasons if plan else (),
         by_epoch=bool(epochs) or not iterations,
         loss=(model.get('head') or {}).get('loss') or LABEL_SMOOTHING.copy(),
         model=kept,

@@ -2,12 +2,16 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
+from statistics import median_low
 
 from ..errors import InputError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
+# Image sizes that are chosen are multiples of these pixels: the token grids of all stages are even.
+SIDE_STEP = 32
 # Names of the validation folder beside train/, in upper or lower case; the first one found is taken.
 VALIDATION = ('val', 'valid', 'validation', 'test')
 
@@ -77,6 +81,21 @@ def scan_folder(path: str) -> FolderScan:
     classes = tuple(by_class) if labelled else ()
     stated = tuple(note for note, holds in notes.items() if holds)
     return FolderScan(root, tuple(files), classes, train, val, stated)
+
+
+def typical_side(folder: FolderScan, most: int) -> int:
+    """Shorter side of a folder's images, in pixels: the median of up to 64 of them, and at most ``most``.
+
+    Rounded to a multiple of ``SIDE_STEP``, at least one; ``most`` where no image can be read.
+    """
+    from PIL import Image
+
+    sides = []
+    for file in folder.files[:: -(-len(folder.files) // 64)]:
+        with suppress(Exception), Image.open(os.path.join(folder.path, file)) as image:
+            sides.append(min(image.size))
+    side = median_low(sides) if sides else most
+    return most if side >= most else max(1, round(side / SIDE_STEP)) * SIDE_STEP
 
 
 def class_images(root: str) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ import random
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
-from .folder import scan_folder
+from .folder import FolderScan, scan_folder
 from .image_sets import DIGITS, write_image_set
 from .source import DataSource, describe_data
 
@@ -24,6 +25,8 @@ FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 MAX_ASPECT = 100
 # Of all images together, 3.2 GB as float32.
 MAX_PIXELS = 2**28
+# As many images show the channels' mean and deviation to about one level.
+STATISTICS_IMAGES = 128
 
 Seed = int | Sequence[int]
 
@@ -72,6 +75,33 @@ def load_images(
     images = np.stack([_read_square(file, img_size) for file in files])
     images = (images - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()  # (N, 3, height, width)
+
+
+def channel_statistics(folder: FolderScan) -> dict[str, list[float]]:
+    """Those of the images of a folder; see :func:`channel_statistics_of`."""
+    return channel_statistics_of(tuple(os.path.join(folder.path, file) for file in folder.files))
+
+
+@lru_cache(maxsize=8)
+def channel_statistics_of(files: tuple[str, ...]) -> dict[str, list[float]]:
+    """``mean`` and ``std`` of the RGB channels of images, 0..255, to one digit.
+
+    Of up to ``STATISTICS_IMAGES`` images, evenly spaced; ImageNet's where none can be read or they hold a
+    single colour.
+    """
+    means, squares = [], []
+    for file in files[:: -(-len(files) // STATISTICS_IMAGES)]:
+        try:
+            pixels = np.asarray(read_image(file), np.float64).reshape(-1, 3)
+        except InputError:
+            continue  # named by whoever needs it
+        means.append(pixels.mean(0))
+        squares.append((pixels**2).mean(0))
+    mean = np.mean(means or [IMAGENET_MEAN], axis=0)
+    std = np.sqrt(np.maximum(np.mean(squares or [mean**2], axis=0) - mean**2, 0))
+    if std.min() < 1:
+        return {'mean': list(IMAGENET_MEAN), 'std': list(IMAGENET_STD)}
+    return {'mean': mean.round(1).tolist(), 'std': std.round(1).tolist()}
 
 
 def _draw(available: int, count: int, where: str, rng: np.random.Generator) -> list[int]:

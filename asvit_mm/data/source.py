@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import InputError
-from .folder import FolderScan, scan_folder
+from .folder import FolderScan, scan_folder, typical_side
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -60,7 +60,8 @@ def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> 
 
     Args:
         img_size: height and width of the networks' images; None: 32 for the digits, what a config's
-            backbone is made for, else 224.
+            backbone is made for, that of a labelled folder's images where these are smaller than 224, else
+            224.
 
     Raises:
         InputError: nothing of the kind at ``spec``, a folder without images, or a config without a number
@@ -82,6 +83,7 @@ def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> 
             note = f'{folder.path} has no class folders, {unlabelled}'
             return DataSource('imagenet', path, 'in1k', *imagenet, folder, note=note)
         note, classes = '; '.join(folder.notes), len(folder.classes)
+        size = img_size or typical_side(folder, IMAGENET_SIZE)
         return DataSource('folder', path, _slug(path), classes, size, size, folder, note=note)
     if os.path.isfile(path) and path.endswith(CONFIG_SUFFIXES):
         return _user_config(path, img_size)

@@ -24,6 +24,7 @@ from ..errors import InputError
 from ..utils.files import atomic_write_json, check_writable, refuse_special_files
 from .classes import check_classes
 from .config import check_data, is_detector, load_config, report_ignored, require
+from .console import ConsoleRunner, import_codebase
 from .distributed import check_launcher, start_processes
 from .failures import config_failures, name_images
 from .options import parse_options
@@ -146,6 +147,7 @@ def _load(args: argparse.Namespace) -> Config:
 def _prepare(cfg: Config, args: argparse.Namespace) -> None:
     """Check what a config needs of this machine, and set the launcher; imports its codebase."""
     check_codebase(cfg)
+    import_codebase('mmdet' if is_detector(cfg) else 'mmpretrain')
     report_ignored(cfg)
     check_launcher(args.launcher)
     if args.amp and not torch.cuda.is_available():
@@ -214,7 +216,7 @@ def _build(cfg: Config) -> Runner:
             cfg.model_wrapper_cfg.device_ids = None
     refuse_special_files(Path(cfg.work_dir).iterdir())
     with config_failures(cfg, 'cannot be built', shared=True):
-        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
 
 
 def latest_checkpoint(work_dir: Path) -> str | None:

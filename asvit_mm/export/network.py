@@ -13,7 +13,7 @@ from ..checkpoints.reading import check_fit, read_checkpoint, select_weights
 from ..engine.config import is_detector
 from ..errors import InputError
 from ..models import AsViT
-from ..tokens import BASE_STRIDE, as_pair
+from ..tokens import as_pair
 from .settings import ExportSettings
 
 LOGITS = ('logits',)
@@ -139,7 +139,7 @@ def size_step(backbone: nn.Module, file_format: str) -> int:
     if not isinstance(backbone, AsViT):
         raise InputError(f'--dynamic-size: known for AsViT only, not {type(backbone).__name__}')
     fixed = any(size is not None for size in backbone.window_sizes)
-    enlarged = backbone.keep_map_sizes and backbone.token_stride != BASE_STRIDE
+    enlarged = backbone.keep_map_sizes and backbone.token_stride != backbone.base_token_stride
     for refused, setting in (
         (backbone.merge_rounding == 'over', "merge_rounding='over'"),
         (enlarged, 'keep_map_sizes=True'),

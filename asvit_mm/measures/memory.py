@@ -28,7 +28,7 @@ def forward_bytes(arch: Architecture, img_size: ImageSize, itemsize: int) -> int
     attention scores, which are computed in chunks of a fixed size.
     """
     steps = []
-    for i, (h, w) in enumerate(token_grids(img_size)):
+    for i, (h, w) in enumerate(token_grids(img_size, arch.stride)):
         tokens, width = h * w, arch.widths[i]
         steps.append(tokens * width * (2 + max(8, 3 * arch.expansions[i])))
         if i > 0:
@@ -40,7 +40,7 @@ def forward_bytes(arch: Architecture, img_size: ImageSize, itemsize: int) -> int
 def backward_bytes(arch: Architecture, img_size: ImageSize, itemsize: int) -> int:
     """Bytes of the activations of one image's forward and backward pass: an upper estimate."""
     saved = 0
-    for i, (h, w) in enumerate(token_grids(img_size)):
+    for i, (h, w) in enumerate(token_grids(img_size, arch.stride)):
         tokens, width = h * w, arch.widths[i]
         # Norms, queries, keys, values, attention output, residuals; before and after the activation.
         saved += arch.depths[i] * tokens * width * (14 + 2 * arch.expansions[i])
@@ -64,7 +64,7 @@ def second_order_bytes(arch: Architecture, img_size: ImageSize, itemsize: int) -
 
 def window_tokens(arch: Architecture, img_size: ImageSize) -> int:
     """Number of tokens of the largest attention window of any stage."""
-    grids = zip(token_grids(img_size), arch.splits, strict=True)
+    grids = zip(token_grids(img_size, arch.stride), arch.splits, strict=True)
     return max(window_length(h, split) * window_length(w, split) for (h, w), split in grids)
 
 

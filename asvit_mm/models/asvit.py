@@ -14,6 +14,7 @@ stage, backbone. Token maps are (B, H, W, C); inside a stage tokens are (B, T, C
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,25 +30,23 @@ from torch.utils.checkpoint import checkpoint
 from ..arch import NUM_STAGES, Architecture, as_architecture
 from ..checkpoints.reading import load_pretrained
 from ..cost import count_macs, token_grids
-from ..errors import InputError
 from ..ops.attention import attend
-from ..ops.resample import resample
+from ..ops.resample import resample_positions
 from ..registry import MODELS
 from ..tokens import (
-    BASE_STRIDE,
-    MERGE_ROUNDINGS,
     as_pair,
     as_window_sizes,
     check_token_stride,
+    check_windows,
     default_dilation,
     embed_padding,
     embedded,
-    fits_windows,
     merge_padding,
-    stage_sizes,
+    warn_of_single_tokens,
     window_count,
     window_length,
 )
+from .checks import as_stages, check_settings
 
 Config = dict[str, Any]
 
@@ -61,9 +60,11 @@ torch.fx.wrap('attend')
 class PatchEmbed(nn.Module):
     """Image (B, in_channels, H, W) to tokens (B, ceil(H / stride), ceil(W / stride), width)."""
 
-    def __init__(self, in_channels: int, width: int, kernel: int, norm_cfg: Config | None) -> None:
+    def __init__(
+        self, in_channels: int, width: int, kernel: int, stride: int, norm_cfg: Config | None
+    ) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, width, kernel, stride=BASE_STRIDE)
+        self.proj = nn.Conv2d(in_channels, width, kernel, stride)
         self.norm = build_norm(norm_cfg, width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,22 +113,23 @@ def pad_for_merging(x: Tensor, kernel: int, rounding: str = 'up') -> Tensor:
 @torch.fx.wrap
 def add_positions(x: Tensor, pos: Tensor) -> Tensor:
     """Tokens (B, H, W, C) plus the position embedding (1, h, w, C), resampled if its size differs."""
-    size = x.shape[1:3]
+    rows, columns = x.shape[1], x.shape[2]
     # A symbolic size of an export cannot be compared; resampling to its own size changes nothing.
-    if any(isinstance(side, torch.SymInt) for side in size) or pos.shape[1:3] != size:
-        pos = resample_positions(pos, size)
+    symbolic = is_symbolic(rows) or is_symbolic(columns)
+    if symbolic or pos.shape[1] != rows or pos.shape[2] != columns:
+        pos = resample_positions(pos, rows, columns)
     return x + pos
 
 
-def resample_positions(pos: Tensor, size: Sequence[int]) -> Tensor:
-    """Position embedding (1, h, w, C) to (1, *size, C), bicubic."""
-    return resample(pos.permute(0, 3, 1, 2), size, 'bicubic').permute(0, 2, 3, 1)
+def is_symbolic(size: int) -> bool:
+    """Whether this is a symbol of torch.export; TorchScript has none, and no such type."""
+    return not torch.jit.is_scripting() and isinstance(size, torch.SymInt)
 
 
 @torch.fx.wrap
-def resize_map(x: Tensor, image: Tensor, stage: int, merge_rounding: str) -> Tensor:
-    """Resize a map (B, C, h, w) of a stage to the size that it has at the base token stride (bilinear)."""
-    size = token_grids(image.shape[2:], BASE_STRIDE, merge_rounding)[stage]
+def resize_map(x: Tensor, image: Tensor, stride: int, stage: int, merge_rounding: str) -> Tensor:
+    """Resize a map (B, C, h, w) of a stage to the size that it has at a token stride (bilinear)."""
+    size = token_grids(image.shape[2:], stride, merge_rounding)[stage]
     return F.interpolate(x, size, mode='bilinear')
 
 
@@ -149,11 +151,12 @@ def partition_windows(
         mask (B * windows, 1, 1, N), True where a token is not padding, or None without padding.
     """
     batch, height, width, channels = x.shape
-    (rows, window_h), (columns, window_w) = _windows(x.shape[1:3], split, window_size)
+    rows, window_h = _windows(height, split, window_size)
+    columns, window_w = _windows(width, split, window_size)
     bottom, right = rows * window_h - height, columns * window_w - width
-    mask = None
+    mask: Tensor | None = None
     if _is_padded(bottom) or _is_padded(right):
-        valid = F.pad(x.new_ones(height, width, dtype=torch.bool), (0, right, 0, bottom))
+        valid = F.pad(x.new_ones((height, width), dtype=torch.bool), (0, right, 0, bottom))
         valid = valid.view(rows, window_h, columns, window_w).transpose(1, 2)
         valid = valid.reshape(1, rows * columns, window_h * window_w)
         mask = valid.expand(batch, -1, -1).flatten(0, 1)[:, None, None]
@@ -163,29 +166,30 @@ def partition_windows(
 
 
 @torch.fx.wrap
-def reverse_windows(x: Tensor, size: Sequence[int], split: int, window_size: int | None) -> Tensor:
+def reverse_windows(
+    x: Tensor, size: tuple[int, int], split: int, window_size: int | None
+) -> Tensor:
     """The inverse of :func:`partition_windows`: (B, windows * N, C) to (B, *size, C), without padding."""
-    (rows, window_h), (columns, window_w) = _windows(size, split, window_size)
+    rows, window_h = _windows(size[0], split, window_size)
+    columns, window_w = _windows(size[1], split, window_size)
     x = x.reshape(x.shape[0], rows, columns, window_h, window_w, x.shape[-1]).transpose(2, 3)
     x = x.reshape(x.shape[0], rows * window_h, columns * window_w, x.shape[-1])
     return x[:, : size[0], : size[1]]
 
 
-def _windows(size: Sequence[int], split: int, window_size: int | None) -> list[tuple[int, int]]:
-    """For height and width: the number of windows, and tokens per window."""
-    lengths = [
-        # A symbolic size is not compared: a window larger than the map is padded and masked, not cut.
-        window_size
-        if window_size is not None and isinstance(side, torch.SymInt)
-        else window_length(side, split, window_size)
-        for side in size
-    ]
-    return [(window_count(*pair), pair[1]) for pair in zip(size, lengths, strict=True)]
+def _windows(side: int, split: int, window_size: int | None) -> tuple[int, int]:
+    """Along one side of a map: the number of windows, and tokens per window."""
+    # A symbolic size is not compared: a window larger than the map is padded and masked, not cut.
+    if window_size is None or not is_symbolic(side):
+        window_size = window_length(side, split, window_size)
+    return window_count(side, window_size), window_size
 
 
 def _is_padded(amount: int) -> bool:
     """Whether there is padding; a symbolic amount in an export counts unless it is known to be 0."""
-    if isinstance(amount, torch.SymInt):
+    if torch.jit.is_scripting():
+        return amount != 0
+    elif isinstance(amount, torch.SymInt):
         return not statically_known_true(amount == 0)
     return amount != 0
 
@@ -199,10 +203,12 @@ class WindowAttention(nn.Module):
     No shift, no relative position bias. A head is floor(C / heads) wide, so all heads may be narrower than C.
     """
 
-    def __init__(self, width: int, num_heads: int, drop_rate: float = 0.0) -> None:
+    def __init__(
+        self, width: int, num_heads: int, drop_rate: float = 0.0, attn_drop_rate: float = 0.0
+    ) -> None:
         super().__init__()
         self.num_heads, self.head_dim = num_heads, width // num_heads
-        self.scale = self.head_dim**-0.5
+        self.scale, self.attn_drop_rate = self.head_dim**-0.5, attn_drop_rate
         self.qkv = nn.Linear(width, 3 * num_heads * self.head_dim)
         self.proj = nn.Linear(num_heads * self.head_dim, width)
         self.proj_drop = nn.Dropout(drop_rate)
@@ -210,7 +216,8 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, window: int, mask: Tensor | None = None) -> Tensor:
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(-1, window, 3, self.num_heads, self.head_dim)
-        out = attend(qkv, self.scale, mask)  # (B * windows, window, heads, dim)
+        dropout = self.attn_drop_rate if self.training else 0.0
+        out = attend(qkv, self.scale, mask, dropout)  # (B * windows, window, heads, dim)
         return self.proj_drop(self.proj(out.reshape(batch, tokens, -1)))
 
 
@@ -237,13 +244,14 @@ class Block(nn.Module):
         num_heads: int,
         expansion: int,
         drop_rate: float,
+        attn_drop_rate: float,
         drop_path_rate: float,
         norm_cfg: Config | None,
         act_cfg: Config,
     ) -> None:
         super().__init__()
         self.norm1 = build_norm(norm_cfg, width)
-        self.attn = WindowAttention(width, num_heads, drop_rate)
+        self.attn = WindowAttention(width, num_heads, drop_rate, attn_drop_rate)
         self.norm2 = build_norm(norm_cfg, width)
         self.ffn = FeedForward(width, expansion * width, act_cfg, drop_rate)
         self.drop_path = DropPath(drop_path_rate) if drop_path_rate > 0 else nn.Identity()
@@ -272,13 +280,14 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.merging(x)
-        size = x.shape[1:3]
+        size = x.shape[1], x.shape[2]
         x, window, mask = partition_windows(x, self.split, self.window_size)
         for block in self.blocks:
-            if self.with_cp and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, window, mask, use_reentrant=False)
-            else:
+            keep = not (self.with_cp and self.training and torch.is_grad_enabled())
+            if torch.jit.is_scripting() or keep:
                 x = block(x, window, mask)
+            else:
+                x = checkpoint(block, x, window, mask, use_reentrant=False)
         return reverse_windows(x, size, self.split, self.window_size)
 
 
@@ -289,7 +298,8 @@ class MapNorm(nn.LayerNorm):
     """LayerNorm of a token map (B, H, W, C) that returns (B, C, H, W); a module for hooks to attach to."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).permute(0, 3, 1, 2).contiguous()
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2).contiguous()
 
 
 class ToMap(nn.Module):
@@ -317,20 +327,24 @@ class AsViT(BaseModule):
         img_size: pixels per side, or (height, width); determines only the grid of the position embedding:
             inputs may have any size.
         in_channels: channels of the image.
-        out_indices: stages (0-3) whose maps are returned, each through a norm of its own.
+        out_indices: stages (0-3, or negative from the end) whose maps are returned, each through a norm of
+            its own. Stages behind the last are not built, and their weights in a checkpoint ignored.
         drop_rate: dropout after the embedding and, in every block, after the attention's output projection
             and both feed-forward layers.
+        attn_drop_rate: dropout of the attention weights, in training, by torch's attention.
         drop_path_rate: stochastic depth of the last block, to which it grows linearly from 0 in the first.
-        use_abs_pos_embed: learned absolute position embedding, one vector per token at stride 4.
-        token_stride: pixels between two tokens of the first stage (see ``set_token_stride``).
+        use_abs_pos_embed: learned absolute position embedding, one vector per token of the full grid.
+        token_stride: pixels between two tokens of the first stage (see ``set_token_stride``); None: the
+            architecture's, the full grid.
         window_size: tokens per side of a window, in all stages or in each; None: (token grid / split),
             so that windows grow with the image.
         merge_rounding: what patch merging makes of an odd side of tokens, as coarse grids have: one of
             ``asvit_mm.tokens.MERGE_ROUNDINGS``.
-        keep_map_sizes: at a coarser token stride, enlarge the maps to the sizes of stride 4 (bilinear), for
-            necks and heads that are made for strides of 4, 8, 16 and 32 pixels, as mmdet's are.
+        keep_map_sizes: at a coarser token stride, enlarge the maps to the sizes of the full grid (bilinear),
+            for necks and heads that are made for its strides, 4, 8, 16 and 32 pixels, as mmdet's are.
         with_cp: activation checkpointing of every block, which trades time for memory in training.
-        frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages.
+        frozen_stages: -1: none; 0: the embedding; k: the embedding and the first k stages. mmdet's Swin
+            counts like this; mmpretrain's freezes one stage more for the same number.
         norm_cfg: config of every norm; None for identities (the network of the length distortion).
         act_cfg: of the feed-forward layers.
         init_cfg: MMEngine's, a pretrained checkpoint for instance. Without it weights are drawn as in the
@@ -340,19 +354,20 @@ class AsViT(BaseModule):
         InputError: a setting outside what is allowed, the architecture included.
     """
 
-    base_token_stride = BASE_STRIDE
     init_cfg: Any
+    __jit_unused_properties__ = ('is_init', 'base_token_stride')  # what TorchScript cannot type
 
     def __init__(
         self,
         arch: str | Mapping[str, Any] | Architecture = 'small',
         img_size: int | Sequence[int] = 224,
         in_channels: int = 3,
-        out_indices: Sequence[int] = (3,),
+        out_indices: int | Sequence[int] = (3,),
         drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         use_abs_pos_embed: bool = True,
-        token_stride: int = 4,
+        token_stride: int | None = None,
         window_size: int | Sequence[int | None] | None = None,
         merge_rounding: str = 'up',
         keep_map_sizes: bool = False,
@@ -363,44 +378,38 @@ class AsViT(BaseModule):
         init_cfg: Config | list[Config] | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        _require(_is_int(in_channels, 1), f'{in_channels = }', 'an integer from 1 up')
-        _require(_are_stages(out_indices), f'{out_indices = }', 'increasing stages from 0 to 3')
-        _require(0 <= drop_rate < 1, f'{drop_rate = }', 'a number from 0 to below 1')
-        _require(0 <= drop_path_rate < 1, f'{drop_path_rate = }', 'a number from 0 to below 1')
-        frozen = _is_int(frozen_stages, -1, NUM_STAGES)
-        _require(frozen, f'{frozen_stages = }', '-1 (none), 0 (embedding) to 4')
-        _require(isinstance(with_cp, bool), f'{with_cp = }', 'True or False')
-        layer_norm = norm_cfg is None or norm_cfg.get('type') in ('LN', 'LayerNorm')
-        _require(layer_norm, f'{norm_cfg = }', 'LN, since tokens are (..., C), or None')
-        activation = isinstance(act_cfg, Mapping) and 'type' in act_cfg
-        _require(activation, f'{act_cfg = }', "a dict such as dict(type='GELU')")
-        roundings = ', '.join(MERGE_ROUNDINGS)
-        _require(merge_rounding in MERGE_ROUNDINGS, f'{merge_rounding = }', f'one of {roundings}')
+        rates = drop_rate, attn_drop_rate, drop_path_rate
+        check_settings(
+            in_channels, rates, frozen_stages, with_cp, norm_cfg, act_cfg, merge_rounding
+        )
+        self.out_indices = as_stages(out_indices)
         self.architecture = arch = as_architecture(arch)
         self.img_size = height, width = as_pair(img_size)
-        self.in_channels, self.out_indices = in_channels, tuple(out_indices)
-        self.window_sizes = as_window_sizes(window_size)
+        self.in_channels, self.window_sizes = in_channels, as_window_sizes(window_size)
         self.merge_rounding, self.keep_map_sizes = merge_rounding, keep_map_sizes
         self.frozen_stages, widths = frozen_stages, arch.widths
+        # As mmpretrain's and mmdet's Swin: the width of the first stage, and of every stage.
+        self.embed_dims, self.num_features = widths[0], list(widths)
 
-        self.patch_embed = PatchEmbed(in_channels, widths[0], arch.kernels[0], norm_cfg)
-        self.set_token_stride(token_stride)
+        kernel = arch.kernels[0]
+        self.patch_embed = PatchEmbed(in_channels, widths[0], kernel, arch.stride, norm_cfg)
+        self.set_token_stride(arch.stride if token_stride is None else token_stride)
         # (1, rows, columns, C): the grid can be read off the shape when it has to be resampled.
-        grid = embedded(height), embedded(width)
+        grid = embedded(height, arch.stride), embedded(width, arch.stride)
         positions = torch.zeros(1, *grid, widths[0])
         self.pos_embed = nn.Parameter(positions) if use_abs_pos_embed else None
         self.drop_after_pos = nn.Dropout(drop_rate)
 
         drop_path = iter(np.linspace(0, drop_path_rate, sum(arch.depths)).tolist())
         self.stages = nn.ModuleList()
-        for i, (w, kernel) in enumerate(zip(widths, arch.kernels, strict=True)):
+        for i, w in enumerate(widths[: self.out_indices[-1] + 1]):
             merging: nn.Module = nn.Identity()
             if i > 0:
-                merging = PatchMerging(widths[i - 1], w, kernel, norm_cfg, merge_rounding)
+                merging = PatchMerging(widths[i - 1], w, arch.kernels[i], norm_cfg, merge_rounding)
             heads, expansion = arch.stage_heads[i], arch.expansions[i]
             blocks = [
-                Block(w, heads, expansion, drop_rate, next(drop_path), norm_cfg, act_cfg)
-                for _ in range(arch.depths[i])
+                Block(w, heads, expansion, drop_rate, attn_drop_rate, p, norm_cfg, act_cfg)
+                for p in islice(drop_path, arch.depths[i])
             ]
             self.stages.append(
                 Stage(merging, blocks, arch.splits[i], self.window_sizes[i], with_cp)
@@ -409,6 +418,7 @@ class AsViT(BaseModule):
             norm = build_norm({**norm_cfg, 'type': MapNorm}, widths[i]) if norm_cfg else ToMap()
             self.add_module(f'norm{i}', norm)
 
+        warn_of_single_tokens(arch, self.img_size, self.window_sizes)
         self.reset_parameters()
         self._freeze()
 
@@ -419,31 +429,37 @@ class AsViT(BaseModule):
             x = add_positions(x, self.pos_embed)
         return self.drop_after_pos(x)
 
+    @torch.jit.unused  # the norms are found by name
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Image (B, in_channels, H, W) to one (B, C_i, H_i, W_i) map for each of ``out_indices``."""
         image, maps = x, []
         x = self.embed(x)
-        for i in range(self.out_indices[-1] + 1):
-            x = self.stages[i](x)
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
             if i in self.out_indices:
                 out = getattr(self, f'norm{i}')(x)
-                if self.keep_map_sizes and self.token_stride != BASE_STRIDE:
-                    out = resize_map(out, image, i, self.merge_rounding)
+                if self.keep_map_sizes and self.token_stride != self.base_token_stride:
+                    out = resize_map(out, image, self.base_token_stride, i, self.merge_rounding)
                 maps.append(out)
         return tuple(maps)
 
     def last_tokens(self, x: Tensor) -> Tensor:
-        """Image to the tokens of stage 4 before the output norm, (B, H, W, C4)."""
+        """Image to the tokens of the last stage before the output norm, (B, H, W, C)."""
         x = self.embed(x)
         for stage in self.stages:
             x = stage(x)
         return x
 
     def pooled_tokens(self, x: Tensor) -> Tensor:
-        """The mean of :meth:`last_tokens`, (B, C4): the output z of which the measures are functions."""
+        """The mean of :meth:`last_tokens`, (B, C): the output z of which the measures are functions."""
         return self.last_tokens(x).mean((1, 2))
 
     # Progressive tokenization: the methods of asvit_mm.token_schedule.TokenizedBackbone.
+
+    @property
+    def base_token_stride(self) -> int:
+        """Pixels between two tokens of the full grid."""
+        return self.architecture.stride
 
     @property
     def token_stride(self) -> int:
@@ -459,10 +475,10 @@ class AsViT(BaseModule):
         """Make the tokens coarser or finer (paper, section 3.5); all weights stay as they are.
 
         Args:
-            stride: pixels between two tokens, an integer from 4 up.
+            stride: pixels between two tokens, an integer from the architecture's up.
             dilation: of the patch embedding; None: :func:`~asvit_mm.tokens.default_dilation`.
         """
-        check_token_stride(stride, dilation)
+        check_token_stride(stride, dilation, self.base_token_stride)
         proj = self.patch_embed.proj
         if dilation is None:
             dilation = default_dilation(stride, proj.kernel_size[0])
@@ -471,18 +487,12 @@ class AsViT(BaseModule):
     def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
         """Raise an InputError for a stride at which images of ``img_size`` cannot be trained.
 
-        It must be a multiple of 4 and leave every stage at least as many tokens per side as windows.
+        It must be a multiple of the full grid's and leave every stage as many tokens per side as windows.
         """
-        check_token_stride(stride, dilation, BASE_STRIDE)
-        splits, growing = self.architecture.splits, self.window_sizes == (None,) * NUM_STAGES
-        for side in self.img_size:
-            if growing and not fits_windows(side, stride, splits, self.merge_rounding):
-                sizes = stage_sizes(side, stride, self.merge_rounding)
-                raise InputError(
-                    f'token stride {stride} is too coarse for {side} pixels: fewer tokens per side '
-                    f'({", ".join(map(str, sizes))} in the stages) than windows '
-                    f'({", ".join(map(str, splits))})'
-                )
+        base = self.base_token_stride
+        check_token_stride(stride, dilation, base, multiple_of=base)
+        if self.window_sizes == (None,) * NUM_STAGES and stride != base:
+            check_windows(self.img_size, stride, self.architecture.splits, self.merge_rounding)
 
     def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
         """(height, width) of the token grid of each stage for images of ``img_size``."""
@@ -527,7 +537,9 @@ class AsViT(BaseModule):
         super().init_weights()
         self.init_cfg = given
         for config in pretrained:
-            load_pretrained(self, config, optional=['norm'], resampled='pos_embed')
+            load_pretrained(
+                self, config, optional=['norm', *self._unbuilt()], resampled='pos_embed'
+            )
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay, and the number of layers.
@@ -568,29 +580,21 @@ class AsViT(BaseModule):
         if self.pos_embed is not None:
             self.pos_embed.requires_grad_(False)
 
+    def _unbuilt(self, prefix: str = '') -> tuple[str, ...]:
+        """What names of weights behind the last output begin with."""
+        indices = range(len(self.stages), NUM_STAGES)
+        return tuple(f'{prefix}{name}{i}.' for i in indices for name in ('stages.', 'norm'))
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # A checkpoint of another image size has another position grid, which is resampled.
+        # Of another image size, the position grid is another; of the whole network, there are more stages.
         key = f'{prefix}pos_embed'
         if self.pos_embed is not None and key in state_dict:
             pos, own = state_dict[key], self.pos_embed
             if pos.ndim == 4 and pos.shape[1:3] != own.shape[1:3] and pos.shape[3] == own.shape[3]:
-                state_dict[key] = resample_positions(pos.float(), own.shape[1:3]).to(own.dtype)
+                pos = resample_positions(pos.float(), own.shape[1], own.shape[2])
+                state_dict[key] = pos.to(own.dtype)
+        for key in [key for key in state_dict if key.startswith(self._unbuilt(prefix))]:
+            del state_dict[key]
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _require(allowed: bool, setting: str, hint: str) -> None:
-    if not allowed:
-        raise InputError(f'{setting} is not allowed: give {hint}')
-
-
-def _is_int(value: Any, lowest: int, highest: int | None = None) -> bool:
-    return type(value) is int and lowest <= value and (highest is None or value <= highest)
-
-
-def _are_stages(indices: Any) -> bool:
-    """Whether these are increasing numbers of stages, at least one."""
-    if not isinstance(indices, Sequence) or not all(_is_int(i, 0, NUM_STAGES - 1) for i in indices):
-        return False
-    return bool(indices) and sorted(set(indices)) == list(indices)

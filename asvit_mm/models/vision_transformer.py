@@ -41,7 +41,7 @@ class TokenizedVisionTransformer(VisionTransformer):
 
     def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
         """Raise an InputError for a stride that is not allowed, or not a multiple of the patch size."""
-        check_token_stride(stride, dilation, self.base_token_stride)
+        check_token_stride(stride, dilation, multiple_of=self.base_token_stride)
 
     def token_grids(self, stride: int) -> tuple[tuple[int, int], ...]:
         """(height, width) of the one grid of tokens for images of ``img_size``."""

@@ -15,7 +15,7 @@ from .parallel import SharedMeasure, help_measuring, with_helpers
 from .ranking import rank_networks
 from .reinforce import Reinforce
 from .scaling import AutoScaling, Candidate, Member, larger_networks, measure_proxies
-from .space import Choices
+from .space import Choices, space_for
 
 __all__ = [
     'METHODS',
@@ -43,5 +43,6 @@ __all__ = [
     'measure_proxies',
     'rank_networks',
     'result_of',
+    'space_for',
     'with_helpers',
 ]

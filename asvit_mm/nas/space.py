@@ -1,11 +1,27 @@
-"""The choices of a search, narrowed to networks within limits on their cost."""
+"""The choices of a search, narrowed to those that fit the images, and to networks within limits."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
 
-from ..arch import SEARCH_SPACE, Architecture, SearchSpace
+from ..arch import BASE_STRIDE, SEARCH_SPACE, SPLIT_CHOICES, Architecture, SearchSpace
+from ..tokens import stage_sizes, window_length
+
+
+def space_for(img_size: int, stride: int = BASE_STRIDE) -> SearchSpace:
+    """The search space for images of ``img_size`` pixels per side and a stride of the patch embedding.
+
+    It is the published one (``SEARCH_SPACE``) without the splits that leave windows of a single token, in
+    which attention does nothing. At 224 pixels and stride 4 there are none of these.
+    """
+    choices = dict(SEARCH_SPACE.choices)
+    stages = zip(stage_sizes(img_size, stride), SPLIT_CHOICES, strict=True)
+    for number, (side, splits) in enumerate(stages, start=1):
+        if len(splits) > 1:
+            useful = tuple(split for split in splits if window_length(side, split) > 1)
+            choices[f'S{number}'] = useful or splits[:1]
+    return SearchSpace(choices, stride)
 
 
 class Choices:

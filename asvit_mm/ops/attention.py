@@ -23,27 +23,33 @@ from .native import library
 SOURCE = Path(__file__).with_name('attention.cpp')
 
 
-def attend(qkv: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+def attend(qkv: Tensor, scale: float, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
     """softmax(scale q k^T) v of every head.
 
     Args:
         qkv: queries, keys and values, (B, N, 3, heads, dim).
         scale: of the scores q k^T.
         mask: (B, 1, 1, N), True for keys that may be attended to, at least one per batch entry; None: all.
+        dropout: share of the attention weights set to zero; torch's attention does that, not the kernel.
 
     Returns:
         (B, N, heads, dim).
     """
-    if uses_kernel(qkv):
-        out: Tensor = torch.ops.asvit_mm.attention(qkv, scale, mask)[0]
-        return out
-    return decomposed_attention(qkv, scale, mask)
+    if torch.jit.is_scripting():
+        return decomposed_attention(qkv, scale, mask, dropout)
+    else:  # not compiled by TorchScript
+        if dropout == 0 and uses_kernel(qkv):
+            out: Tensor = torch.ops.asvit_mm.attention(qkv, scale, mask)[0]
+            return out
+        return decomposed_attention(qkv, scale, mask, dropout)
 
 
-def decomposed_attention(qkv: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+def decomposed_attention(
+    qkv: Tensor, scale: float, mask: Tensor | None = None, dropout: float = 0.0
+) -> Tensor:
     """What :func:`attend` computes, by torch's ``scaled_dot_product_attention``."""
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, dim)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
     return out.transpose(1, 2)
 
 

@@ -7,15 +7,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def resample(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
+def resample(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     """``F.interpolate`` of a map (B, C, h, w) to (B, C, *size).
 
     The derivative of a bicubic interpolation on CUDA adds in any order, so torch refuses it under
     deterministic algorithms (MMEngine's ``randomness.deterministic``): matrix products compute it then.
     """
-    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+    if torch.jit.is_scripting():  # it cannot ask
+        return F.interpolate(x, size, mode=mode)
+    elif x.is_cuda and torch.are_deterministic_algorithms_enabled():
         return resample_by_matrices(x, size, mode)
     return F.interpolate(x, size, mode=mode)
+
+
+def resample_positions(pos: Tensor, rows: int, columns: int) -> Tensor:
+    """Position embedding (1, h, w, C) to (1, rows, columns, C), bicubic."""
+    return resample(pos.permute(0, 3, 1, 2), (rows, columns), 'bicubic').permute(0, 2, 3, 1)
 
 
 def resample_by_matrices(x: Tensor, size: Sequence[int], mode: str) -> Tensor:

@@ -8,7 +8,7 @@ from matplotlib.patches import ConnectionPatch, Rectangle
 
 from ..arch import NUM_STAGES, Architecture
 from ..cost import token_grids
-from ..tokens import BASE_STRIDE, embed_padding, merge_padding, window_count, window_length
+from ..tokens import embed_padding, merge_padding, window_count, window_length
 from .figure import BLUE, DARK, GREY, RED, SHADES, figure
 
 MERGE_STRIDE = 2
@@ -24,7 +24,7 @@ def plot_architecture(arch: Architecture, img_size: int, path: Path) -> None:
     Args:
         img_size: pixels per side.
     """
-    grids = [rows for rows, _ in token_grids(img_size)]
+    grids = [rows for rows, _ in token_grids(img_size, arch.stride)]
     tokens, areas = follow_token(arch, img_size)
     below = min(0.15 * max(arch.depths) + 0.1, 1.6)
     ratios = [4.2, below]
@@ -47,7 +47,7 @@ def plot_architecture(arch: Architecture, img_size: int, path: Path) -> None:
             _set_title(ax, f'Stage {i + 1}', f'{_square(grid)} tokens')
             _draw_tokens(ax, grid, window, tokens[i])
             _draw_kernel(before, areas[i], kernel, ax, tokens[i])
-            stride = MERGE_STRIDE if i else BASE_STRIDE
+            stride = MERGE_STRIDE if i else arch.stride
             ax.text(-0.13, 0.04, f'kernel\n{_square(kernel)}\nstride {stride}', ha='center',
                     transform=ax.transAxes, color='#b34d00', linespacing=1.5)  # fmt: skip
             for row, text in enumerate(_rows(arch, i, grid).values()):
@@ -67,12 +67,12 @@ def follow_token(arch: Architecture, img_size: int) -> tuple[list[Place], list[P
     Returns:
         (row, column) of the token in each stage, and of the first pixel or token of each area.
     """
-    grids = [rows for rows, _ in token_grids(img_size)]
+    grids = [rows for rows, _ in token_grids(img_size, arch.stride)]
     row, column = (int(share * grids[0]) for share in FOLLOWED)
     tokens = [(row // MERGE_STRIDE**i, column // MERGE_STRIDE**i) for i in range(NUM_STAGES)]
-    paddings = [embed_padding(img_size, arch.kernels[0], BASE_STRIDE, 1)[0]]
+    paddings = [embed_padding(img_size, arch.kernels[0], arch.stride, 1)[0]]
     paddings += [merge_padding(*sizes)[0] for sizes in zip(grids, arch.kernels[1:], strict=False)]
-    strides = [BASE_STRIDE] + [MERGE_STRIDE] * (NUM_STAGES - 1)
+    strides = [arch.stride] + [MERGE_STRIDE] * (NUM_STAGES - 1)
     areas = [
         (stride * token[0] - padding, stride * token[1] - padding)
         for token, stride, padding in zip(tokens, strides, paddings, strict=True)

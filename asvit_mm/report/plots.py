@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
-from ..arch import NUM_STAGES, PRESETS, SEARCH_SPACE
+from ..arch import NUM_STAGES, PRESETS, SearchSpace
 from ..errors import InputError
 from .figure import (
     BLUE,
@@ -79,17 +79,19 @@ def plot_search(records: Sequence[Record], path: PathLike) -> None:
             _legend_below(ax)
 
 
-def plot_policy(policies: Sequence[Sequence[Sequence[float]]], path: PathLike) -> None:
+def plot_policy(
+    policies: Sequence[Sequence[Sequence[float]]], space: SearchSpace, path: PathLike
+) -> None:
     """The probability of every value of every choice against the step; one panel per choice.
 
     Args:
-        policies: before the first step and after each: for every choice of the search space the
-            probability of each value.
+        policies: before the first step and after each: for every choice of the space the probability of
+            each value.
     """
     shades = LinearSegmentedColormap.from_list('shades', SHADES)
     after = np.arange(len(policies))
     with figure(path, len(CHOICES), NUM_STAGES, (12, 7.2)) as axes:
-        for k, (name, values) in enumerate(SEARCH_SPACE.choices.items()):
+        for k, (name, values) in enumerate(space.choices.items()):
             # H, the only choice that belongs to no stage, takes the panel of S4, which is fixed.
             row, stage = ('S', NUM_STAGES) if name == 'H' else (name[0], int(name[1]))
             what = {'H': 'heads of stage 4', 'K1': 'embedding kernel'}.get(name, CHOICES[row])

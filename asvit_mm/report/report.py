@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from ..arch import PRESETS, SEARCH_SPACE, Architecture
+from ..arch import PRESETS, SEARCH_SPACE, Architecture, SearchSpace
 from ..config_writer.configs import train_command
 from ..cost import count_macs, count_params, stage_macs, token_grids
 from ..data.source import DataSource
@@ -32,6 +32,7 @@ def write_search_report(
     result: Record,
     records: Sequence[Record],
     data: DataSource,
+    space: SearchSpace = SEARCH_SPACE,
     policies: Sequence[Sequence[Sequence[float]]] = (),
 ) -> Path:
     """Write report.html of a search, and its figures beside it.
@@ -41,12 +42,13 @@ def write_search_report(
         result: the whole content of result.json.
         records: of trace.jsonl.
         data: what the config trains on.
+        space: that was searched.
         policies: see :func:`~.plots.plot_policy`; none where the method has no policy.
     """
     folder, settings = Path(work_dir), result['settings']
     plot_measured(records, result, folder / 'measured.png')
     if policies:
-        plot_policy(policies, folder / 'policy.png')
+        plot_policy(policies, space, folder / 'policy.png')
     archs = {record['arch'] for record in records}
     # A network over the latency limit is timed and not measured.
     slow = [r for r in records if r.get('latency_ms', 0) > (settings['max_latency'] or math.inf)]
@@ -67,7 +69,7 @@ def write_search_report(
         figures=('search', 'policy', 'measured') if policies else ('search', 'measured'),
         steps=len(records),
         different=len(archs),
-        space=SEARCH_SPACE.size,
+        space=space.size,
         slow_networks=len({record['arch'] for record in slow}),
         slow_steps=len(slow),
         invalid_steps=sum(not _measured(record) for record in records) - len(slow),
@@ -77,7 +79,7 @@ def write_search_report(
         scale_command=_command(
             ('tools/scale.py', f'{work_dir}/result.json'),
             settings,
-            left_out=('steps', 'method', 'max_params', 'max_flops', 'max_latency'),
+            left_out=('steps', 'method', 'base_stride', 'max_params', 'max_flops', 'max_latency'),
         ),
     )
 
@@ -122,7 +124,7 @@ def _write(
     folder, arch = Path(work_dir), Architecture.parse(network['arch'])
     plot_architecture(arch, network['train_img_size'], folder / 'architecture.png')
     names = [f'{name}.png' for name in (*figures, 'architecture')]
-    grids = [rows for rows, _ in token_grids(network['train_img_size'])]
+    grids = [rows for rows, _ in token_grids(network['train_img_size'], arch.stride)]
     windows = [window_length(*sizes) for sizes in zip(grids, arch.splits, strict=True)]
     counts = [window_count(*sizes) ** 2 for sizes in zip(grids, windows, strict=True)]
     macs = stage_macs(arch, network['train_img_size'])

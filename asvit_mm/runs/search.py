@@ -9,7 +9,15 @@ from typing import Any
 
 from ..arch import Architecture
 from ..errors import InputError
-from ..nas import METHODS, Reinforce, SearchMethod, Step, iterate_search, result_of
+from ..nas import (
+    METHODS,
+    Reinforce,
+    SearchMethod,
+    Step,
+    iterate_search,
+    result_of,
+    space_for,
+)
 from ..report.plots import plot_search
 from ..report.report import write_search_report
 from ..utils.files import relative
@@ -46,13 +54,14 @@ class _Search(Run[SearchSettings]):
             )
         super().__init__(settings, tools)
         self.budget = read_budget(settings, settings.max_params)
-        choices = self.budget.choices()
+        self.space = space_for(settings.pixels, settings.base_stride)
+        choices = self.budget.choices(self.space)
         self.method: SearchMethod = METHODS[settings.method](choices, seed=settings.seed)
         self.steps: list[Step] = []
         self.policies: list[list[list[float]]] = []
 
     def smallest(self) -> tuple[list[Architecture], str]:
-        return self.budget.smallest_seeds(), 'the smallest seeds'
+        return self.budget.smallest_seeds(self.space), 'the smallest seeds'
 
     def progress(self, records: Sequence[Mapping[str, Any]]) -> str:
         return f'{len(records)} of {self.settings.steps} steps'
@@ -80,7 +89,7 @@ class _Search(Run[SearchSettings]):
         }
         work_dir, records = relative(self.folder.path), self.folder.records
         whole = {**result, **self.folder.run}
-        write_search_report(work_dir, whole, records, self.data, self.policies)
+        write_search_report(work_dir, whole, records, self.data, self.space, self.policies)
         return result
 
     def partial_result(self) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..arch import PRESETS, Architecture
+from ..arch import BASE_STRIDE, PRESETS, STRIDE_CHOICES, Architecture
 from ..data.source import DataSource, describe_data
 from ..errors import InputError
 from ..utils.command_line import POSITIONAL, check_values, option, positional
@@ -31,6 +31,7 @@ METHOD_NAMES = ('reinforce', 'evolution', 'random')
 Count = str | int
 Launcher = Literal['none', 'pytorch']
 Dtype = Literal['float32', 'float64']
+Task = Literal['auto', 'classification', 'detection']
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +138,8 @@ class SearchSettings(RunSettings):
     """architectures to measure"""
     method: str = option(default='reinforce', choices=METHOD_NAMES)
     """the paper's, or one of two to compare it with"""
+    base_stride: int = option(default=BASE_STRIDE, choices=STRIDE_CHOICES)
+    """pixels between two tokens of stage 1; 2 for images of about 32 to 64 pixels"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +204,46 @@ class MeasureSettings(InputSettings):
         super().__post_init__()
         if self.memory is not None and not 0 < self.memory < math.inf:
             raise InputError(f'--memory {self.memory} is no limit: give GiB, such as 4 or 0.5')
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteConfigSettings:
+    """Settings of writing the config of a named network on one's own data."""
+
+    arch: str | Architecture = field(kw_only=False, metadata=POSITIONAL)
+    """architecture ('8,2,3|4,1,2|4,1,4|4,1,6|32'), preset (seed, small, base, large), model of the zoo, or
+    config with an AsViT backbone (.py)"""
+    data: str
+    """what to train on: an image folder, annotations in COCO's format (.json), digits, or an mmpretrain
+    config"""
+    task: Task = 'auto'
+    """detection needs annotations in COCO's format, which are what auto decides by"""
+    out: str | None = option(default=None, metavar='FILE')
+    """the config to write (default: work_dirs/configs/NAME.py, named after the network and the data)"""
+    overwrite: bool = False
+    """replace a config of that name"""
+    weights: str | None = option(default=None, metavar='FILE')
+    """start from the backbone of this checkpoint, whatever its classes; zoo: that of the zoo's model"""
+    img_size: int | None = option(default=None, at_least=4)
+    """pixels per side of a classifier's images (default: those of the data, at most 224), or of the long side
+    of a detector's (default: as they are, at most 1333)"""
+    epochs: int | None = option(default=None, at_least=1)
+    """length of the run, by which the strength of the augmentation is chosen (default: by the data)"""
+    batch_size: int | None = option(default=None, at_least=1)
+    """images a step and process (default: by the data)"""
+    progressive: bool = False
+    """train a classifier with progressive tokenization"""
+    val: str | None = option(default=None, metavar='FILE')
+    """detection: annotations to validate on (default: beside those of training, val for train in the name)"""
+    images: str | None = option(default=None, metavar='FOLDER')
+    """detection: folder of the images (default: looked for around the annotations)"""
+    classes: Sequence[str] = option(default=(), metavar='NAME')
+    """detection: categories to train on (default: all that have annotations)"""
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        if isinstance(self.classes, str):
+            raise InputError(f'classes {self.classes!r} is not a list: give [{self.classes!r}]')
 
 
 def as_count(value: Count | None, what: str = 'parameters') -> int | None:

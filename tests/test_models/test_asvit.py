@@ -275,6 +275,28 @@ def test_token_stride_changes_the_grid_and_nothing_else():
         assert torch.equal(value, state[key])
 
 
+def test_the_stride_of_the_architecture_gives_the_full_grid():
+    model = AsViT('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16/2', img_size=32, out_indices=(0, 1, 2, 3))
+    assert model.base_token_stride == model.token_stride == 2
+    assert model.pos_embed.shape == (1, 16, 16, 16)
+    maps = model.eval()(torch.rand(1, 3, 32, 32))
+    assert [map_.shape[2] for map_ in maps] == [16, 8, 4, 2]
+    model.set_token_stride(4)
+    assert model(torch.rand(1, 3, 32, 32))[0].shape[2] == 8
+    model.check_token_stride(6)
+    with pytest.raises(InputError, match='not a multiple of 2'):
+        model.check_token_stride(5)
+
+
+def test_warns_of_windows_of_single_tokens():
+    with pytest.warns(UserWarning, match='windows of stage 1, 2 are single tokens'):
+        AsViT('4,8,2|2,4,2|2,1,2|2,1,2|16', img_size=32)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        AsViT('4,8,2|2,4,2|2,1,2|2,1,2|16', img_size=32, window_size=4)
+        AsViT('4,8,2|2,4,2|2,2,2|2,1,2|16')
+
+
 @pytest.mark.parametrize('size', [(64, 64), (57, 101)])
 def test_maps_of_coarse_tokens_keep_the_sizes_of_fine_ones(size):
     arch = '8,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16'
@@ -399,6 +421,50 @@ def test_frozen_stages(frozen, stages):
         assert stage.training == learns
         assert getattr(model, f'norm{i}').weight.requires_grad == learns
     assert model.eval() is model
+
+
+@pytest.mark.parametrize(
+    ('given', 'stages'), [(-1, (3,)), ((-1,), (3,)), (2, (2,)), ([0, -2], (0, 2)), (-4, (0,))]
+)
+def test_outputs_by_a_number_or_from_the_end(given, stages):
+    model = AsViT(TINY, img_size=32, out_indices=given)
+    assert model.out_indices == stages
+    assert model.embed_dims == 16
+    assert model.num_features == [16, 32, 64, 128]
+    maps = model(images(1, 3, 32, 32))
+    assert [one.shape[1] for one in maps] == [model.num_features[i] for i in stages]
+
+
+def test_stages_behind_the_last_output_are_not_built(tmp_path):
+    whole = AsViT(TINY, img_size=32, out_indices=(0, 1, 2, 3)).eval()
+    model = AsViT(TINY, img_size=32, out_indices=(0, 1))
+    assert len(model.stages) == 2
+    sum(one.sum() for one in model(images(1, 3, 32, 32))).backward()
+    # Distributed training stops at parameters without a gradient.
+    assert all(p.grad is not None for p in model.parameters())
+    model.load_state_dict(whole.state_dict(), strict=True)
+    torch.save({f'backbone.{k}': v + 1 for k, v in whole.state_dict().items()}, tmp_path / 'a.pth')
+    given = dict(type='Pretrained', checkpoint=str(tmp_path / 'a.pth'), prefix='backbone.')
+    pretrained = AsViT(TINY, img_size=32, out_indices=(0, 1), init_cfg=given)
+    pretrained.init_weights()
+    x = images(1, 3, 32, 32)
+    for one, other in zip(model.eval()(x), whole(x), strict=False):
+        assert torch.equal(one, other)
+    weight = 'stages.1.blocks.0.attn.qkv.weight'
+    assert torch.equal(pretrained.state_dict()[weight], whole.state_dict()[weight] + 1)
+    with pytest.raises(RuntimeError, match=r'stages\.4'):
+        model.load_state_dict({**whole.state_dict(), 'stages.4.x': torch.ones(1)})
+
+
+def test_dropout_of_attention_weights():
+    x = images(2, 3, 32, 32)
+    model = AsViT(TINY, img_size=32, attn_drop_rate=0.5)
+    plain = AsViT(TINY, img_size=32)
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval()(x)[0], plain.eval()(x)[0])
+    torch.manual_seed(0)
+    first, second = model.train()(x)[0], model(x)[0]
+    assert not torch.equal(first, second)
 
 
 def test_identity_norms_are_a_setting():
@@ -529,7 +595,8 @@ def test_adapters_on_every_linear_layer():
         (dict(out_indices=(4,)), 'out_indices'),
         (dict(out_indices=()), 'out_indices'),
         (dict(out_indices=(3, 1)), 'out_indices'),
-        (dict(out_indices=2), 'out_indices'),
+        (dict(out_indices=-5), 'out_indices = -5'),
+        (dict(out_indices=(-1, 3)), 'out_indices'),
         (dict(frozen_stages=5), 'frozen_stages'),
         (dict(img_size=(224,)), 'img_size'),
         (dict(window_size=(7, 7)), 'window_size'),
@@ -539,6 +606,7 @@ def test_adapters_on_every_linear_layer():
         (dict(with_cp='blocks'), "with_cp = 'blocks'"),
         (dict(in_channels=0), 'in_channels = 0'),
         (dict(drop_rate=2), 'drop_rate = 2'),
+        (dict(attn_drop_rate=1), 'attn_drop_rate = 1'),
         (dict(drop_path_rate=1.5), 'drop_path_rate = 1.5'),
         (dict(drop_path_rate=-0.1), 'drop_path_rate = -0.1'),
         (dict(norm_cfg=dict(type='BN')), 'norm_cfg'),

@@ -70,8 +70,8 @@ def test_policy(tmp_path):
     uniform = [[1 / size] * size for size in sizes]
     decided = [[1.0] + [0.0] * (size - 1) for size in sizes]
     first, second = tmp_path / 'a.png', tmp_path / 'b.png'
-    plot_policy([uniform, decided], first)
-    plot_policy([uniform, uniform], second)
+    plot_policy([uniform, decided], SEARCH_SPACE, first)
+    plot_policy([uniform, uniform], SEARCH_SPACE, second)
     assert is_picture(first)
     assert first.read_bytes() != second.read_bytes()
 

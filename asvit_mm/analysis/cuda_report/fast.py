@@ -217,10 +217,10 @@ def _time_model(context: Context, name: str, training: bool, compiled: bool, bat
 # ---- Compilation ahead
 
 
-def precompile(device: str, quick: bool, first: int, step: int) -> None:
-    """Compile every ``step``-th of the models that this part times compiled, in its order, into the cache.
+def precompile(device: str, quick: bool) -> None:
+    """Compile the models that this part times compiled, in its order, into the cache.
 
-    Processes that do this while the part "correct" runs save the timed process most of the compilation.
+    A process that does this while the part "correct" runs saves the timed process most of the compilation.
     """
     context = Context(device, quick, Path())
     rows = [
@@ -229,7 +229,7 @@ def precompile(device: str, quick: bool, first: int, step: int) -> None:
         if compiled
         for name in names
     ]
-    for row in rows[first::step]:
+    for row in rows:
         try:
             _prepare(context, *row)
         except Exception as error:  # noqa: BLE001 (the row itself will tell)

@@ -210,10 +210,10 @@ def _compile_ahead(settings: dict[str, Any]) -> 'list[subprocess.Popen[bytes]]':
     """Processes that fill the compiler's cache for the part "fast" while "correct" is running."""
     if settings['parts'][:2] != ['correct', 'fast']:
         return []
-    count = 1 if settings['quick'] else max(1, min(4, (os.cpu_count() or 1) // 3))
-    code = f'from {__package__}.fast import precompile; precompile'
-    arguments = [(settings['device'], settings['quick'], first, count) for first in range(count)]
-    return [subprocess.Popen([sys.executable, '-c', f'{code}{values}']) for values in arguments]
+    # One, and with low priority: it must not keep the checks from the processor.
+    code = f'import os; os.nice(15); from {__package__}.fast import precompile; precompile'
+    arguments = (settings['device'], settings['quick'])
+    return [subprocess.Popen([sys.executable, '-c', f'{code}{arguments}'])]
 
 
 def _deadline(content: dict[str, Any], parts: Sequence[str]) -> float:

@@ -448,7 +448,7 @@ def test_iterations_as_the_unit_with_validation_inside_a_phase(tmp_path: Path) -
         ([dict(end=1, stride=8), dict(end=1.0, stride=4)], 'phase 2 ends at 1.0: .* integers'),
         ([dict(end=True, stride=4)], 'phase 1 ends at True'),
         ([dict(end=float('nan'), stride=4)], 'phase 1 ends at nan'),
-        ([dict(end=3, stride=2)], 'token stride 2'),
+        ([dict(end=3, stride=0)], 'token stride 0'),
         ([dict(end=3, stride=8, dilation=0)], 'dilation 0'),
     ],
 )
