@@ -5,13 +5,14 @@ are silently shifted or dropped.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
 from torch import nn
 
 from ..errors import InputError
-from ..utils.files import parse_object
+from ..utils.files import read_object
 
 # Heads that do not classify into the classes of the dataset.
 _OTHER_HEADS = ('rpn_head', 'semantic_head')
@@ -57,9 +58,8 @@ def check_categories(dataset: Any, loader: str) -> None:
     file = getattr(dataset, 'ann_file', None)
     if found is None or len(found) == len(classes) or not isinstance(file, str):
         return
-    with open(file, 'rb') as opened:
-        content = parse_object(opened.read(), file, 'give COCO annotations', None)
-    names = [str(category.get('name')) for category in content.get('categories', ())]
+    categories = read_object(Path(file), 'give COCO annotations', depth=None).get('categories')
+    names = [str(category.get('name')) for category in categories or ()]
     missing = [name for name in classes if name not in names]
     raise InputError(
         f'{loader}: {file!r} has the categories {shown(names)} and the dataset the classes {shown(classes)}'

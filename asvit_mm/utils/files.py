@@ -108,24 +108,24 @@ def refuse_special_files(paths: Iterable[Path]) -> None:
             )
 
 
-def read_object(path: Path, advice: str) -> dict[str, Any]:
-    """The JSON object in a file; without one an InputError, which ends with ``advice`` on what to do."""
+def read_object(path: Path, advice: str, depth: int | None = MAX_JSON_DEPTH) -> dict[str, Any]:
+    """The JSON object in a file; without one an InputError, which ends with ``advice`` on what to do.
+
+    Args:
+        depth: how many levels of objects and lists are allowed; None, for a large file, is not checked.
+    """
     refuse_special_files([Path(os.path.realpath(path))])  # the user may name a link
     try:
         text = path.read_bytes()
     except OSError as error:
         raise InputError(f'{path} cannot be read ({error.strerror}): {advice}') from None
-    return parse_object(text, str(path), advice)
+    return parse_object(text, str(path), advice, depth)
 
 
 def parse_object(
     text: str | bytes, place: str, advice: str, depth: int | None = MAX_JSON_DEPTH
 ) -> dict[str, Any]:
-    """The JSON object in ``text``, which was read from ``place``; see :func:`read_object`.
-
-    Args:
-        depth: how many levels of objects and lists are allowed.
-    """
+    """The JSON object in ``text``, which was read from ``place``; see :func:`read_object`."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,8 +1,9 @@
-"""Inputs with a grammar, 2,900 random cases with fixed seeds: refused in one line, or read for what they are.
+"""Inputs with a grammar, 3,250 random cases with fixed seeds: refused in one line, or read for what they are.
 
 Architectures, schedules, options, counts, the JSON of work dirs, images.
 """
 
+import copy
 import io
 import json
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from asvit_mm.analysis.settings import parse_size
 from asvit_mm.arch import PRESETS, SEARCH_SPACE, Architecture, as_architecture
+from asvit_mm.data.coco import _read, scan_coco
 from asvit_mm.data.images import read_image
 from asvit_mm.engine.options import parse_options
 from asvit_mm.errors import InputError
@@ -175,6 +177,49 @@ def test_another_result_than_the_runs_is_refused(run):
     assert RUN['task'] == json.loads((run / 'result.json').read_text())['task']
     with RunFolder(str(run), RUN, resume=True) as folder:
         assert folder.is_complete()
+
+
+@pytest.fixture(scope='module')
+def annotated(tmp_path_factory):
+    """Two images with a box each, as COCO has them."""
+    folder = tmp_path_factory.mktemp('coco')
+    for name in ('a.png', 'b.png'):
+        Image.new('RGB', (20, 16)).save(folder / name)
+    content = {
+        'categories': [{'id': 1, 'name': 'cat'}, {'id': 2, 'name': 'dog'}],
+        'images': [
+            {'id': i, 'file_name': f'{name}.png', 'width': 20, 'height': 16}
+            for i, name in enumerate('ab')
+        ],
+        'annotations': [
+            {'id': i, 'image_id': i, 'category_id': i + 1, 'bbox': [1, 1, 8, 9], 'iscrowd': 0}
+            for i in range(2)
+        ],
+    }
+    return folder / 'train.json', content
+
+
+@settings(FUZZ, max_examples=300)
+@given(data=st.data(), value=JSON)
+def test_annotations(annotated, data, value):
+    """One value of any place replaced or removed."""
+    file, content = annotated
+    content = owner = copy.deepcopy(content)
+    while True:
+        key = data.draw(
+            st.sampled_from(list(owner) if isinstance(owner, dict) else range(len(owner)))
+        )
+        if not isinstance(owner[key], dict | list) or not owner[key] or data.draw(st.booleans()):
+            break
+        owner = owner[key]
+    if data.draw(st.booleans()):
+        owner[key] = value
+    else:
+        del owner[key]
+    file.write_text(json.dumps(content))
+    _read.cache_clear()
+    scan = one_line(scan_coco, file)
+    assert scan is None or len(scan.classes) in (1, 2)
 
 
 def images():
