@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from asvit_mm.data.image_sets import DIGITS, write_image_set
+
 from ..test_checkpoints.test_doors import CONFIG
 from ..test_tools.kills import files
 from ..test_tools.runs import PROCESSES, TINY, TOOLS, _run, write_images
@@ -20,9 +22,28 @@ RUNS = {
 KILLS = 8
 
 
-def words(name, work_dir, *more):
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    return write_image_set(DIGITS, tmp_path_factory.mktemp('data') / 'digits').parent
+
+
+@pytest.fixture
+def place(tmp_path, digits):
+    """Makes folders with the data, in which runs have the same relative paths."""
+
+    def make(name):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        if not (folder / 'data').exists():
+            (folder / 'data').symlink_to(digits)
+        return folder
+
+    return make
+
+
+def words(name):
     script, *args = RUNS[name]
-    return [str(TOOLS / script), *args, '--work-dir', work_dir, *more]
+    return [str(TOOLS / script), *map(str, args), '--work-dir', 'run', '--resume']
 
 
 def started(argv, folder):
@@ -31,26 +52,30 @@ def started(argv, folder):
     return process
 
 
-@pytest.mark.parametrize('name', RUNS)
-def test_killed_at_random_instants(tmp_path, name):
-    process = started(words(name, 'whole'), tmp_path)
+def completed(argv, folder):
+    """Everything that an undisturbed run leaves."""
+    process = started(argv, folder)
     process.join(300)
-    assert process.exitcode == 0, (tmp_path / 'output.txt').read_text()
+    assert process.exitcode == 0, (folder / 'output.txt').read_text()
+    return files(folder / 'run')
+
+
+@pytest.mark.parametrize('name', RUNS)
+def test_killed_at_random_instants(place, name):
+    argv, cut = words(name), place('cut')
+    whole = completed(argv, place('whole'))
     rng, killed = random.Random(name), 0
     for _ in range(4 * KILLS):
-        process = started(words(name, 'cut', '--resume'), tmp_path)
+        process = started(argv, cut)
         process.join(rng.uniform(0.2, 4.0))
         if process.exitcode is None:
             process.kill()
             process.join()
             killed += 1
-        if killed == KILLS or (tmp_path / 'cut/result.json').exists():
+        if killed == KILLS or (cut / 'run/result.json').exists():
             break
     assert killed > 0
-    process = started(words(name, 'cut', '--resume'), tmp_path)
-    process.join(300)
-    assert process.exitcode == 0, (tmp_path / 'output.txt').read_text()
-    assert files(tmp_path / 'cut') == files(tmp_path / 'whole')
+    assert completed(argv, cut) == whole
 
 
 def limited(argv, folder, size):
@@ -74,47 +99,38 @@ def refused_for_room(status, errors):
     assert 'File too large' in line or 'No space left' in line
 
 
-def test_a_search_whose_disk_is_full(tmp_path):
-    process = started(words('search', 'whole'), tmp_path)
-    process.join(300)
-    assert process.exitcode == 0
-    trace = (tmp_path / 'whole/trace.jsonl').stat().st_size
+def test_a_search_whose_disk_is_full(place):
+    argv = words('search')
+    whole = completed(argv, place('whole'))
+    trace = len(whole['trace.jsonl'])
     # Nothing at all, in the midst of the trace, a picture.
-    for number, size in enumerate((0, max(1500, trace // 2), trace + 1000)):
-        work_dir = f'full{number}'
-        refused_for_room(*limited(words('search', work_dir, '--resume'), tmp_path, size))
-        process = started(words('search', work_dir, '--resume'), tmp_path)
-        process.join(300)
-        assert process.exitcode == 0, (tmp_path / 'output.txt').read_text()
-        assert files(tmp_path / work_dir) == files(tmp_path / 'whole')
+    for size in (0, max(1500, trace // 2), trace + 1000):
+        folder = place(f'full{size}')
+        refused_for_room(*limited(argv, folder, size))
+        assert completed(argv, folder) == whole
 
 
 def test_a_training_whose_disk_is_full(tmp_path):
-    """The second checkpoint finds no room; what is left is resumed."""
+    """A checkpoint finds no room; what is left is resumed."""
     write_images(tmp_path)
     (tmp_path / 'config.py').write_text(CONFIG)
-    argv = [str(TOOLS / 'train.py'), 'config.py', '--work-dir', 'w', '--resume']
+    argv = [str(TOOLS / 'train.py'), 'config.py', '--work-dir', 'run', '--resume']
     refused_for_room(*limited(argv, tmp_path, 200_000))
-    process = started(argv, tmp_path)
-    process.join(300)
-    assert process.exitcode == 0, (tmp_path / 'output.txt').read_text()
-    assert (tmp_path / 'w/epoch_2.pth').stat().st_size > 200_000
+    assert len(completed(argv, tmp_path)['epoch_2.pth']) > 200_000
 
 
-def test_a_small_file_system(tmp_path):
+def test_a_small_file_system(place):
     """A real one, where the machine allows to mount it."""
-    disk = tmp_path / 'disk'
+    argv, folder = words('search'), place('small')
+    disk = folder / 'run'
     disk.mkdir()
     mount = ['mount', '-t', 'tmpfs', '-o', 'size=32k', 'tmpfs', str(disk)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
         pytest.skip('may not mount')
     try:
-        refused_for_room(*limited(words('search', 'disk/run', '--resume'), tmp_path, 10**9))
+        refused_for_room(*limited(argv, folder, 10**9))
         grown = ['mount', '-o', 'remount,size=64m', str(disk)]
         assert subprocess.run(grown, capture_output=True).returncode == 0
-        process = started(words('search', 'disk/run', '--resume'), tmp_path)
-        process.join(300)
-        assert process.exitcode == 0, (tmp_path / 'output.txt').read_text()
-        assert (disk / 'run/result.json').exists()
+        assert 'result.json' in completed(argv, folder)
     finally:
         subprocess.run(['umount', str(disk)], check=True)
