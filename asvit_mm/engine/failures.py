@@ -28,7 +28,9 @@ TRACEBACK = 'traceback.txt'
 
 _UNEXPECTED = re.compile(r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword argument '(\w+)'")
 _MISSING = re.compile(r'missing \d+ required [\w-]+ arguments?: (.*)')
-_UNKNOWN = re.compile(r'(\S+) is not in the \S+ registry')
+_UNKNOWN = re.compile(r'(\S+) is not in the [\w:. ]+ registry')
+# Of a message of a library, which may show a whole config; the traceback has the rest.
+_LENGTH = 300
 _TRANSFORMED = Compose.__call__
 
 
@@ -62,8 +64,8 @@ def config_failures(
             file = kept or Path(cfg.work_dir) / TRACEBACK
             atomic_write_text(file, traceback.format_exc())
             where = f' (traceback: {file})'
-        said = explain(error, cfg._cfg_dict)
-        raise kind(f'{cfg.filename or "the config"}: {doing}: {said}{where}') from error
+        said = f'{cfg.filename or "the config"}: {doing}: {explain(error, cfg._cfg_dict)}'
+        raise kind(f'{said}{where}') from error
 
 
 def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
@@ -73,14 +75,12 @@ def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
         # From a model that reads weights by itself, such as timm's.
         return (
             'it names a checkpoint with more than weights and plain data, which is not loaded, since loading '
-            f'could run it: {one_line(error)}'
+            f'could run it: {_said(error)}'
         )
     if unknown := _UNKNOWN.search(str(error)):
         return _unknown_type(unknown[1].strip('\'"'), cfg)
     if any(f.f_code is Runner.resume.__code__ for f, _ in traceback.walk_tb(error.__traceback__)):
-        return (
-            f'the checkpoint holds another run ({one_line(error)}): resume it with its own config'
-        )
+        return f'the checkpoint holds another run ({_said(error)}): resume it with its own config'
     unexpected = _UNEXPECTED.search(str(error))
     frame = _innermost_build(error)
     if unexpected and (frame is None or unexpected[2] not in frame.f_locals.get('cfg', ())):
@@ -94,7 +94,7 @@ def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
     if frame is None:
         # Nor does it check the type of an optimizer.
         name = _typo(cfg) if 'None' in str(error) else None
-        return _unknown_type(name, cfg) if name else one_line(error)
+        return _unknown_type(name, cfg) if name else _said(error)
     settings, kind = frame.f_locals.get('cfg', {}), frame.f_locals.get('obj_cls')
     if kind is None and (name := _typo(cfg)):
         return _unknown_type(name, cfg)
@@ -109,7 +109,7 @@ def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
         return f'{place} needs {needed!r}{hint}'
     if name := _typo(settings):
         return _unknown_type(name, cfg)
-    return f'{place}: {one_line(error)}'
+    return f'{place}: {_said(error)}'
 
 
 def name_images() -> None:
@@ -132,11 +132,16 @@ def _transformed(pipeline: Compose, data: dict[str, Any]) -> dict[str, Any] | No
         ) from error
 
 
+def _said(error: BaseException) -> str:
+    text = one_line(error)
+    return text if len(text) <= _LENGTH else f'{text[:_LENGTH]}...'
+
+
 def _explain_classes(error: BaseException) -> None:
     """Raise an InputError if it was raised while a dataset was read that has no image of its classes."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         dataset = frame.f_locals.get('self')
-        if hasattr(dataset, 'cat_ids') and hasattr(dataset, 'metainfo'):
+        if 'cat_ids' in getattr(dataset, '__dict__', ()):
             check_categories(dataset, type(dataset).__name__)
 
 
@@ -144,6 +149,7 @@ def _innermost_build(error: BaseException) -> FrameType | None:
     """The frame in which MMEngine was building a part of a config when the exception was raised."""
     code = build_from_cfg.__code__
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code is code]
+    frames = [frame for frame in frames if isinstance(frame.f_locals.get('cfg'), Mapping)]
     return frames[-1] if frames else None
 
 
