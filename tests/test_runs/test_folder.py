@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 import shutil
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -345,3 +347,27 @@ def test_an_altered_result_is_not_believed(whole):
     (whole / 'result.json').write_text(json.dumps(result))
     with pytest.raises(InputError, match=r'is not what this run gives \(found is'):
         work(whole, resume=True)
+
+
+def _limited(path, size):
+    """A run in a process that can write no file of more than ``size`` bytes; 3 if it ends for that."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        work(path, resume=path.exists())
+    except (OSError, InputError) as error:
+        os._exit(3 if 'File too large' in str(error) else 1)
+    os._exit(0)
+
+
+def test_a_disk_that_is_full_at_any_byte(whole, tmp_path):
+    """The processes have ever more room; the last one finds enough."""
+    largest = max(path.stat().st_size for path in whole.rglob('*') if path.is_file())
+    for first in range(0, largest - 20, 50):
+        path = tmp_path / f'run{first}'
+        for size in (first, first + 20):
+            process = get_context('fork').Process(target=_limited, args=(path, size))
+            process.start()
+            process.join()
+            assert process.exitcode == 3
+        work(path, resume=True)
+        assert files(path) == files(whole)
