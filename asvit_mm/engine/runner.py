@@ -165,16 +165,15 @@ def check_codebase(cfg: Config) -> None:
     if scope in ('mmengine', 'mmpretrain', 'asvit_mm'):
         return
     # All codebases of OpenMMLab except mmpretrain need mmcv's compiled operators.
-    for module, need, advice in (
-        ('mmcv._ext', 'mmcv with compiled operators, and this mmcv has none', f': {MMCV_COMMAND}'),
-        (f'{scope}.registry', f'{scope} installed', ''),
+    operators = 'mmcv with compiled operators, and this mmcv has none'
+    for module, what, need, advice in (
+        ('mmcv._ext', scope, operators, f': {MMCV_COMMAND}'),
+        (f'{scope}.registry', f'default_scope = {scope!r}', f'{scope} installed', ''),
     ):
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise InputError(
-                f'default_scope = {scope!r}: {scope} needs {need} ({error}){advice}'
-            ) from error
+            raise InputError(f'{what} needs {need} ({error}){advice}') from error
 
 
 def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequence[str]) -> None:

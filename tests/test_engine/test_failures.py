@@ -64,7 +64,7 @@ def refusal(here, lines, *args):
         ("custom_hooks = [dict(type='EMAHok')]", "custom_hooks.0.type = 'EMAHok' .*'EMAHook'"),
         ("train_cfg['max_epoch'] = 2", "train_cfg .* no setting 'max_epoch': .*'max_epochs'"),
         ('model = 3', 'model should be a nn.Module object or dict'),
-        ("default_scope = 'mmpretrian'", "default_scope = 'mmpretrian': .*No module named"),
+        ("default_scope = 'mmpretrian'", "default_scope = 'mmpretrian' needs .*No module named"),
         ("optim_wraper = optim_wrapper; del optim_wrapper", "'optim_wraper'"),
         (AMP, 'trains with AmpOptimWrapper, which needs a GPU'),
         (WANDB.format('ClearML'), 'pip install clearml'),
