@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .arch import BASE_STRIDE, Architecture
-from .token_schedule import Phase, mean_cost
+from .token_schedule import Phase, all_strides, mean_cost
 from .tokens import (
     ImageSize,
     as_pair,
@@ -79,24 +79,27 @@ def stage_macs(
     *,
     in_channels: int = 3,
     token_stride: int | None = None,
+    token_projection: str = 'dilate',
     window_size: int | Sequence[int | None] | None = None,
     merge_rounding: str = 'up',
 ) -> tuple[StageMacs, ...]:
-    """Multiply-adds per stage for one image of ``img_size`` pixels.
+    """Multiply-adds per stage for one image of ``img_size`` pixels; the arguments are AsViT's.
 
     Args:
         token_stride: None: the architecture's.
     """
     fixed = as_window_sizes(window_size)
     result = []
-    grids = token_grids(img_size, token_stride or arch.stride, merge_rounding)
+    token_stride = token_stride or arch.stride
+    enlarged = token_stride // arch.stride if token_projection == 'resize' else 1
+    grids = token_grids(img_size, token_stride, merge_rounding)
     for i, (h, w) in enumerate(grids):
         width, split = arch.widths[i], arch.splits[i]
         inner, hidden = arch.stage_heads[i] * arch.head_dims[i], arch.expansions[i] * width
         window_h, window_w = (window_length(side, split, fixed[i]) for side in (h, w))
         windows = window_count(h, window_h) * window_count(w, window_w)
         tokens = windows * window_h * window_w
-        channels = in_channels if i == 0 else arch.widths[i - 1]
+        channels = in_channels * enlarged**2 if i == 0 else arch.widths[i - 1]
         result.append(
             StageMacs(
                 tokenize=h * w * arch.kernels[i] ** 2 * channels * width,
@@ -122,7 +125,7 @@ def count_macs(
 
 def schedule_share(
     arch: Architecture,
-    phases: Sequence[tuple[float, int]],
+    phases: Sequence[tuple[float, int] | Phase],
     img_size: ImageSize = 224,
     num_classes: int | None = None,
 ) -> float:
@@ -132,14 +135,13 @@ def schedule_share(
     that of the whole step.
 
     Args:
-        phases: (end, token stride) of each phase of progressive tokenization, with increasing ends in any
-            unit.
+        phases: of progressive tokenization, with increasing ends in any unit; (end, token stride) will do.
     """
+    run = [phase if isinstance(phase, Phase) else Phase(*phase) for phase in phases]
     macs = {
         stride: float(count_macs(arch, img_size, num_classes, token_stride=stride))
-        for stride in (arch.stride, *(stride for _, stride in phases))
+        for stride in (arch.stride, *all_strides(run))
     }
-    run = [Phase(end, stride) for end, stride in phases]
     return mean_cost(run, macs, run[-1].end) / macs[arch.stride]
 
 

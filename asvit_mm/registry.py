@@ -13,17 +13,23 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_CONSTRUCTOR
 from mmengine.registry import PARAM_SCHEDULERS as MMENGINE_SCHEDULERS
 from mmengine.registry import Registry
 
+LAZY_MODELS = {
+    'TokenizedVisionTransformer': 'asvit_mm.models.vision_transformer',
+    'SelfDistilledClassifier': 'asvit_mm.models.distillation',
+}
+
 
 class ModelRegistry(Registry):
-    """A registry that imports TokenizedVisionTransformer, which needs mmpretrain's models, on first use.
+    """A registry that imports the models that need mmpretrain's on first use.
 
     So an installation in which these cannot be imported still has all other models.
     """
 
     def get(self, key: str) -> type | None:
         """The class called ``key``, ``NAME`` or ``asvit_mm.NAME``; see MMEngine."""
-        if key.removeprefix('asvit_mm.') == 'TokenizedVisionTransformer':
-            import_module('asvit_mm.models.vision_transformer')
+        module = LAZY_MODELS.get(key.removeprefix('asvit_mm.'))
+        if module is not None:
+            import_module(module)
         found: type | None = super().get(key)
         return found
 

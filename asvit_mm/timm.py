@@ -6,14 +6,14 @@ both. ``timm.models.load_checkpoint(model, 'CHECKPOINT.pth')`` reads what
 run hold more than weights, and timm refuses them.
 """
 
+import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import DropPath, SelectAdaptivePool2d
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -26,9 +26,11 @@ except ImportError:  # before timm 1.0.30
     update_model_input_size = None  # type: ignore[assignment]
 
 from .arch import NUM_STAGES, as_architecture
+from .engine.config import load_config
 from .errors import InputError
 from .models.asvit import AsViT, ToMap
 from .ops.resample import resample_positions
+from .preprocessing import preprocessing_of
 from .tokens import as_pair, as_window_sizes, embedded, stage_sizes
 
 POOLINGS = ('avg', 'max', 'avgmax', '')
@@ -101,7 +103,8 @@ class AsVisionTransformer(nn.Module):
         drop_rate: dropout before the classifier's layers.
         pos_drop_rate: dropout after the embedding.
         proj_drop_rate: dropout of the blocks' linear layers.
-        attn_drop_rate, drop_path_rate, window_size: as AsViT's.
+        attn_drop_rate, drop_path_rate, window_size, token_stride, token_projection: as AsViT's; the token
+            stride of a built model is changed by ``model.backbone.set_token_stride``.
         strict_img_size: refuse images of another size than ``img_size``.
         dynamic_img_size: the opposite of ``strict_img_size``, and the default: any size.
         device, dtype: of the weights.
@@ -123,6 +126,8 @@ class AsVisionTransformer(nn.Module):
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
         window_size: int | Sequence[int | None] | None = None,
+        token_stride: int | None = None,
+        token_projection: str = 'dilate',
         strict_img_size: bool = False,
         dynamic_img_size: bool = False,
         device: torch.device | str | None = None,
@@ -138,6 +143,8 @@ class AsVisionTransformer(nn.Module):
                 attn_drop_rate=attn_drop_rate,
                 drop_path_rate=drop_path_rate,
                 window_size=window_size,
+                token_stride=token_stride,
+                token_projection=token_projection,
             ).to(dtype=dtype)
         self.backbone.drop_after_pos = nn.Dropout(pos_drop_rate)
         for stage in self.backbone.stages:
@@ -148,7 +155,7 @@ class AsVisionTransformer(nn.Module):
         self.dynamic_img_size = not self.strict_img_size
         self._traits = {'fixed_input_size': self.strict_img_size}
         self.img_size, self.in_chans, self.output_fmt = self.backbone.img_size, in_chans, 'NCHW'
-        widths, stride = self.backbone.architecture.widths, self.backbone.base_token_stride
+        widths, stride = self.backbone.architecture.widths, self.backbone.token_stride
         self.num_features = self.head_hidden_size = widths[-1]
         self.stage_maps = nn.ModuleList(MapView() for _ in widths)
         self.feature_info = [
@@ -325,6 +332,22 @@ class AsVisionTransformer(nn.Module):
         return taken
 
 
+def keep_what_timm_has(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Of a checkpoint for a model without classes, such as a detector's: the weights of the backbone.
+
+    A detector's backbone has an output norm for every map, timm's model the last one only. For a model with
+    classes all weights are kept, so that loading stays strict.
+    """
+    if isinstance(model, AsVisionTransformer) and model.num_classes:
+        return dict(weights)
+    own = model.state_dict().keys()
+    return {k: v for k, v in weights.items() if k in own or not _REST.match(k)}
+
+
+# What is no part of a backbone that ends with the last map.
+_REST = re.compile(r'(?!backbone\.)|backbone\.norm[012]\.')
+
+
 # No ImageNet weights are published yet, so there are no addresses.
 default_cfgs = generate_default_cfgs(
     {
@@ -353,31 +376,11 @@ def preprocessing(config: str | Path) -> dict[str, Any]:
 
     Args:
         config: path of an mmpretrain config.
+
+    Raises:
+        InputError: timm cannot express it.
     """
-    cfg = Config.fromfile(config)
-    pixels = cfg.get('data_preprocessor') or cfg.model.data_preprocessor
-    dataset = (cfg.get('test_dataloader') or cfg.val_dataloader).dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    steps = {step.type.split('.')[-1]: step for step in dataset.pipeline}
-    backbone = cfg.model.backbone
-    overlay = _input_of(
-        {
-            'arch': backbone.get('arch', 'small'),
-            'in_chans': backbone.get('in_channels', 3),
-            'img_size': backbone.get('img_size', 224),
-        }
-    )
-    overlay |= {key: tuple(value / 255 for value in pixels[key]) for key in ('mean', 'std')}
-    resize, crop = steps.get('ResizeEdge') or steps.get('Resize'), steps.get('CenterCrop')
-    if resize is not None:
-        overlay['interpolation'] = resize.get('interpolation', 'bilinear')
-    overlay['crop_pct'] = 1.0
-    if resize is None or resize.type.endswith('Resize'):
-        overlay['crop_mode'] = 'squash'
-    elif crop is not None:
-        overlay['crop_pct'] = crop.crop_size / resize.scale
-    return overlay
+    return preprocessing_of(load_config(config))
 
 
 def _register(preset: str, description: str) -> Callable[..., nn.Module]:
@@ -385,7 +388,8 @@ def _register(preset: str, description: str) -> Callable[..., nn.Module]:
         build: Callable[..., nn.Module] = build_model_with_cfg
         stages = kwargs.pop('out_indices', tuple(range(NUM_STAGES)))
         features = {'out_indices': stages, 'feature_cls': 'getter'}
-        kwargs = {'arch': preset, 'feature_cfg': features, **kwargs}
+        settings = {'feature_cfg': features, 'pretrained_filter_fn': keep_what_timm_has}
+        kwargs = {'arch': preset, **settings, **kwargs}
         overlay = {**_input_of(kwargs), **(kwargs.pop('pretrained_cfg_overlay', None) or {})}
         return build(
             AsVisionTransformer,

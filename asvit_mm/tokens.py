@@ -18,6 +18,8 @@ ImageSize = int | Sequence[int]
 
 # Largest side of an image: one position vector per token at stride 4 takes 1.5 GB in As-ViT-Small.
 MAX_SIZE = 8192
+# How the patch embedding's kernel covers a coarse token: its taps spread, or the kernel enlarged.
+TOKEN_PROJECTIONS = ('dilate', 'resize')
 # Tokens per side after patch merging of n tokens. 'up': n / 2 rounded up, by padding. 'down': n / 2 rounded
 # down, at least 1; a kernel of 2 then ignores the last token of an odd side. 'over': floor(n / 2) + 1, which
 # for an odd side is the same as 'up', and for an even side one token more.

@@ -16,6 +16,7 @@ from mmpretrain.structures import DataSample
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.data.image_sets import IMAGE_SETS
+from asvit_mm.token_schedule import phases_of_run, read_schedule
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = [ROOT / 'configs' / name for name in ('asvit', 'searched', 'digits', 'mnist5k')]
@@ -88,8 +89,8 @@ def test_recipes_agree_with_themselves(leaf: tuple[Path, Config]) -> None:
     hooks = [HOOKS.build(hook) for hook in cfg.get('custom_hooks') or []]
     assert bool(match[3]) == bool(hooks)
     for hook in hooks:
-        assert hook.phases[-1].end == epochs
-        assert hook.phases[-1].stride == 4
+        last = phases_of_run(hook.phases, epochs)[-1]
+        assert (last.end, last.stride) == (epochs, 4)
     if match[4] == 'in1k':
         assert epochs == 300
         assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin == 20
@@ -122,7 +123,7 @@ def test_the_share_of_multiply_adds_in_headers_is_the_counted_one() -> None:
             continue
         arch = as_architecture(cfg.model.backbone.arch)
         full, spent, start = count_macs(arch, 224, 1000), 0, 0
-        for phase in cfg.custom_hooks[0].phases:
+        for phase in phases_of_run(read_schedule(cfg.custom_hooks[0].phases), 300):
             spent += (phase.end - start) * count_macs(arch, 224, 1000, token_stride=phase.stride)
             start = phase.end
         saved = 100 * (1 - spent / (300 * full))

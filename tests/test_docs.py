@@ -60,7 +60,7 @@ def test_every_block_is_of_a_kind_that_a_test_reads():
 
 
 CHECKED = {
-    *(line for page in (*REFERENCE, *DOCS.glob('studies/*/*.md')) for line in commands(page)),
+    *(line for page in (*REFERENCE, *DOCS.glob('studies/**/*.md')) for line in commands(page)),
     *(line for page in ROOT.glob('configs/*/README.md') for line in commands(page)),
     *(line for page in PAGES for line in inline_commands(page)),
     *INSTALLING,

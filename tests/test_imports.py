@@ -9,8 +9,8 @@ PACKAGE = Path(asvit_mm.__file__).parent
 ORDER = (
     *('version', 'errors', 'registry', 'utils', 'checkpoints'),
     *('arch', 'tokens', 'token_schedule', 'cost', 'ops', 'models', 'measures', 'nas'),
-    *('engine', 'data', 'config_writer', 'zoo', 'report', 'runs', 'api'),
-    *('timm', 'export', 'analysis'),
+    *('engine', 'data', 'config_writer', 'zoo', 'report', 'export', 'runs', 'api'),
+    *('preprocessing', 'timm', 'hub', 'detectron2', 'analysis'),
 )
 
 

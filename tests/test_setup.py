@@ -46,7 +46,11 @@ def pins_for(python: str) -> dict[str, str]:
 
 @pytest.mark.parametrize('python', PYTHONS)
 @pytest.mark.parametrize(
-    'name', ['runtime.txt', 'mminstall.txt', 'optional.txt', 'docs.txt', 'tests.txt']
+    'name',
+    [
+        *('runtime.txt', 'mminstall.txt', 'optional.txt', 'export.txt', 'docs.txt', 'tests.txt'),
+        *('rotated.txt', 'segmentation.txt'),
+    ],
 )
 def test_every_requirement_has_a_pin_that_it_admits(name: str, python: str) -> None:
     pins = pins_for(python)
@@ -59,7 +63,8 @@ def test_every_requirement_has_a_pin_that_it_admits(name: str, python: str) -> N
 def test_openmmlab_packages_come_from_their_forks() -> None:
     for path in REQUIREMENTS.glob('*.txt'):
         names = {canonicalize_name(requirement.name) for requirement in requirements_of(path.name)}
-        assert not names & {'mmcv', 'mmcv-full', 'mmdet', 'mmengine', 'mmpretrain', 'openmim'}, path
+        forked = 'mmcv mmcv-full mmdet mmengine mmpretrain mmrotate mmsegmentation openmim'
+        assert not names & set(forked.split()), path
 
 
 def test_version_is_light_and_of_three_numbers() -> None:

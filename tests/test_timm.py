@@ -205,6 +205,22 @@ def test_scripted_at_any_size(tmp_path):
         torch.testing.assert_close(scripted(x := images(2, 3, *size)), model(x))
 
 
+def test_another_token_stride():
+    x, resized = images(2, 3, 32, 32), dict(token_projection='resize')
+    torch.manual_seed(0)
+    coarse = timm.create_model('asvit_seed', **SMALL, **resized, token_stride=8).eval()
+    model = timm.create_model('asvit_seed', **SMALL, **resized).eval()
+    model.load_state_dict(coarse.state_dict(), strict=True)
+    assert [one['reduction'] for one in coarse.feature_info] == [8, 16, 32, 64]
+    full = model(x)
+    model.backbone.set_token_stride(8)
+    assert torch.equal(model(x), coarse(x))
+    assert not torch.equal(full, coarse(x))
+    torch.testing.assert_close(torch.jit.script(coarse)(x), coarse(x))
+    traced = torch.fx.symbolic_trace(coarse.backbone)
+    assert torch.equal(traced(x)[0], coarse.backbone(x)[0])
+
+
 def test_dropout_of_the_classifier_and_of_the_blocks():
     settings = {'drop_rate': 0.5, 'proj_drop_rate': 0.2, 'drop_path_rate': 0.1}
     model = timm.create_model('asvit_seed', **SMALL, **settings)

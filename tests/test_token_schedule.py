@@ -74,12 +74,47 @@ def test_malformed_word_is_refused(word):
 
 @given(schedules, st.integers(1, 1000))
 def test_shares_of_a_run(ends, length):
-    schedule = [dict(end=end / ends[-1], stride=8) for end in ends]
+    """A phase ends where its share does; one that rounds to nothing is left out, never the last."""
+    schedule = [dict(end=end / ends[-1], stride=4 * number) for number, end in enumerate(ends, 1)]
+    phases = phases_of_run(read_schedule(schedule), length)
     rounded = [round(end / ends[-1] * length) for end in ends]
-    if len({0, *rounded}) == len(ends) + 1:
-        phases = phases_of_run(read_schedule(schedule), length)
-        assert [phase.end for phase in phases] == rounded
-        assert phases[-1].end == length
-    else:
-        with pytest.raises(InputError, match=f'less than one iteration in a run of {length}'):
-            phases_of_run(read_schedule(schedule), length, 'iteration')
+    expected = [
+        (end, 4 * number)
+        for number, (end, start, after) in enumerate(
+            zip(rounded, [0, *rounded], [*rounded[1:], None], strict=False), 1
+        )
+        if end > 0 and end != after
+    ]
+    assert [(phase.end, phase.stride) for phase in phases] == expected
+    assert (phases[-1].end, phases[-1].stride) == (length, 4 * len(ends))
+
+
+def test_several_strides_and_factors_of_the_learning_rate():
+    assert read_schedule('16|8|4@1.0') == (Phase(1.0, (16, 8, 4)),)
+    assert read_schedule('16/1*0.5@8, 8|4*2@14, 4@30') == (
+        Phase(8, 16, 1, lr_factor=0.5),
+        Phase(14, (8, 4), lr_factor=2.0),
+        Phase(30, 4),
+    )
+    (phase,) = read_schedule([dict(end=1.0, stride=[8, 4], weights=[1, 3])])
+    assert phase.shares == {8: 0.25, 4: 0.75}
+    assert [phase.pick(number) for number in (0, 0.2, 0.25, 0.9999)] == [8, 8, 4, 4]
+    costs = {8: 10.0, 4: 30.0}
+    assert mean_cost(phases_of_run([phase], 7), costs, 5) == pytest.approx(25)
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        (dict(stride=[]), 'no token stride'),
+        (dict(stride=[8, 8]), 'given twice'),
+        (dict(stride=[8, 0]), 'token stride 0'),
+        (dict(stride=[8, 4], dilation=1), 'a dilation goes with one'),
+        (dict(stride=[8, 4], weights=[1]), 'a positive number for each'),
+        (dict(stride=[8, 4], weights=[1, 0]), 'a positive number for each'),
+        (dict(stride=8, lr_factor=0), 'lr_factor 0 is not'),
+    ],
+)
+def test_strides_weights_and_factors_are_checked(fields, message):
+    with pytest.raises(InputError, match=f'phase 1: .*{message}'):
+        read_schedule([dict(end=1.0, **fields)])

@@ -25,6 +25,19 @@ def parse_args() -> argparse.Namespace:
         '--interval', type=int, default=1, help='picture every N-th sample (classification)'
     )
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
+    parser.add_argument(
+        '--token-stride',
+        type=int,
+        metavar='N',
+        help='pixels between two tokens, for weights that were trained at several strides (default: those of '
+        'the config)',
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help="test-time augmentation: the config's tta_model and tta_pipeline, or else the mean over an "
+        'image and its mirror image',
+    )
     add_runner_arguments(parser)
     return parser.parse_args()
 

@@ -18,7 +18,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from ..arch import PRESETS, as_architecture
-from ..engine.config import mmdet_configs
+from ..engine.config import shipped_configs
 from ..engine.options import parse_options
 from ..errors import InputError
 from ..utils.files import atomic_write_json
@@ -271,9 +271,9 @@ def _mmpretrain(name: str) -> nn.Module:
 
 
 def _mmdet_backbone(name: str) -> nn.Module:
-    found = sorted(mmdet_configs().glob(f'**/{name}.py'))
+    found = sorted(shipped_configs().glob(f'**/{name}.py'))
     if not found:
-        raise InputError(f'mmdet:{name}: no such config below {mmdet_configs()}')
+        raise InputError(f'mmdet:{name}: no such config below {shipped_configs()}')
     from mmdet.registry import MODELS
 
     backbone = Config.fromfile(found[0]).model.backbone

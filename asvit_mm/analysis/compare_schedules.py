@@ -12,7 +12,7 @@ from ..config_writer.recipes import recipe
 from ..engine.config import TOKEN_HOOK, check_data, merge_options
 from ..engine.options import parse_options
 from ..errors import InputError
-from ..token_schedule import mean_cost, phases_of_run, read_schedule
+from ..token_schedule import all_strides, mean_cost, phases_for, read_schedule
 from .plots import plot_schedules
 from .schedule_cost import build_tokenized
 from .settings import SchedulesSettings
@@ -32,8 +32,8 @@ PAGE = """# Schedules of progressive tokenization compared
 {table}
 
 - Mean ± standard deviation over the seeds.
-- top-1: of the validation set at the full token grid, with the last weights. Against full: points, to the \
-training of the same seed without a schedule.
+- top-1: of the validation set, with the last weights, at the full token grid if no other is named. Against \
+full: points, to the training of the same seed without a schedule.
 - Multiply-adds are counted, of the backbone; seconds are of the training iterations, images loaded within \
 them, while another process may have been at work.
 
@@ -78,7 +78,8 @@ def run_schedules(settings: SchedulesSettings) -> Record | None:
 
     def train(name: str, item: tuple[str, int]) -> Record:
         schedule, seed = item
-        trained = train_and_test(config(schedule, seed), folder.path, name, device)
+        cfg = config(schedule, seed)
+        trained = train_and_test(cfg, folder.path, name, device, elastic_strides(cfg, schedule))
         one = {'schedule': schedule, 'seed': seed, 'saved': saved[schedule]}
         return {**one, **trained._asdict()}
 
@@ -87,6 +88,14 @@ def run_schedules(settings: SchedulesSettings) -> Record | None:
             trainings, train, lambda one: f'top-1 {one["top1"]:.2f} %  {one["seconds"]:.0f} s'
         )
     return report(folder, records) if share.rank == 0 else None
+
+
+def elastic_strides(cfg: Config, schedule: str) -> list[int]:
+    """The coarser strides that the last phase of a schedule trains, if it trains several."""
+    if schedule == FULL:
+        return []
+    base = build_tokenized(cfg, 'what is trained').base_token_stride
+    return [stride for stride in read_schedule(schedule, base)[-1].strides if stride != base]
 
 
 def saved_percent(cfg: Config, schedule: str, epochs: int) -> float:
@@ -98,15 +107,15 @@ def saved_percent(cfg: Config, schedule: str, epochs: int) -> float:
     backbone = build_tokenized(cfg, 'what is trained')
     if schedule == FULL:
         return 0.0
-    base = backbone.base_token_stride
-    phases = phases_of_run(read_schedule(schedule, base), epochs)
-    for phase in phases:
-        try:
-            backbone.check_token_stride(phase.stride, phase.dilation)
-        except InputError as error:
-            raise InputError(f'schedule {schedule}: {error}: leave it out') from None
-    macs = {stride: float(backbone.count_macs(stride)) for stride in (p.stride for p in phases)}
-    return 100 - 100 * mean_cost(phases, macs, epochs) / float(backbone.count_macs(base))
+    try:
+        phases = phases_for(backbone, schedule, epochs)
+        if len(phases) < len(read_schedule(schedule)):
+            raise InputError(f'a phase lasts less than half an epoch in a run of {epochs}')
+    except InputError as error:
+        raise InputError(f'schedule {schedule}: {error}: leave it out') from None
+    macs = {stride: float(backbone.count_macs(stride)) for stride in all_strides(phases)}
+    full = float(backbone.count_macs(backbone.base_token_stride))
+    return 100 - 100 * mean_cost(phases, macs, epochs) / full
 
 
 def summarise(records: Sequence[Record]) -> list[Record]:
@@ -114,11 +123,12 @@ def summarise(records: Sequence[Record]) -> list[Record]:
 
     Args:
         records: of all trainings: ``schedule`` ('full' is without), ``seed``, ``saved`` (per cent of the
-            multiply-adds of training), ``top1`` and ``seconds``.
+            multiply-adds of training), ``top1``, ``seconds`` and optionally ``at_strides``.
 
     Returns:
         For each its ``schedule``, ``saved``, and of all seeds ``top1``, ``difference`` to the full training
-        of the same seed (points), ``seconds`` and ``time_saved`` (per cent of that full training).
+        of the same seed (points), ``seconds``, ``time_saved`` (per cent of that full training) and
+        ``at_strides``, top1 at the coarser strides of elastic tokens.
     """
     full = {record['seed']: record for record in records if record['schedule'] == FULL}
     rows = []
@@ -133,6 +143,10 @@ def summarise(records: Sequence[Record]) -> list[Record]:
                 'difference': [one['top1'] - f['top1'] for one, f in pairs],
                 'seconds': [one['seconds'] for one in mine],
                 'time_saved': [100 - 100 * one['seconds'] / f['seconds'] for one, f in pairs],
+                'at_strides': {
+                    stride: [one['at_strides'][stride] for one in mine]
+                    for stride in mine[0].get('at_strides', ())
+                },
             }
         )
     return rows
@@ -143,6 +157,7 @@ def report(folder: StudyFolder, records: Sequence[Record]) -> Record:
     schedules = summarise(records)
     plot_schedules(schedules, records, folder.path / 'curves.png')
     settings, table = folder.study['settings'], []
+    coarse = dict.fromkeys(stride for row in schedules for stride in row['at_strides'])
     for row in schedules:
         full = row['schedule'] == FULL
         table.append(
@@ -153,6 +168,14 @@ def report(folder: StudyFolder, records: Sequence[Record]) -> Record:
                 'multiply-adds saved': f'{row["saved"]:.1f} %',
                 'seconds': mean_and_std(row['seconds'], '.0f'),
                 'time saved': '' if full else f'{mean_and_std(row["time_saved"])} %',
+                **{
+                    f'top-1 at stride {stride}': (
+                        f'{mean_and_std(row["at_strides"][stride], ".2f")} %'
+                        if stride in row['at_strides']
+                        else ''
+                    )
+                    for stride in coarse
+                },
             }
         )
     words = {

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of a whole model, module by module: classifiers and detectors.
+"""Parameters and multiply-adds of a whole model, module by module: classifiers, detectors and segmentors.
 
 Nothing is computed where it need not be: on torch's meta device operations have shapes and no numbers,
 which is all that counting takes.
@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..engine.config import is_detector
+from ..engine.config import is_detector, is_segmentor
 from ..engine.models import build_model, load_model_config
 from ..engine.options import parse_options
 from ..errors import InputError, one_line
@@ -62,8 +62,9 @@ def run_flops(settings: FlopsSettings) -> dict[str, Any]:
         check_writable(Path(settings.json))
     cfg = load_model_config(config, parse_options(settings.cfg_options))
     model = build_model(cfg, config)
-    # A detector's images have another size than those that its backbone was made for.
-    own = None if is_detector(cfg) else getattr(getattr(model, 'backbone', None), 'img_size', None)
+    # The images of others have another size than those that the backbone was made for.
+    others = is_detector(cfg) or is_segmentor(cfg)
+    own = None if others else getattr(getattr(model, 'backbone', None), 'img_size', None)
     size = settings.shape or own
     if size is None:
         raise InputError(f'{config} does not say how large images are: give --shape HEIGHT WIDTH')
@@ -99,8 +100,8 @@ def run_flops(settings: FlopsSettings) -> dict[str, Any]:
     return result
 
 
-def count_detector(config: str | Path, shape: tuple[int, int]) -> tuple[int, int]:
-    """Parameters of a config's detector, and multiply-adds of its prediction of an image of ``shape``.
+def count_config(config: str | Path, shape: tuple[int, int]) -> tuple[int, int]:
+    """Parameters of a config's model, and multiply-adds of its prediction of an image of ``shape``.
 
     Raises:
         InputError: as :func:`run_flops`.
@@ -245,10 +246,12 @@ def _run_parts_on_meta(model: Any) -> None:
         for module in _listed(model, name):
             module.to('meta')
             module.forward = wrap(module.forward)
-    keep_all_scores(model, RANDOM_SCORE)
+    # Without a mask head nothing is computed of detections, and comparing thousands of them takes minutes.
+    masks = getattr(getattr(model, 'roi_head', None), 'mask_head', None) is not None
+    keep_all_scores(model, RANDOM_SCORE if masks else 1.0)
     for name in EXTRACTORS:
         for module in _listed(model, name):
-            if type(module).__name__ == 'SingleRoIExtractor':
+            if type(module).__name__ in ('SingleRoIExtractor', 'RotatedSingleRoIExtractor'):
                 module.forward = _empty_regions(module)
 
 

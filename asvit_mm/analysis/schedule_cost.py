@@ -14,9 +14,9 @@ from ..token_schedule import (
     PUBLISHED_SAVINGS,
     PUBLISHED_STEPS,
     TokenizedBackbone,
+    all_strides,
     mean_cost,
-    phases_of_run,
-    read_schedule,
+    phases_for,
 )
 from ..utils.files import atomic_write_json, relative
 from ..utils.units import format_count
@@ -30,9 +30,10 @@ def run_costs(settings: CostSettings) -> dict[str, Any]:
     """Count, print and write what the phases of a config and of the published schedules cost.
 
     Returns:
-        Plain data. ``schedules``: for each its phases (``end``, ``stride``, ``dilation``, ``grids`` of the
-        stages, ``step`` in per cent of a step at the full grid, ``share`` of the run in per cent), what
-        it saves in per cent and what was published; or why it does not fit (``refused``).
+        Plain data. ``schedules``: for each its phases (``end``, ``stride``, of a phase with several strides
+        one entry for each, ``dilation``, None where the kernel is resized, ``grids`` of the stages, ``step``
+        in per cent of a step at the full grid, ``share`` of the run in per cent), what it saves in per cent
+        and what was published; or why it does not fit (``refused``).
 
     Raises:
         InputError: no such config, or one whose backbone has no tokens that can be changed.
@@ -95,26 +96,26 @@ def build_tokenized(cfg: Config, name: str) -> Any:
 def _cost(backbone: Any, schedule: Any, length: int, unit: str) -> dict[str, Any]:
     full = backbone.token_stride
     try:
-        phases = phases_of_run(read_schedule(schedule, backbone.base_token_stride), length, unit)
-        for phase in phases:
-            backbone.check_token_stride(phase.stride, phase.dilation)
+        phases = phases_for(backbone, schedule, length, unit)
     except InputError as error:
         return {'refused': str(error)}
-    found, steps, start = [], {}, 0.0
+    found, start = [], 0.0
+    macs = backbone.count_macs(full)
+    steps = {s: 100 * backbone.count_macs(s) / macs for s in all_strides(phases)}
     for phase in phases:
-        step = 100 * backbone.count_macs(phase.stride) / backbone.count_macs(full)
-        backbone.set_token_stride(phase.stride, phase.dilation)
-        found.append(
-            {
-                'end': phase.end,
-                'stride': phase.stride,
-                'dilation': backbone.token_dilation,
-                'grids': [list(grid) for grid in backbone.token_grids(phase.stride)],
-                'step': step,
-                'share': 100 * (phase.end - start) / length,
-            }
-        )
-        steps[phase.stride], start = step, phase.end
+        for stride, share in phase.shares.items():
+            backbone.set_token_stride(stride, phase.dilation)
+            found.append(
+                {
+                    'end': phase.end,
+                    'stride': stride,
+                    'dilation': backbone.token_dilation,
+                    'grids': [list(grid) for grid in backbone.token_grids(stride)],
+                    'step': steps[stride],
+                    'share': 100 * share * (phase.end - start) / length,
+                }
+            )
+        start = phase.end
         backbone.set_token_stride(full)
     # What is published is of ImageNet's size.
     known = schedule in tuple(PUBLISHED_SAVINGS) and tuple(backbone.img_size) == (224, 224)
@@ -136,7 +137,7 @@ def _print(name: str, cost: dict[str, Any], unit: str) -> None:
             f'to {unit}': str(phase['end']),
             'share of the run': f'{phase["share"]:.1f} %',
             'stride': str(phase['stride']),
-            'dilation': str(phase['dilation']),
+            'dilation': str(phase['dilation'] or 'resized'),
             'tokens of the stages': ', '.join(f'{h}x{w}' for h, w in phase['grids']),
             'a step': f'{phase["step"]:.1f} %',
             'published': f'{step:g} %' if published and step else '',

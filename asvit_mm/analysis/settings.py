@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..arch import Architecture
+from ..cost import count_macs, count_params
 from ..errors import InputError
 from ..runs.settings import (
     MAX_NETWORK_IMAGES,
@@ -42,6 +44,39 @@ DETECTORS = (
     *(f'mmdet::convnext/cascade-mask-rcnn_convnext-{size}-p4-w7_fpn_{_CASCADE}' for size in 'ts'),
     str(CONFIGS / 'asvit_coco.py'),
 )
+
+
+@dataclass(frozen=True)
+class BenchBudget:
+    """Limits, and how many networks within them are trained.
+
+    Args:
+        strides: of the patch embedding; each network draws one.
+        networks: how many are trained.
+        twice: how many of them, the first ones, with a second seed.
+    """
+
+    name: str
+    max_params: int
+    max_macs: int
+    networks: int = 60
+    twice: int = 20
+    strides: tuple[int, ...] = (2, 4)
+
+    def usage(self, arch: Architecture, img_size: int, classes: int) -> float:
+        """Share that a network's classifier uses of the tighter limit."""
+        params = count_params(arch, classes, img_size=img_size)
+        macs = count_macs(arch, img_size, classes)
+        return max(params / self.max_params, macs / self.max_macs)
+
+
+BUDGETS = {
+    budget.name: budget
+    for budget in (
+        BenchBudget('cifar10-small', 1_500_000, 15_000_000),
+        BenchBudget('cifar10-large', 3_000_000, 40_000_000),
+    )
+}
 
 
 # ---- Studies
@@ -125,7 +160,8 @@ class SchedulesSettings(TrainingStudySettings):
     work_dir: str = 'work_dirs/schedules'
     schedules: Sequence[str] = tuple(PUBLISHED)
     """published ones by name, or stride@end,... (epochs or shares of the run), such as
-    16@0.25,8@0.5,4@1.0, or with a dilation, 16/1@0.25,8@0.5,4@1.0; beside training without one"""
+    16@0.25,8@0.5,4@1.0, or with a dilation, 16/1@0.25,8@0.5,4@1.0, a factor of the learning rate,
+    16*0.5@0.5,4@1.0, or several strides in turn, 16|8|4@1.0; beside training without one"""
     seeds: int = option(default=3, at_least=1)
     """trainings with each, from --seed on"""
     epochs: int | None = option(default=None, at_least=1)
@@ -257,3 +293,97 @@ def parse_size(text: str) -> tuple[int, int]:
     if len(parts) > 2 or not all(part.isdecimal() and 0 < len(part) < 9 for part in parts):
         raise InputError(f'--size {text!r} is not pixels: write 224 or 224x320')
     return as_pair((int(parts[0]), int(parts[-1])), '--size')
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefereeSettings(StudySettings):
+    """Settings of the study that judges measures by the accuracies of a benchmark table."""
+
+    table: str = positional()
+    """benchmark table, by path: OoD-ViT-NAS (.json), ViT-Bench-101 (.pth) or timm's results (.csv)"""
+    work_dir: str = 'work_dirs/referee'
+    target: str | None = None
+    """accuracy of the table to judge by (default: its first)"""
+    networks: int = option(default=100, at_least=8)
+    """of the table, in an order drawn with the seed; more can be added with --resume"""
+    repeat: int = option(default=3, at_least=1)
+    """fresh networks of each of the first --repeated ones, for the noise; of all others one is measured"""
+    repeated: int = option(default=16, at_least=0)
+    """networks that are measured --repeat times and on noise too"""
+    batch_size: int = option(default=16, at_least=2)
+    """images per network"""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """As of every study; a resumed one may measure more networks and judge by another accuracy."""
+        values = super().fingerprint()
+        for name in ('table', 'target', 'networks'):
+            del values[name]
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """Settings of training the table of networks."""
+
+    data: str
+    """image folder with train/ and test/ (or val/) of class folders"""
+    work_dir: str = 'work_dirs/bench'
+    """folder of the records and of table.json; records that are there are kept"""
+    budgets: Sequence[str] = tuple(BUDGETS)
+    """which budgets' networks"""
+    img_size: int = option(default=32, at_least=4)
+    """pixels per side"""
+    epochs: int = option(default=20, at_least=1)
+    """of every training"""
+    device: str = 'auto'
+    """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
+    together: int = option(default=1, at_least=1)
+    """networks that train side by side; more than one pays on a GPU only"""
+    part: str = '1/1'
+    """K/N: this process trains the K-th of N parts"""
+    minutes: float = 1e9
+    """start no training after this time (default: no limit)"""
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        for name in self.budgets:
+            if name not in BUDGETS:
+                raise InputError(f'no budget is called {name!r}: choose from {", ".join(BUDGETS)}')
+        share, count = self.share
+        if not 0 <= share < count:
+            raise InputError(f'--part {self.part!r} is no part: give K/N, such as 2/4')
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Number of the part, from 0, and how many there are."""
+        number, slash, count = self.part.partition('/')
+        if not (slash and number.isdecimal() and count.isdecimal()):
+            raise InputError(f'--part {self.part!r} is no part: give K/N, such as 2/4')
+        return int(number) - 1, int(count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainNetworksSettings:
+    """Settings of training networks and peers side by side."""
+
+    networks: Sequence[str] = positional(nargs='+', metavar='NETWORK')
+    """architecture strings, presets, or resnet and swin for peers of about 40 M multiply-adds"""
+    data: str
+    """image folder with train/ and test/ (or val/) of class folders"""
+    work_dir: str = 'work_dirs/networks'
+    """folder of the checkpoints and of results.json"""
+    img_size: int = option(default=32, at_least=4)
+    """pixels per side"""
+    epochs: int = option(default=40, at_least=1)
+    """of every training"""
+    batch: int = option(default=256, at_least=1)
+    """images per step; the learning rate is 1e-3 per 128 of them"""
+    strong: bool = False
+    """vary colours, erase squares and mix images by CutMix"""
+    seed: int = option(default=0, at_least=0)
+    """of the weights and of the data's order"""
+    device: str = 'auto'
+    """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
+
+    def __post_init__(self) -> None:
+        check_values(self)

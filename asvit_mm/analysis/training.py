@@ -14,11 +14,12 @@ from mmengine.runner import Runner
 
 from ..arch import Architecture
 from ..config_writer.configs import config_text
-from ..config_writer.recipes import recipe
+from ..config_writer.recipes import RecipeOptions, recipe
 from ..data.source import DataSource
 from ..engine.config import check_data, is_token_hook
 from ..engine.failures import config_failures, name_images
 from ..engine.runner import check_loaders
+from ..engine.token_grids import set_token_stride
 from ..errors import InputError
 from .study import file_name
 
@@ -37,9 +38,10 @@ def training_config(
 ) -> Config:
     """The config that trains ``arch`` on ``data`` for ``epochs`` and tests its last weights.
 
-    It is the config that a search writes for the data, its schedule shortened in proportion, without
-    progressive tokenization, stochastic depth and checkpoints. The seed is the same for every
-    architecture, so that all of them see the same images in the same order.
+    It is the config that is written for an image folder and this length, for other data the one that a search
+    writes, its schedule shortened in proportion; without progressive tokenization, stochastic depth and
+    checkpoints. The seed is the same for every architecture, so that all of them see the same images in the
+    same order.
 
     Args:
         workers: processes that load the images; 0: the training process itself.
@@ -60,7 +62,8 @@ def training_config(
             f'{data.root!r} trains by iterations and a study by epochs: give it a train_cfg with '
             'max_epochs'
         )
-    cfg = Config.fromstring(config_text(arch, data), '.py')
+    options = RecipeOptions(epochs=epochs if data.kind == 'folder' else None)
+    cfg = Config.fromstring(config_text(arch, data, options=options), '.py')
     if cfg.get('val_dataloader') is None:
         raise InputError(
             f'{data.root!r} has no validation set, which the accuracy is of: '
@@ -79,7 +82,7 @@ def training_config(
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.setdefault('collate_fn', dict(type='default_collate'))
         loader.num_workers = workers
-        loader.persistent_workers = workers > 0
+        loader.persistent_workers = workers > 0 and loader.get('persistent_workers', True)
         loader.pin_memory = torch.cuda.is_available()
     for part in ('dataloader', 'evaluator', 'cfg'):
         cfg[f'val_{part}'] = cfg[f'test_{part}'] if validate else None
@@ -129,15 +132,19 @@ class Trained(NamedTuple):
         top1: of the last weights on the validation set, in per cent.
         curve: top1 of every validation during the run, if the config has any.
         seconds: of all iterations, the loading of their images included, validation not.
+        at_strides: top1 at further token strides.
     """
 
     top1: float
     curve: list[float]
     seconds: float
+    at_strides: dict[str, float]
 
 
-def train_and_test(cfg: Config, study: Path, name: str, device: torch.device) -> Trained:
-    """Train ``cfg``, then test the last weights.
+def train_and_test(
+    cfg: Config, study: Path, name: str, device: torch.device, strides: Sequence[int] = ()
+) -> Trained:
+    """Train ``cfg``, then test the last weights, also at further token ``strides``.
 
     Args:
         cfg: of :func:`training_config`.
@@ -167,6 +174,10 @@ def train_and_test(cfg: Config, study: Path, name: str, device: torch.device) ->
                 check_loaders(runner, ['train_dataloader', 'test_dataloader'])
                 runner.train()
                 top1 = float(runner.test()['accuracy/top1'])
+                at_strides = {}
+                for stride in strides:
+                    set_token_stride(runner.model, stride)
+                    at_strides[str(stride)] = float(runner.test()['accuracy/top1'])
             finally:
                 # MMEngine keeps the logger, whose file goes with the folder.
                 for handler in runner.logger.handlers:
@@ -175,6 +186,7 @@ def train_and_test(cfg: Config, study: Path, name: str, device: torch.device) ->
         scalars = runner.message_hub.log_scalars
         validations = scalars.get('val/accuracy/top1')
         curve = [] if validations is None else validations.data[0].tolist()
-        return Trained(top1, curve, round(float(scalars['train/time'].data[0].sum()), 3))
+        seconds = round(float(scalars['train/time'].data[0].sum()), 3)
+        return Trained(top1, curve, seconds, at_strides)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

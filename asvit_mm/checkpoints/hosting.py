@@ -21,9 +21,8 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from ..errors import InputError
 from ..utils.files import atomic_file
 
-# The base address of every published file, and the only place that names it: `tools/misc/update_zoo.py`
-# writes it into the metafiles. No public host has been chosen; whoever serves the folder SHIPPED there
-# publishes them.
+# The base address of every published file: `tools/misc/update_zoo.py --weights-url` changes it, here and in
+# the metafiles. No public host has been chosen; `python -m asvit_mm.checkpoints.serving` serves SHIPPED here.
 WEIGHTS_URL = 'http://127.0.0.1:8000'
 # The published files that the package brings along; they are never downloaded.
 SHIPPED = Path(__file__).parents[1] / 'weights'

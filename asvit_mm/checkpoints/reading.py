@@ -1,5 +1,6 @@
 """Reading checkpoints without running anything in them, and loading them into a module."""
 
+import json
 import os
 import pickle
 import re
@@ -13,11 +14,15 @@ import torch
 from mmengine import fileio
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner import CheckpointLoader
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import InputError
 from .hosting import check_whole, downloaded_path, is_remote, local_path, resolve
+
+# The weights in a folder of asvit_mm.save_pretrained.
+FOLDER_WEIGHTS = 'model.safetensors'
 
 try:
     from numpy._core import multiarray
@@ -61,8 +66,8 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> 
     """The content of a checkpoint: weights, plain data and the history of a log; nothing in it is run.
 
     Args:
-        path: a file, an address (``http(s)://``, or that of a storage of :mod:`mmengine.fileio`), or one of
-            MMEngine's names, such as ``torchvision://resnet50``.
+        path: a file, a folder of :func:`asvit_mm.save_pretrained`, an address (``http(s)://``, or that of a
+            storage of :mod:`mmengine.fileio`), or one of MMEngine's names, such as ``torchvision://resnet50``.
         map_location: where to load tensors to, as torch has it.
 
     Raises:
@@ -107,6 +112,8 @@ def _load(path: str, map_location: Any, *, check: bool) -> Any:
                     f'checkpoint {path!r} cannot be fetched ({_first_line(error)}): check the address, or '
                     'give a file'
                 ) from error
+        if (file / FOLDER_WEIGHTS).is_file():
+            file = file / FOLDER_WEIGHTS
         if file.is_dir():
             raise InputError(
                 f'checkpoint {path!r} is a folder, as DeepSpeed and FSDP write it, and only files are read: '
@@ -118,10 +125,28 @@ def _load(path: str, map_location: Any, *, check: bool) -> Any:
         if check:
             check_whole(file)
         if file.suffix == '.safetensors':
-            return {'state_dict': load_file(file, device=str(map_location or 'cpu'))}
+            return _load_safetensors(file, str(map_location or 'cpu'))
         # At every call: code that allows some of these temporarily forbids them afterwards.
         torch.serialization.add_safe_globals(_HISTORY)
         return torch.load(file, map_location=map_location, weights_only=True)
+
+
+def save_safetensors(weights: Mapping[str, Tensor], meta: Mapping[str, Any]) -> bytes:
+    """The bytes of a ``.safetensors`` file; :func:`read_checkpoint` reads ``meta``, plain data, again."""
+    # Several libraries refuse a file without the format; values of the header are strings.
+    plain = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()
+    }
+    return save(dict(weights), {'format': 'pt', **plain})
+
+
+def _load_safetensors(file: Path, device: str) -> dict[str, Any]:
+    with safe_open(file, 'pt', device=device) as opened:
+        meta: dict[str, Any] = opened.metadata() or {}
+        weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
+    if 'dataset_meta' in meta:
+        meta['dataset_meta'] = json.loads(meta['dataset_meta'])
+    return {'state_dict': weights, 'meta': meta}
 
 
 def _first_line(error: Exception) -> str:

@@ -12,7 +12,6 @@ from ..cost import count_macs, count_params
 from ..data.coco import CocoScan
 from ..data.images import channel_statistics_of
 from ..data.source import IMAGENET_SIZE
-from ..tokens import BASE_STRIDE
 from ..utils.units import format_count
 from .configs import drop_path_rate
 from .detection import STAGES, detection_windows
@@ -23,8 +22,8 @@ from .text import assignments, check_text, code, comment, launch_command
 COCO_SCALE = (1333, 800)
 # Boxes of fewer pixels a side are hard to find: images of such boxes are enlarged, once, to twice their size.
 TINY_BOX = 8.0
-# An anchor's side is this many times the stride of its map; 8 is mmdet's.
-ANCHOR_SCALES = (8, 6, 4, 3, 2)
+# Sides of the smallest anchors in pixels, of which one is chosen; the first is mmdet's.
+ANCHOR_SIDES = (32, 24, 16, 12, 8)
 # The learning rate for four images a step; for other batches in proportion.
 RATE, RATE_BATCH = 2e-4, 4
 STEPS, EPOCH_RANGE = 6_000, (12, 100)
@@ -38,14 +37,14 @@ class DetectionPlan:
 
     Attributes:
         scale: (long, short) side that images are resized to, in pixels.
-        anchor_scale: sides of anchors relative to the strides of the maps.
+        anchor_side: of the smallest anchors, in pixels.
         channels: width of neck and heads.
         epochs, batch_size: of the run; the batch is that of one process.
         reasons: of the choice, one a line.
     """
 
     scale: tuple[int, int]
-    anchor_scale: int
+    anchor_side: int
     channels: int
     epochs: int
     batch_size: int
@@ -69,8 +68,7 @@ def plan_detection(
     own = round(size[0] * factor), round(size[1] * factor)
     scale = COCO_SCALE if factor < 1 and not long_side else own
     small, large = data.small_box * factor, data.large_box * factor
-    fitting = (s for s in ANCHOR_SCALES if s * BASE_STRIDE <= small)
-    anchor = next(fitting, ANCHOR_SCALES[-1])
+    anchor = next((side for side in ANCHOR_SIDES if side <= small), ANCHOR_SIDES[-1])
     channels = next((width for limit, width in CHANNELS if params < limit), 256)
     batch_size = batch_size or 2
     least, most = EPOCH_RANGE
@@ -80,7 +78,7 @@ def plan_detection(
         f'Recipe for {len(data.files):,} images of about {data.size[0]}x{data.size[1]} pixels in '
         f'{len(data.classes)} classes, {epochs} epochs of {steps:,} steps:',
         f'- resized to {scale[0]}x{scale[1]}, where most boxes have sides of {small:.0f} to {large:.0f} '
-        f'pixels: anchors from {anchor * BASE_STRIDE} pixels on',
+        f'pixels: anchors from {anchor} pixels on',
         f'- {"every object has a mask: Mask R-CNN" if data.masks else "no masks: Faster R-CNN"}, {channels} '
         f'channels wide for a backbone of {format_count(params)}',
         f'- learning rate for {RATE_BATCH} images a step, in proportion to the batch; warm-up and end are '
@@ -178,7 +176,7 @@ def _model(
     normalization: dict[str, Any],
 ) -> dict[str, Any]:
     channels, classes = plan.channels, len(data.classes)
-    strides = [network.get('base_stride', BASE_STRIDE) * 2**i for i in range(NUM_STAGES + 1)]
+    strides = [arch.stride * 2**i for i in range(NUM_STAGES + 1)]
     extractor = {'out_channels': channels, 'featmap_strides': strides[:NUM_STAGES]}
     heads = {
         'bbox_roi_extractor': extractor,
@@ -202,7 +200,7 @@ def _model(
         'rpn_head': {
             'in_channels': channels,
             'feat_channels': channels,
-            'anchor_generator': {'scales': [plan.anchor_scale], 'strides': strides},
+            'anchor_generator': {'scales': [plan.anchor_side // arch.stride], 'strides': strides},
         },
         'roi_head': heads,
     }

@@ -5,16 +5,23 @@ The text needs nothing but an environment in which asvit_mm is installed: bases 
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ..arch import BASE_STRIDE, Architecture
 from ..cost import count_macs, count_params
 from ..data.source import DataSource
 from ..engine.config import TOKEN_HOOK, is_token_hook
 from ..errors import InputError, one_line
-from ..token_schedule import DEFAULT, STRIDES, read_schedule
-from ..tokens import fits_windows
+from ..token_schedule import (
+    DEFAULT,
+    Phase,
+    Schedule,
+    mean_cost,
+    phases_of_run,
+    read_schedule,
+)
+from ..tokens import fits_windows, stage_sizes, window_length
 from ..utils.units import format_count
 from .recipes import Recipe, RecipeOptions, recipe
 from .text import assignments, check_text, code, comment, launch_command
@@ -38,21 +45,28 @@ def config_text(
         backbone: further arguments of the backbone.
 
     Raises:
-        InputError: nothing can be built on the user's config.
+        InputError: nothing can be built on the user's config, or progressive tokenization would save nothing.
     """
     plan = recipe(data, options)
     params = count_params(arch, data.num_classes, img_size=data.img_size)
     macs = count_macs(arch, data.img_size, data.num_classes)
+    kept = (data.config and data.config.get('custom_hooks')) or []
+    tokens = None
+    if progressive and not any(map(is_token_hook, kept)):
+        tokens = fit_phases(plan.phases or DEFAULT, arch, data.img_size, plan.run_length)
     header = comment(
         f'As-ViT {arch}',
         f'{params:,} parameters ({format_count(params)}), {format_count(macs)} multiply-adds per image of '
         f'{data.img_size}x{data.img_size} pixels, {data.num_classes} classes',
+        *([tokens.note] if tokens else []),
         *([data.note] if data.note else []),
         f'Train: {train_command(path, data)}',
         *plan.reasons,
     )
     model = _model(arch, data, plan, params)
     model['backbone'].update(backbone or {})
+    if tokens and tokens.window_size:
+        model['backbone'].setdefault('window_size', tokens.window_size)
     replacing = {'_delete_': True, **model} if plan.replaces_model else model
     blocks = [
         header,
@@ -61,10 +75,10 @@ def config_text(
         assignments({'model': replacing}),
         plan.body.strip(),
     ]
-    kept = (data.config and data.config.get('custom_hooks')) or []
     hooks = list(plan.hooks)
-    if progressive and not any(map(is_token_hook, kept)):
-        hooks.append(_token_hook(arch, data, plan))
+    if tokens:
+        unit = {} if plan.by_epoch else {'by_epoch': False}
+        hooks.append({'type': TOKEN_HOOK, 'phases': tokens.phases, **unit})
     if hooks:
         place = '' if 'custom_hooks' in plan.settings else '_base_.'
         blocks.append(f'custom_hooks = {f"{place}custom_hooks + " if kept else ""}{code(hooks)}')
@@ -99,30 +113,69 @@ def drop_path_rate(params: int) -> float:
     return next((rate for limit, rate in steps if params < limit * 10**6), 0.5)
 
 
-def progressive_phases(run_length: int) -> list[dict[str, int]]:
-    """Phases of the published schedule 80-140 over a run of ``run_length`` epochs or iterations.
+class FittedPhases(NamedTuple):
+    """Phases that fit a network, its images and the length of its run.
 
-    Phases that round to nothing are left out, the coarsest first; the last one always ends the run.
+    Attributes:
+        phases: as the hook takes them, with strides in pixels: the name of the schedule, if all of it fits.
+        window_size: tokens per side of the windows, where coarse grids have fewer tokens than ``splits`` has
+            windows: those of the full grid, so that the full grid stays what it is; else None.
+        saved: multiply-adds of training that they save, in per cent.
     """
-    shares = [phase.end for phase in read_schedule(DEFAULT)]
-    rounded = sorted({round(run_length * share) for share in shares} - {0})
-    strides = STRIDES[-len(rounded) :]
-    return [{'end': end, 'stride': stride} for end, stride in zip(rounded, strides, strict=True)]
+
+    phases: str | list[dict[str, Any]]
+    window_size: tuple[int, ...] | None
+    saved: float
+
+    @property
+    def note(self) -> str:
+        """What is saved and how, for a config's header."""
+        how = ', with windows of fixed sizes' if self.window_size else ''
+        return f'Progressive tokenization{how}: saves {self.saved:.0f} % of the multiply-adds of training'
 
 
-def fitting_phases(
-    phases: Sequence[Mapping[str, int]], arch: Architecture, img_size: int
-) -> list[dict[str, int]]:
-    """Phases in units of the architecture's stride, halved until every stage has a token per window."""
-    fitting: list[dict[str, int]] = []
-    for phase in phases:
-        stride = phase['stride'] * arch.stride // BASE_STRIDE
-        while stride > arch.stride and not fits_windows(img_size, stride, arch.splits):
-            stride //= 2
-        if fitting and fitting[-1]['stride'] == stride:
-            fitting.pop()
-        fitting.append({**phase, 'stride': stride})
-    return fitting
+def fit_phases(
+    schedule: Schedule, arch: Architecture, img_size: int, run_length: int
+) -> FittedPhases:
+    """Fit phases to a network, without those that cost as much as the next one.
+
+    Args:
+        schedule: name or phases, with strides for an architecture whose stride is 4.
+        run_length: epochs or iterations.
+
+    Raises:
+        InputError: nothing would be saved.
+    """
+    scaled = [
+        (phase.end, phase.strides[0] * arch.stride // BASE_STRIDE)
+        for phase in read_schedule(schedule)
+    ]
+    windows = None
+    if not all(fits_windows(img_size, stride, arch.splits) for _, stride in scaled[:-1]):
+        windows = tuple(map(window_length, stage_sizes(img_size, arch.stride), arch.splits))
+    costs = {
+        stride: float(count_macs(arch, img_size, token_stride=stride, window_size=windows))
+        for _, stride in scaled
+    }
+    fitted = [Phase(*scaled[-1])]
+    for end, stride in reversed(scaled[:-1]):
+        if costs[stride] < costs[fitted[0].strides[0]]:
+            fitted.insert(0, Phase(end, stride))
+    run = phases_of_run(fitted, run_length)
+    if len(run) == 1:
+        raise InputError(
+            f'progressive tokenization would save nothing in a run of {run_length} with images of {img_size} '
+            'pixels: leave it out (--progressive), or train longer or on larger images'
+        )
+    saved = 100 - 100 * mean_cost(run, costs, run_length) / costs[scaled[-1][1]]
+    if isinstance(schedule, str) and len(fitted) == len(scaled):
+        return FittedPhases(schedule, windows, saved)
+    written = [
+        {'end': end if isinstance(end, int) else round(end, 4), 'stride': phase.stride}
+        for phase in fitted
+        for end in (phase.end,)
+    ]
+    return FittedPhases(written, windows, saved)
 
 
 def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> dict[str, Any]:
@@ -147,9 +200,3 @@ def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> d
         },
         **plan.model,
     }
-
-
-def _token_hook(arch: Architecture, data: DataSource, plan: Recipe) -> dict[str, Any]:
-    phases = plan.phases or progressive_phases(plan.run_length)
-    hook = {'type': TOKEN_HOOK, 'phases': fitting_phases(phases, arch, data.img_size)}
-    return hook if plan.by_epoch else {**hook, 'by_epoch': False}

@@ -187,7 +187,7 @@ def _user_config(data: DataSource, config: Config) -> Recipe:
         body,
         f'b{batch}' if batch else 'run',
         epochs or iterations or IMAGENET_EPOCHS,
-        reasons=plan.reasons if plan else (),
+        reasons=(f'Recipe of {plan.epochs} epochs:', plan.reasons[-1]) if plan else (),
         by_epoch=bool(epochs) or not iterations,
         loss=(model.get('head') or {}).get('loss') or LABEL_SMOOTHING.copy(),
         model=kept,

@@ -1,4 +1,4 @@
-"""Write scenes of handwritten digits on photographs, laid out as COCO is, to train detectors on.
+"""Write scenes of handwritten digits on photographs, laid out as COCO is, to train detectors and segmentors.
 
 The digits are those that scikit-learn ships, the backgrounds crops of its two photographs (china.jpg and
 flower.jpg; CC BY 2.0, danielbuechele and vultilion on flickr).
@@ -23,6 +23,7 @@ ROOT = 'data/scenes'
 # Words, since numbers would not survive a command line's list.
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 FOLDERS = {'train': 'train2017', 'val': 'val2017'}
+SEMANTIC = 'semantic'
 NUM_DIGITS = (2, 5)
 # Side of a digit as a share of the scene's, and the ink from which a pixel belongs to its mask.
 SIDES = (0.2, 0.4)
@@ -53,8 +54,10 @@ class SceneSettings:
 def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:
     """Write ``root/{train2017,val2017}/NNNNNN.png`` and ``root/annotations/instances_{train,val}2017.json``.
 
-    Every scene has two to five digits, each with its box and its mask (run-length encoded). The two splits
-    have no digit in common. A folder that holds the same scenes already is returned as it is.
+    Every scene has two to five digits, each with its box and its mask (run-length encoded). For semantic
+    segmentation, ``root/semantic/{train2017,val2017}/NNNNNN.png`` has the class of every pixel: 0 where no
+    digit is, and one more than its place in :data:`CLASSES`. The two splits have no digit in
+    common. A folder that holds the same scenes already is returned as it is.
 
     Args:
         settings: the other fields of :class:`SceneSettings`.
@@ -70,7 +73,7 @@ def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:
     def is_complete(folder: Path) -> bool:
         try:
             content = json.loads(_annotation_file(folder, 'val').read_text())
-            return bool(content.get('info') == info)
+            return bool(content.get('info') == info and (folder / SEMANTIC).is_dir())
         except (OSError, ValueError):
             return False
 
@@ -97,16 +100,18 @@ def _draw_splits(root: Path, settings: SceneSettings) -> Iterator[tuple[str, dic
     size = settings.size
     for number, (split, count) in enumerate([('train', settings.train), ('val', settings.val)]):
         (root / FOLDERS[split]).mkdir()
+        (root / SEMANTIC / FOLDERS[split]).mkdir(parents=True)
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for i in range(count):
             rng = np.random.default_rng([settings.seed, number, i])
-            scene = _background(rng, photographs, size)
+            scene, classes = _background(rng, photographs, size), np.zeros((size, size), np.uint8)
             name = f'{i:06d}.png'
             images.append({'id': i, 'file_name': name, 'height': size, 'width': size})
-            for digit in _add_digits(rng, scene, pixels, labels, splits[split]):
+            for digit in _add_digits(rng, scene, classes, pixels, labels, splits[split]):
                 annotations.append({'id': len(annotations) + 1, 'image_id': i, **digit})
             Image.fromarray(np.rint(scene).astype(np.uint8)).save(root / FOLDERS[split] / name)
+            Image.fromarray(classes).save(root / SEMANTIC / FOLDERS[split] / name)
         categories = [{'id': i + 1, 'name': name} for i, name in enumerate(CLASSES)]
         yield split, {'images': images, 'annotations': annotations, 'categories': categories}
 
@@ -114,11 +119,16 @@ def _draw_splits(root: Path, settings: SceneSettings) -> Iterator[tuple[str, dic
 def _add_digits(
     rng: np.random.Generator,
     scene: np.ndarray,
+    classes: np.ndarray,
     pixels: np.ndarray,
     labels: np.ndarray,
     indices: np.ndarray,
 ) -> list[dict[str, Any]]:
-    """Draw digits on a scene, float64 (size, size, 3), in place; returns their annotations."""
+    """Draw digits on a scene, float64 (size, size, 3), and its classes, uint8 (size, size), in place.
+
+    Returns:
+        their annotations.
+    """
     from pycocotools import mask as coco_mask
 
     size = len(scene)
@@ -140,6 +150,7 @@ def _add_digits(
         scene[place] = _ink_over(rng, scene[place], ink)
         mask = np.zeros((size, size), np.uint8, order='F')
         mask[place] = ink > INK
+        classes[mask.astype(bool)] = int(labels[index]) + 1
         encoded = coco_mask.encode(mask)
         found.append(
             {

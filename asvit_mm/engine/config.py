@@ -1,6 +1,7 @@
 """Reading a config and checking it before anything expensive is built."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
@@ -22,37 +24,60 @@ DATA_COMMANDS = {
     'mnist5k': 'python -m asvit_mm.data.image_sets mnist5k',
     'scenes': 'python -m asvit_mm.data.scenes',
 }
+# The codebases whose configs are read, and how each is installed.
+CODEBASES = {
+    'mmdet': "pip install '.[mminstall]'",
+    'mmrotate': "pip install '.[rotated]'",
+    'mmseg': "pip install '.[segmentation]'",
+}
+
+
+class MissingCodebaseError(InputError):
+    """A config inherits or needs what a codebase ships, and it is not installed."""
+
+    def __init__(self, purpose: str, codebase: str) -> None:
+        advice = CODEBASES.get(codebase, f'install {codebase}')
+        super().__init__(f'{purpose} needs {codebase}, which is not installed: {advice}')
+
+
+def name_sources() -> None:
+    """Let ``_base_ = 'asvit_mm::...'`` and ``'mmseg::...'`` resolve in this process.
+
+    MMEngine finds the configs of installed packages by a table from modules to distributions, which has not
+    ours, and not the name under which OneDL distributes mmseg.
+    """
+    MODULE2PACKAGE.update(asvit_mm='asvit_mm', mmseg='mmseg')
 
 
 def find_config(name: str) -> str:
-    """The path of a config that is given as a path or as ``mmdet::FOLDER/NAME.py``.
+    """The path of a config that is given as a path or as ``mmdet::FOLDER/NAME.py`` (mmseg, mmrotate).
 
     MMEngine's own ``get_config`` is not used because it installs missing packages.
 
     Raises:
-        InputError: mmdet is not installed, or ships no such config.
+        InputError: the codebase is not installed, or ships no such config.
     """
     package, separator, path = name.partition('::')
     if not separator:
         return name
-    if package != 'mmdet':
-        raise InputError(
-            f'{name!r}: no such source of configs; give a path or mmdet::FOLDER/NAME.py'
-        )
-    if not (mmdet_configs() / path).is_file():
-        raise InputError(f'{name!r}: mmdet ships no such config below {mmdet_configs()}')
-    return str(mmdet_configs() / path)
+    if package not in CODEBASES:
+        sources = ', '.join(f'{codebase}::FOLDER/NAME.py' for codebase in CODEBASES)
+        raise InputError(f'{name!r}: no such source of configs; give a path or {sources}')
+    folder = shipped_configs(package)
+    if not (folder / path).is_file():
+        raise InputError(f'{name!r}: {package} ships no such config below {folder}')
+    return str(folder / path)
 
 
-def mmdet_configs() -> Path:
-    """The folder of the configs that mmdet ships.
+def shipped_configs(codebase: str = 'mmdet') -> Path:
+    """The folder of the configs that a codebase ships.
 
     Raises:
-        InputError: mmdet is not installed.
+        MissingCodebaseError: it is not installed.
     """
-    spec = find_spec('mmdet')
+    spec = find_spec(codebase)
     if spec is None or spec.origin is None:
-        raise InputError("mmdet's models need mmdet, which is not installed")
+        raise MissingCodebaseError(f'a model of {codebase}', codebase)
     return Path(spec.origin).parent / '.mim' / 'configs'
 
 
@@ -67,9 +92,10 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
 
     Raises:
         InputError: no such file, not a config, a base that does not resolve, or options that do not
-            fit the config.
+            fit the config; a MissingCodebaseError where a base is that of a codebase which is not installed.
     """
     secure_mmengine()
+    name_sources()
     path = Path(path)
     if not path.is_file():
         raise InputError(f'config {str(path)!r} does not exist: give the path of a config file')
@@ -80,6 +106,11 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
             cfg = Config(cfg.to_dict(), filename=cfg.filename)
             if not cfg.get('default_scope') and isinstance(cfg.get('model'), dict):
                 cfg.default_scope = str(cfg.model.get('type')).partition('.')[0]
+    except ModuleNotFoundError as error:
+        missing = re.match(r'(\w+) is not installed', str(error))
+        if missing is None:
+            raise InputError(f'config {str(path)!r} cannot be read: {one_line(error)}') from error
+        raise MissingCodebaseError(f'config {str(path)!r}', missing[1]) from error
     except Exception as error:
         raise InputError(f'config {str(path)!r} cannot be read: {one_line(error)}') from error
     merge_options(cfg, options or {}, repr(str(path)))
@@ -125,8 +156,13 @@ def report_ignored(cfg: Config) -> None:
 
 
 def is_detector(cfg: Config) -> bool:
-    """Whether it is a config of mmdet, hence of a detector."""
-    return cfg.get('default_scope') == 'mmdet'
+    """Whether it is a config of mmdet or mmrotate, hence of a detector."""
+    return cfg.get('default_scope') in ('mmdet', 'mmrotate')
+
+
+def is_segmentor(cfg: Config) -> bool:
+    """Whether it is a config of mmseg, hence of a model of semantic segmentation."""
+    return cfg.get('default_scope') == 'mmseg'
 
 
 def is_token_hook(hook: Mapping[str, Any]) -> bool:

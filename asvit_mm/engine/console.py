@@ -39,6 +39,8 @@ class ConsoleRunner(Runner):
             # Not one of a file, which is a StreamHandler's child.
             if type(handler) is logging.StreamHandler and handler.level > logging.DEBUG:
                 handler.addFilter(_for_the_screen)
+        # The boxes and masks of cropped objects end at the edge of a picture.
+        warnings.filterwarnings('ignore', r'Warning: The \w+ is out of bounds')
         logger.info(f'Environment, config and hooks are in the log file below {self.log_dir}')
         return logger
 

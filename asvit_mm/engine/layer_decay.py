@@ -13,11 +13,11 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class BackboneDecayConstructor(LearningRateDecayOptimWrapperConstructor):
-    """mmpretrain's constructor, extended to detectors.
+    """mmpretrain's constructor, extended to detectors and segmentors.
 
     A parameter's learning rate is the base rate times ``layer_decay_rate`` to the power of the number of
     layers after its own. mmpretrain's constructor calls the model's ``get_layer_depth``, which only its
-    classifiers have, and mmdet's supports ConvNeXt only; this one calls the backbone's.
+    classifiers have; mmdet's and mmseg's know some backbones by name. This one calls the backbone's.
 
     Raises:
         InputError: neither the model nor its backbone has ``get_layer_depth``.

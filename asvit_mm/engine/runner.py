@@ -1,7 +1,7 @@
 """Training and testing any config with MMEngine's Runner: the jobs of tools/train.py and tools/test.py.
 
-One tool serves mmpretrain and mmdet, whose own tools differ in details only (the collate function, the
-visualization hook, the class that dumps predictions).
+One tool serves mmpretrain, mmdet, mmseg and mmrotate, whose own tools differ in details only (the collate
+function, the visualization hook, the class that dumps predictions).
 """
 
 import argparse
@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,21 @@ from ..checkpoints.reading import read_checkpoint, select_weights
 from ..errors import InputError
 from ..utils.files import atomic_write_json, check_writable, refuse_special_files
 from .classes import check_classes
-from .config import check_data, is_detector, load_config, report_ignored, require
+from .config import (
+    CODEBASES,
+    MissingCodebaseError,
+    check_data,
+    is_detector,
+    is_segmentor,
+    load_config,
+    report_ignored,
+    require,
+)
 from .console import ConsoleRunner, import_codebase
 from .distributed import check_launcher, start_processes
 from .failures import config_failures, name_images
 from .options import parse_options
+from .token_grids import set_token_stride
 
 MMCV_COMMAND = (
     'mim install onedl-mmcv (prebuilt), or, to build it: '
@@ -108,6 +119,8 @@ def _test(cfg: Config, args: argparse.Namespace, out_item: str | None) -> dict[s
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir is not None:
         _enable_visualization(cfg, args)
+    if args.tta:
+        _enable_tta(cfg, args)
     _set_loader_defaults(cfg, args, ['test_dataloader'])
     check_data(cfg, ['test_dataloader'])
     checkpoint = read_checkpoint(args.checkpoint)
@@ -115,6 +128,11 @@ def _test(cfg: Config, args: argparse.Namespace, out_item: str | None) -> dict[s
         check_writable(Path(args.out), '--out')  # before the test, not after it
     runner = _build(cfg)
     _check_weights(runner.model, checkpoint, args.checkpoint)
+    if args.token_stride is not None:
+        try:
+            set_token_stride(runner.model, args.token_stride)
+        except InputError as error:
+            raise InputError(f'--token-stride: {error}') from None
     if out_item == 'pred':
         dumper = 'mmdet.DumpDetResults' if is_detector(cfg) else 'DumpResults'
         metric = METRICS.build(dict(type=dumper, out_file_path=args.out))
@@ -147,7 +165,8 @@ def _load(args: argparse.Namespace) -> Config:
 def _prepare(cfg: Config, args: argparse.Namespace) -> None:
     """Check what a config needs of this machine, and set the launcher; imports its codebase."""
     check_codebase(cfg)
-    import_codebase('mmdet' if is_detector(cfg) else 'mmpretrain')
+    scope = cfg.get('default_scope')
+    import_codebase(scope if scope in CODEBASES else 'mmpretrain')
     report_ignored(cfg)
     check_launcher(args.launcher)
     if args.amp and not torch.cuda.is_available():
@@ -164,16 +183,17 @@ def check_codebase(cfg: Config) -> None:
     scope = cfg.get('default_scope') or 'mmengine'
     if scope in ('mmengine', 'mmpretrain', 'asvit_mm'):
         return
+    if find_spec(scope) is None:
+        raise MissingCodebaseError(cfg.filename or 'the config', scope)
     # All codebases of OpenMMLab except mmpretrain need mmcv's compiled operators.
-    operators = 'mmcv with compiled operators, and this mmcv has none'
-    for module, what, need, advice in (
-        ('mmcv._ext', scope, operators, f': {MMCV_COMMAND}'),
-        (f'{scope}.registry', f'default_scope = {scope!r}', f'{scope} installed', ''),
+    for module, need, advice in (
+        ('mmcv._ext', 'mmcv with compiled operators, and this mmcv has none', f': {MMCV_COMMAND}'),
+        (f'{scope}.registry', 'what it imports', ''),
     ):
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise InputError(f'{what} needs {need} ({error}){advice}') from error
+            raise InputError(f'{scope} needs {need} ({error}){advice}') from error
 
 
 def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequence[str]) -> None:
@@ -266,7 +286,10 @@ def _check_weights(
         )
     if not isinstance(model, torch.nn.Module):
         return  # MMEngine's FlexibleRunner builds the model later
-    given, own = select_weights(checkpoint, ''), getattr(model, 'module', model).state_dict()
+    # The wrappers for distributed training and test-time augmentation have the model as an attribute.
+    while isinstance(wrapped := getattr(model, 'module', None), torch.nn.Module):
+        model = wrapped
+    given, own = select_weights(checkpoint, ''), model.state_dict()
     missing = sorted(k for k, v in own.items() if getattr(given.get(k), 'shape', None) != v.shape)
     if len(missing) == len(own):
         raise InputError(
@@ -307,13 +330,42 @@ def _out_item(args: argparse.Namespace) -> str | None:
     return item
 
 
+def _enable_tta(cfg: Config, args: argparse.Namespace) -> None:
+    """Wrap model and pipeline for test-time augmentation, by default as OpenMMLab's tools do."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if not dataset.get('pipeline'):
+        raise InputError(f'--tta: the test dataset of {args.config} has no pipeline to augment')
+    pack = dataset.pipeline[-1]
+    if is_detector(cfg):
+        merged = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+        wrapper = dict(type='mmdet.DetTTAModel', tta_cfg=merged)
+        keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+        pack = {**pack, 'meta_keys': (*keys, 'flip', 'flip_direction')}
+    elif is_segmentor(cfg):
+        wrapper = dict(type='mmseg.SegTTAModel')
+    else:
+        wrapper = dict(type='mmpretrain.AverageClsScoreTTA')
+    flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
+    augment = dict(type='TestTimeAug', transforms=[flips, [pack]])
+    dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], augment]
+    cfg.model = ConfigDict(**(cfg.get('tta_model') or wrapper), module=cfg.model)
+
+
 def _enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise InputError(
             f'--show and --show-dir: {args.config} has no default_hooks.visualization; add '
-            "visualization=dict(type='VisualizationHook') or 'DetVisualizationHook' to its hooks"
+            "visualization=dict(type='VisualizationHook'), 'DetVisualizationHook' or "
+            "'SegVisualizationHook' to its hooks"
         )
+    if is_segmentor(cfg):
+        hook.update(draw=True, show=args.show, wait_time=args.wait_time, interval=args.interval)
+        if args.show_dir is not None:
+            cfg.visualizer.save_dir = args.show_dir
+        return
     switch, folder = ('draw', 'test_out_dir') if is_detector(cfg) else ('enable', 'out_dir')
     hook.update({switch: True, folder: args.show_dir, 'show': args.show})
     hook.update(wait_time=args.wait_time, interval=args.interval)

@@ -1,6 +1,7 @@
 """The export job: write a config's model to a file, compare the file with eager torch, and time both."""
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from torch import Tensor
 from ..engine.models import build_model, load_model_config
 from ..engine.options import parse_options
 from ..errors import InputError
-from ..runs.progress import print_summary
+from ..utils.console import print_summary
 from ..utils.files import atomic_file, check_writable, relative
 from ..utils.timing import median_and_spread, time_in_turn
+from .accuracy import build_loader, count_right
 from .formats import FORMATS, INPUT, Exported, require_packages
 from .network import LOGITS, ExportNetwork, load_weights, prepare_network
-from .settings import ExportSettings
+from .settings import ANY, ExportSettings
 
 CHECKED_BATCHES = (2, 1, 3)
 CALLS, WARMUP = 9, 2
@@ -27,16 +29,17 @@ def run_export(settings: ExportSettings) -> dict[str, Any]:
 
     Returns:
         Plain data: ``file``, ``bytes``, ``outputs`` (names and shapes), ``difference`` (the largest),
-        ``eager_ms`` and ``exported_ms`` of a call.
+        ``eager_ms`` and ``exported_ms`` of a call; with ``evaluate`` also ``top1`` and ``eager_top1``, in per
+        cent.
 
     Raises:
         InputError: a user's mistake, packages that are not installed, a model that cannot be traced, or a
             file whose outputs differ from eager torch's; then nothing is written.
     """
-    if settings.format == 'onnx':
-        require_packages()
+    require_packages(settings.format)
     cfg = load_model_config(settings.config, parse_options(settings.cfg_options))
     network = prepare_network(cfg, build_model(cfg, settings.config), settings)
+    loader = build_loader(cfg, network) if settings.evaluate else None
     target = _find_target(network, settings)
     if settings.checkpoint is None:
         print(f'note: no CHECKPOINT: the weights of {settings.config} are random, for timing only')
@@ -55,34 +58,49 @@ def run_export(settings: ExportSettings) -> dict[str, Any]:
         file_format.write(network, description, path)
         exported = file_format.read(path)
         difference = largest_difference(network, exported, shapes)
-        if not difference <= settings.tolerance:
+        if not difference <= settings.allowed:
             raise InputError(
                 f'{target} would differ from eager torch by {difference:.2g}, more than --tolerance '
-                f'{settings.tolerance:g}: nothing is written'
+                f'{settings.allowed:g}: nothing is written'
             )
         calls = (lambda: network(images), lambda: exported(images))
         time_in_turn(calls, 'cpu', WARMUP)
         eager, other = (median_and_spread(s)[0] * 1e3 for s in time_in_turn(calls, 'cpu', CALLS))
         outputs, size = network(images), path.stat().st_size
+        right = count_right(loader, (network, exported), network) if loader else None
+        # The file itself comes last: without it the others are of no use.
+        for suffix in file_format.companions:
+            target.unlink(missing_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            size += path.with_suffix(suffix).stat().st_size
+            os.replace(path.with_suffix(suffix), target.with_suffix(suffix))
     height, width = network.size
     free = (f'{network.step}*h', f'{network.step}*w') if network.step else network.size
     maps = {n: ['batch', *m.shape[1:]] for n, m in zip(network.outputs, outputs, strict=True)}
     checked = ', '.join('x'.join(map(str, shape)) for shape in shapes)
-    print_summary(
-        {
-            'file': f'{relative(target)}, {size / 1e6:.1f} MB',
-            'weights': str(description['weights']),
-            'input': f'{_line(INPUT, ["batch", network.channels, *free])} float32: '
-            f'{description["input"]}',
-            'outputs': f'{", ".join(_line(*one) for one in maps.items())} at {height}x{width}',
-            'difference': f'at most {difference:.1e} from eager torch (allowed: '
-            f'{settings.tolerance:g}), inputs {checked}',
-            'time': f'eager torch {eager:.2f} ms, {file_format.runtime} {other:.2f} ms: median of '
-            f'{CALLS} calls, batch {settings.batch_size}, {height}x{width}, '
-            f'threads: {torch.get_num_threads()}',
-        }
-    )
+    allowed = 'any' if settings.allowed == ANY else f'{settings.allowed:g}'
+    rows = {
+        'file': f'{relative(target)}, {size / 1e6:.1f} MB',
+        'weights': str(description['weights']),
+        'input': f'{_line(INPUT, ["batch", network.channels, *free])} float32: '
+        f'{description["input"]}',
+        'outputs': f'{", ".join(_line(*one) for one in maps.items())} at {height}x{width}',
+        'difference': f'at most {difference:.1e} from eager torch (allowed: {allowed}), inputs {checked}',
+        'time': f'eager torch {eager:.2f} ms, {file_format.runtime} {other:.2f} ms: median of '
+        f'{CALLS} calls, batch {settings.batch_size}, {height}x{width}, '
+        f'threads: {torch.get_num_threads()}',
+    }
+    accuracy = {}
+    if loader is not None and right is not None:
+        images_tested = len(loader.dataset)  # type: ignore[arg-type]
+        before, after = (100 * count / images_tested for count in right)
+        rows['top-1'] = (
+            f'eager torch {before:.2f} %, {file_format.runtime} {after:.2f} %, of {images_tested:,} images'
+        )
+        accuracy = {'eager_top1': before, 'top1': after}
+    print_summary(rows)
     return {
+        **accuracy,
         'file': relative(target),
         'bytes': size,
         'outputs': maps,
@@ -133,6 +151,7 @@ def _find_target(network: ExportNetwork, settings: ExportSettings) -> Path:
     """The file to write."""
     suffix = FORMATS[settings.format].suffix
     stem = Path(settings.config).stem + ('' if network.outputs == LOGITS else '_features')
+    stem += '_int8' if settings.format == 'onnx-int8' else ''
     target = Path(settings.out if settings.out is not None else stem + suffix)
     if target.suffix != suffix:
         raise InputError(

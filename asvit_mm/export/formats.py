@@ -1,9 +1,10 @@
-"""File formats of exported networks: ONNX, and programs of torch.export."""
+"""File formats of exported networks: ONNX, its 8-bit form, OpenVINO, and programs of torch.export."""
 
 import json
 import logging
 import operator
 import re
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, one_line
-from .network import ExportNetwork
+from .network import LOGITS, ExportNetwork
 
 Exported = Callable[[Tensor], Sequence[Tensor]]
 
-PACKAGES = ('onnx', 'onnxruntime', 'onnxscript')
 INPUT = 'images'
 DESCRIPTION = 'asvit_mm.json'  # the extra file of a .pt2
 OPSET = 18
@@ -32,7 +32,9 @@ class Format:
 
     Attributes:
         suffix: of file names.
+        companions: suffixes of files that belong to it.
         runtime: what runs the file here.
+        packages: that it needs, besides torch.
         write: writes a network with a description to a path; raises InputError where it cannot be traced.
         read: the file at a path, as a function of images on the CPU.
     """
@@ -41,6 +43,8 @@ class Format:
     runtime: str
     write: Callable[[ExportNetwork, Mapping[str, Any], Path], None]
     read: Callable[[Path], Exported]
+    packages: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
 
 
 class _Multiples(nn.Module):
@@ -89,17 +93,37 @@ def trace(network: ExportNetwork) -> torch.export.ExportedProgram:
         ) from error
 
 
-def require_packages() -> None:
-    """Check that the packages that ONNX needs are installed.
+def require_packages(name: str) -> None:
+    """Check that the packages that a format needs are installed.
 
     Raises:
         InputError: names those that are missing.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
+    packages = FORMATS[name].packages
+    missing = [package for package in packages if find_spec(package) is None]
     if missing:
         raise InputError(
-            f'export to ONNX needs {", ".join(missing)}, not installed: pip install {" ".join(PACKAGES)}'
+            f'export to {name} needs {", ".join(missing)}, not installed: pip install {" ".join(packages)}'
         )
+
+
+def deploy(classifier: nn.Module, images: Tensor, name: str) -> Callable[[], Any]:
+    """A call of a classifier of mmpretrain with ``images``, (N, C, H, W) on the CPU, in a format's runtime.
+
+    The written file is temporary; the runtime has as many threads as torch.
+
+    Raises:
+        InputError: packages are not installed, or the classifier cannot be traced.
+    """
+    require_packages(name)
+    height, width = images.shape[2:]
+    network = ExportNetwork(classifier, LOGITS, (height, width))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f'network{FORMATS[name].suffix}'
+        with torch.no_grad():
+            FORMATS[name].write(network, {}, path)
+        exported = FORMATS[name].read(path)
+    return lambda: exported(images)
 
 
 def _write_program(network: ExportNetwork, description: Mapping[str, Any], path: Path) -> None:
@@ -154,6 +178,58 @@ def _read_onnx(path: Path) -> Exported:
     return run
 
 
+def _write_int8(network: ExportNetwork, description: Mapping[str, Any], path: Path) -> None:
+    """ONNX whose linear layers have 8-bit weights, and inputs that are quantized at run time."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    whole = path.with_name('float32.onnx')
+    _write_onnx(network, description, whole)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # its advice is about models that have not been optimized
+    try:
+        # Convolutions in 8 bits are slower in ONNX Runtime on a CPU; there is one, of the patches.
+        quantize_dynamic(whole, path, ['MatMul'], per_channel=True, weight_type=QuantType.QInt8)
+    finally:
+        root.setLevel(level)
+        whole.unlink()
+
+
+def _write_openvino(network: ExportNetwork, description: Mapping[str, Any], path: Path) -> None:
+    import openvino
+
+    program = trace(network)
+    with _quiet():
+        model = openvino.convert_model(program)
+    model.reshape({model.inputs[0]: [-1, network.channels, *network.size]})
+    model.inputs[0].get_tensor().set_names({INPUT})
+    for name, output in zip(network.outputs, model.outputs, strict=True):
+        output.get_tensor().set_names({name})
+    for name, value in description.items():
+        model.set_rt_info(str(value), ['asvit_mm', name])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _read_openvino(path: Path) -> Exported:
+    import openvino
+
+    # Some CPUs would compute in bfloat16 otherwise.
+    settings = {
+        'INFERENCE_PRECISION_HINT': 'f32',
+        'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+    }
+    # Loaded whole, or the file could not be removed while the model lives.
+    core = openvino.Core()
+    core.set_property({'ENABLE_MMAP': False})
+    compiled = core.compile_model(core.read_model(path), 'CPU', settings)
+
+    def run(images: Tensor) -> list[Tensor]:
+        found = compiled(images.numpy())
+        return [torch.from_numpy(found[output]) for output in compiled.outputs]
+
+    return run
+
+
 def _rename_sizes(model: Any) -> None:
     """Name an ONNX model's free sizes ``batch``, ``h`` and ``w`` instead of ``s34`` and the like."""
     import onnx_ir
@@ -187,7 +263,12 @@ def _quiet() -> Iterator[None]:
         schemas.setLevel(level)
 
 
+ONNX = ('onnx', 'onnxruntime', 'onnxscript')
 FORMATS = {
-    'onnx': Format('.onnx', 'onnxruntime', _write_onnx, _read_onnx),
+    'onnx': Format('.onnx', 'onnxruntime', _write_onnx, _read_onnx, ONNX),
+    'onnx-int8': Format('.onnx', 'onnxruntime', _write_int8, _read_onnx, ONNX),
+    'openvino': Format(
+        '.xml', 'openvino', _write_openvino, _read_openvino, ('openvino',), companions=('.bin',)
+    ),
     'torch': Format('.pt2', 'torch.export', _write_program, _read_program),
 }

@@ -98,7 +98,7 @@ def prepare_network(cfg: Config, model: nn.Module, settings: ExportSettings) -> 
     """
     name = settings.config
     part, outputs = _find_part(cfg, model, settings)
-    pixels = _pixels(cfg, part)
+    pixels = read_pixels(cfg, getattr(getattr(part, 'backbone', part), 'in_channels', 3))
     if settings.raw and not pixels.mean:
         raise InputError(f'--raw: {name} has no mean and std of pixels to normalise by')
     backbone = getattr(part, 'backbone', part)
@@ -143,6 +143,7 @@ def size_step(backbone: nn.Module, file_format: str) -> int:
     for refused, setting in (
         (backbone.merge_rounding == 'over', "merge_rounding='over'"),
         (enlarged, 'keep_map_sizes=True'),
+        (file_format == 'openvino', '--format openvino (it reads what --format onnx writes)'),
         (fixed and file_format == 'torch', 'window_size and --format torch'),
     ):
         if refused:
@@ -201,12 +202,11 @@ def _find_part(
     return backbone, tuple(f'stage{i + 1}' for i in indices)
 
 
-def _pixels(cfg: Config, part: nn.Module) -> Pixels:
-    """What the data preprocessor of a config does to images that MMCV reads, as BGR."""
+def read_pixels(cfg: Config, channels: int) -> Pixels:
+    """What a config's data preprocessor does to images of that many channels, which MMCV reads as BGR."""
     # As in MMEngine's Runner, the model's own settings come first.
     settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     to_rgb = settings.get('to_rgb') or settings.get('bgr_to_rgb')
     mean, std = (tuple(map(float, settings.get(name) or ())) for name in ('mean', 'std'))
-    channels = getattr(getattr(part, 'backbone', part), 'in_channels', 3)
     order = '' if channels != 3 else 'RGB' if to_rgb else 'BGR'
     return Pixels(order, mean, std) if mean and std else Pixels(order)

@@ -13,15 +13,15 @@ from torch.func import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import InputError
-from ..models import AsViT
+from .any_model import has_norms
 from .jvp_attention import DualAttention, scores_bytes
-from .memory import forward_bytes, in_chunks, second_order_bytes
-from .probe import ImageCircle, eval_mode, has_norms
+from .memory import activation_bytes, forward_bytes, in_chunks, second_order_bytes
+from .probe import ImageCircle, Probed, eval_mode
 from .score import Score
 
 
 def length_distortion(
-    model: AsViT, circle: ImageCircle, *, memory_limit: int | None = None
+    model: Probed, circle: ImageCircle, *, memory_limit: int | None = None
 ) -> Score:
     """L^E of one network: the sum over the angles of ||dz/dt||; higher is better.
 
@@ -33,21 +33,21 @@ def length_distortion(
     Raises:
         InputError: the limit is too small for a single image.
     """
-    parameter, arch = next(model.parameters()), model.architecture
+    parameter = next(model.parameters())
     itemsize = parameter.element_size()
     circle_bytes = circle.num_angles * len(circle.basis) * (2 * itemsize + circle.basis.itemsize)
     total = in_chunks(
         lambda chunk_size: output_derivatives(model, circle, chunk_size).norm(dim=1).sum().item(),
         circle.num_angles,
-        image_bytes=2 * forward_bytes(arch, circle.img_size, itemsize),
-        fixed_bytes=circle_bytes + scores_bytes(arch, circle.img_size, parameter),
+        image_bytes=2 * activation_bytes(forward_bytes, model, circle.img_size, itemsize),
+        fixed_bytes=circle_bytes + scores_bytes(model, circle.img_size, parameter),
         memory_limit=memory_limit,
     )
     return Score.finite(total, 'the derivative along the circle has NaN or infinite entries')
 
 
 def extrinsic_curvature(
-    model: AsViT, circle: ImageCircle, *, memory_limit: int | None = None
+    model: Probed, circle: ImageCircle, *, memory_limit: int | None = None
 ) -> Score:
     """kappa_E of one network, the curvature of its output summed over the angles; higher is better.
 
@@ -57,23 +57,29 @@ def extrinsic_curvature(
     Raises:
         InputError: the network has norms, or the limit is too small for a single image.
     """
-    speed, normal = _speed_and_normal(model, circle, memory_limit)
-    return _total(speed, normal / speed.square())
+    return curvatures(model, circle, memory_limit=memory_limit)[0]
 
 
 def gauss_map_length(
-    model: AsViT, circle: ImageCircle, *, memory_limit: int | None = None
+    model: Probed, circle: ImageCircle, *, memory_limit: int | None = None
 ) -> Score:
     """L^G of one network, how fast the direction of its output turns; higher is better.
 
     With v = dz/dt, each angle contributes the norm of d(v / ||v||)/dt, which is invariant to the scale of
     the output. Arguments and errors are those of :func:`extrinsic_curvature`.
     """
+    return curvatures(model, circle, memory_limit=memory_limit)[1]
+
+
+def curvatures(
+    model: Probed, circle: ImageCircle, *, memory_limit: int | None = None
+) -> tuple[Score, Score]:
+    """:func:`extrinsic_curvature` and :func:`gauss_map_length` at the cost of one of them."""
     speed, normal = _speed_and_normal(model, circle, memory_limit)
-    return _total(speed, normal / speed)
+    return _total(speed, normal / speed.square()), _total(speed, normal / speed)
 
 
-def output_derivatives(model: AsViT, circle: ImageCircle, chunk_size: int | None = None) -> Tensor:
+def output_derivatives(model: Probed, circle: ImageCircle, chunk_size: int | None = None) -> Tensor:
     """Derivative dz/dt (num_angles, C4) of the output along the circle, float64.
 
     One Jacobian-vector product J h'(t) in forward mode gives all output coordinates at all angles.
@@ -91,7 +97,7 @@ def output_derivatives(model: AsViT, circle: ImageCircle, chunk_size: int | None
 
 
 def curve_derivatives(
-    model: AsViT, circle: ImageCircle, chunk_size: int | None = None
+    model: Probed, circle: ImageCircle, chunk_size: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """First and second derivative dz/dt, d2z/dt2 of the output along the circle, float64 (num_angles, C4).
 
@@ -112,7 +118,7 @@ def curve_derivatives(
     return first, second
 
 
-def _two_derivatives(model: AsViT, images: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+def _two_derivatives(model: Probed, images: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     zero = images.new_zeros(())
     one = torch.ones_like(zero)
 
@@ -127,7 +133,7 @@ def _two_derivatives(model: AsViT, images: Tensor, directions: Tensor) -> tuple[
 
 
 def _chunks(
-    model: AsViT, circle: ImageCircle, chunk_size: int | None
+    model: Probed, circle: ImageCircle, chunk_size: int | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Images h(t) and directions h'(t) of up to ``chunk_size`` angles at a time."""
     images, directions = circle.images(next(model.parameters()))
@@ -136,14 +142,14 @@ def _chunks(
 
 
 def _speed_and_normal(
-    model: AsViT, circle: ImageCircle, memory_limit: int | None
+    model: Probed, circle: ImageCircle, memory_limit: int | None
 ) -> tuple[Tensor, Tensor]:
     """||v|| and the norm of the component of a orthogonal to v, both (num_angles,)."""
     itemsize = next(model.parameters()).element_size()
     v, a = in_chunks(
         lambda chunk_size: curve_derivatives(model, circle, chunk_size),
         circle.num_angles,
-        image_bytes=second_order_bytes(model.architecture, circle.img_size, itemsize),
+        image_bytes=activation_bytes(second_order_bytes, model, circle.img_size, itemsize),
         memory_limit=memory_limit,
     )
     along = (v * a).sum(1, keepdim=True) / v.square().sum(1, keepdim=True)

@@ -12,23 +12,28 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from ..arch import Architecture
 from ..tokens import ImageSize
 from .memory import window_tokens
 
+# Of scaled_dot_product_attention.
+_ARGUMENTS = ('query', 'key', 'value', 'attn_mask', 'dropout_p', 'is_causal', 'scale', 'enable_gqa')
 # Bytes of the scores of a chunk: what fits into the second-level caches of two cores, and on a GPU enough
 # heads to fill the device.
 CHUNK_BYTES = {'cpu': 5 << 20, 'cuda': 1 << 30}
 
 
-def scores_bytes(arch: Architecture, img_size: ImageSize, parameter: Tensor) -> int:
+def scores_bytes(model: Any, img_size: ImageSize, parameter: Tensor) -> int:
     """Bytes of the two score buffers that :func:`jvp_attention` allocates, for the largest windows.
 
     Args:
         parameter: gives the device and the dtype of the network.
     """
+    arch = getattr(model, 'architecture', None)
+    if arch is None:
+        return 0
     tokens = window_tokens(arch, img_size)
     return 2 * max(CHUNK_BYTES[parameter.device.type], tokens * tokens * parameter.itemsize)
 
@@ -46,10 +51,20 @@ class DualAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is not F.scaled_dot_product_attention:
             return func(*args, **kwargs)
-        primals, tangents = zip(*(forward_ad.unpack_dual(x) for x in args), strict=True)
-        return forward_ad.make_dual(
-            *jvp_attention(primals, tangents, kwargs['attn_mask'], kwargs['scale'])
-        )
+        given = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
+        q, k, v = (given[name] for name in _ARGUMENTS[:3])
+        mask = given.get('attn_mask')
+        of_keys = mask is None or (mask.dtype == torch.bool and mask.shape[:-1] == (len(q), 1, 1))
+        plain = q.ndim == 4 and q.shape == k.shape == v.shape
+        duals = [forward_ad.unpack_dual(x) for x in (q, k, v)]
+        if not (plain and of_keys) or given.get('is_causal') or None in [d.tangent for d in duals]:
+            # Such as Swin's bias, or a class token that attends: as torch defines it.
+            with sdpa_kernel(SDPBackend.MATH):
+                return func(*args, **kwargs)
+        primals, tangents = zip(*duals, strict=True)
+        scale = given.get('scale')
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        return forward_ad.make_dual(*jvp_attention(primals, tangents, mask, scale))
 
 
 def jvp_attention(

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from ..arch import Architecture
 from ..cost import count_macs, count_params
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..tokens import ImageSize, as_pair
 from ..utils.timing import now
+from .any_model import AnyModel, count_multiply_adds
 from .curves import extrinsic_curvature, gauss_map_length, length_distortion
 from .ntk import ntk_condition_number
-from .probe import ProbeNetwork
-from .proxies import dss_indicator, gradient_norm, synflow
+from .probe import ProbeNetwork, Subject
+from .proxies import auto_prox, dss_indicator, gradient_norm, naswot, synflow, token_entropy
 from .score import Score
 
 ASVIT = 'Chen et al., As-ViT, arXiv 2202.11921, section 3'
@@ -62,6 +63,18 @@ def _on_images(function: Callable[..., Score]) -> Callable[[ProbeNetwork], Score
     return lambda p: function(p.network, p.images, memory_limit=p.memory_limit)
 
 
+def _params(probe: ProbeNetwork) -> int:
+    if isinstance(probe.arch, Architecture):
+        return count_params(probe.arch, img_size=probe.img_size, abs_pos_embed=False)
+    return sum(parameter.numel() for parameter in probe.network.parameters())
+
+
+def _macs(probe: ProbeNetwork) -> int:
+    if isinstance(probe.arch, Architecture):
+        return count_macs(probe.arch, probe.img_size)
+    return count_multiply_adds(probe.network, probe.img_size)
+
+
 _ALL = (
     MeasureInfo(
         'length_distortion',
@@ -101,14 +114,14 @@ _ALL = (
         'parameters',
         'none (closed form)',
         'counted; backbone without position embedding',
-        lambda p: Score(float(count_params(p.arch, img_size=p.img_size, abs_pos_embed=False))),
+        lambda p: Score(float(_params(p))),
     ),
     MeasureInfo(
         'flops',
         'FLOPs (multiply-adds)',
         'none (closed form)',
         'counted; backbone, one image',
-        lambda p: Score(float(count_macs(p.arch, p.img_size))),
+        lambda p: Score(float(_macs(p))),
     ),
     MeasureInfo(
         'gradient_norm',
@@ -134,6 +147,30 @@ _ALL = (
         lambda p: dss_indicator(p.network, p.img_size),
         ('network',),
     ),
+    MeasureInfo(
+        'auto_prox',
+        'Auto-Prox',
+        'one forward and backward pass of one image, float64',
+        'Wei et al., Auto-Prox, arXiv 2312.09059, figure 7',
+        lambda p: auto_prox(p.network, p.img_size),
+        ('network',),
+    ),
+    MeasureInfo(
+        'naswot',
+        'NASWOT',
+        'one forward pass over the batch',
+        'Mellor et al., arXiv 2006.04647, section 3',
+        _on_images(naswot),
+        ('network', 'images'),
+    ),
+    MeasureInfo(
+        'token_entropy',
+        'token entropy',
+        'one forward pass over the batch, singular values of its last tokens',
+        'this package',
+        _on_images(token_entropy),
+        ('network', 'images'),
+    ),
 )
 MEASURES = {info.name: info for info in _ALL}
 
@@ -149,7 +186,7 @@ def find_measures(names: Iterable[str]) -> list[MeasureInfo]:
 
 
 def measure(
-    arch: Architecture,
+    arch: Subject,
     images: Tensor | None,
     *,
     names: Sequence[str] = SEARCH_MEASURES,
@@ -166,6 +203,8 @@ def measure(
     each network has its own batch and circle, and there is no position embedding.
 
     Args:
+        arch: an architecture, or a function that creates a network of another kind
+            (:class:`~asvit_mm.measures.AnyModel`) with fresh weights.
         images: (repeat, B, 3, height, width), one batch per network; may be None if no measure needs
             images.
         names: of :data:`~asvit_mm.measures.MEASURES`; the result has their order.
@@ -200,9 +239,19 @@ def measure_network(
         for need in info.needs:
             getattr(probe, need)
         start = now(probe.device)
-        score = info.compute(probe)
+        score = _compute(info, probe)
         scores[info.name] = dataclasses.replace(score, seconds=now(probe.device) - start)
     return scores
+
+
+def _compute(info: MeasureInfo, probe: ProbeNetwork) -> Score:
+    try:
+        return info.compute(probe)
+    except (NotImplementedError, RuntimeError) as error:
+        # Some layer of somebody else's network has no derivative in forward mode, or none of second order.
+        if isinstance(error, torch.OutOfMemoryError) or not isinstance(probe.network, AnyModel):
+            raise
+        return Score.bad(f'a layer of this network cannot be measured so: {one_line(error)[:200]}')
 
 
 def check_images(

@@ -4,7 +4,7 @@ A measure with a ``memory_limit`` processes its images in several passes if they
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,6 +19,17 @@ T = TypeVar('T')
 # the value, two first derivatives and the second one, before and after the softmax, and temporaries.
 # Chosen above the resident memory seen for large and small windows.
 _SECOND_ORDER_COPIES = 16
+
+
+def activation_bytes(
+    estimate: Callable[[Architecture, ImageSize, int], int],
+    model: Any,
+    img_size: ImageSize,
+    itemsize: int,
+) -> int:
+    """An estimate below, for the architecture of a model; 0 for a model of another kind."""
+    arch = getattr(model, 'architecture', None)
+    return 0 if arch is None else estimate(arch, img_size, itemsize)
 
 
 def forward_bytes(arch: Architecture, img_size: ImageSize, itemsize: int) -> int:

@@ -1,10 +1,11 @@
 """The probe network, one freshly initialized network of an architecture, and the inputs of the measures."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,11 @@ from ..arch import Architecture
 from ..errors import InputError
 from ..models import AsViT
 from ..tokens import ImageSize, as_pair
+from .any_model import AnyModel, without_norms
+
+Probed = AsViT | AnyModel
+# What is measured: an architecture, or what creates a network with fresh weights.
+Subject = Architecture | Callable[[], AnyModel]
 
 # Independent random streams of one seed.
 _WEIGHTS, _CIRCLE = 0, 1
@@ -71,6 +77,7 @@ class ProbeNetwork:
     """One network of an architecture with the inputs of the measures; each is created on first access.
 
     Args:
+        arch: an architecture, or a function that creates a network of another kind with fresh weights.
         img_size: pixels of the images on the circle and of images of ones, one side or (height, width).
         seed: (seed of the run, further numbers such as the step); the circle depends on the first number
             only, the weights on all of them.
@@ -82,7 +89,7 @@ class ProbeNetwork:
             several passes; None: no limit.
     """
 
-    arch: Architecture
+    arch: Subject
     img_size: ImageSize
     seed: Sequence[int] = (0,)
     index: int = 0
@@ -92,15 +99,16 @@ class ProbeNetwork:
     memory_limit: int | None = None
 
     @cached_property
-    def network(self) -> AsViT:
-        """The network, with its norms and without position embedding."""
+    def network(self) -> Probed:
+        """The network, with its norms; As-ViT's without position embedding."""
         network = fresh_network(self.arch, (_WEIGHTS, *self.seed, self.index))
         return network.to(self.device, self.dtype)
 
     @cached_property
-    def norm_free(self) -> AsViT:
+    def norm_free(self) -> Probed:
         """The same network with identity norms; it shares the parameters."""
-        return without_norms(self.network)
+        norm_free: Probed = without_norms(self.network)
+        return norm_free
 
     @cached_property
     def circle(self) -> ImageCircle:
@@ -117,25 +125,13 @@ class ProbeNetwork:
         return self.batch.to(self.device, self.dtype)
 
 
-def fresh_network(arch: Architecture, seed: Sequence[int]) -> AsViT:
-    """A freshly initialized network on the CPU without position embedding; ``seed`` determines it."""
+def fresh_network(arch: Subject, seed: Sequence[int]) -> Any:
+    """A freshly initialized network on the CPU, As-ViT without position embedding; ``seed`` determines it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(combine_seeds(seed))
+        if not isinstance(arch, Architecture):
+            return arch()
         return AsViT(arch, use_abs_pos_embed=False)
-
-
-def without_norms(network: AsViT) -> AsViT:
-    """The same network with identity norms; it shares all other parameters with ``network``."""
-    with torch.device('meta'):
-        norm_free = AsViT(network.architecture, use_abs_pos_embed=False, norm_cfg=None)
-    loaded = norm_free.load_state_dict(network.state_dict(), strict=False, assign=True)
-    assert not loaded.missing_keys, loaded.missing_keys
-    return norm_free
-
-
-def has_norms(model: AsViT) -> bool:
-    """Whether the model has layer norms, not identities (``norm_cfg=None``)."""
-    return not isinstance(model.patch_embed.norm, nn.Identity)
 
 
 def combine_seeds(seed: Sequence[int]) -> int:
@@ -155,15 +151,16 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def pooled_tokens(model: AsViT, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """``model.pooled_tokens`` (B, C4) of images (B, C, H, W), with other values of named parameters."""
+def pooled_tokens(model: Probed, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """``model.pooled_tokens`` (B, C4) of images (B, C, H, W), with other values of named parameters
+    (and buffers)."""
     renamed = {f'model.{name}': value for name, value in parameters.items()}
     return functional_call(_PooledTokens(model), renamed, (images,))
 
 
 class _PooledTokens(nn.Module):
     # functional_call calls a module's forward, and the model's own forward includes the output norm.
-    def __init__(self, model: AsViT) -> None:
+    def __init__(self, model: Probed) -> None:
         super().__init__()
         self.model = model
 

@@ -31,6 +31,7 @@ from ..arch import NUM_STAGES, Architecture, as_architecture
 from ..checkpoints.reading import load_pretrained
 from ..cost import count_macs, token_grids
 from ..ops.attention import attend
+from ..ops.merging import norm_and_reduce
 from ..ops.resample import resample_positions
 from ..registry import MODELS
 from ..tokens import (
@@ -38,7 +39,6 @@ from ..tokens import (
     as_window_sizes,
     check_token_stride,
     check_windows,
-    default_dilation,
     embed_padding,
     embedded,
     merge_padding,
@@ -46,7 +46,8 @@ from ..tokens import (
     window_count,
     window_length,
 )
-from .checks import as_stages, check_settings
+from .checks import as_stages, check
+from .token_projection import TokenConv2d, check_projection
 
 Config = dict[str, Any]
 
@@ -64,12 +65,13 @@ class PatchEmbed(nn.Module):
         self, in_channels: int, width: int, kernel: int, stride: int, norm_cfg: Config | None
     ) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(in_channels, width, kernel, stride)
+        self.proj = TokenConv2d(in_channels, width, kernel, stride)
         self.norm = build_norm(norm_cfg, width)
 
     def forward(self, x: Tensor) -> Tensor:
         proj = self.proj
-        x = pad_for_embedding(x, proj.kernel_size[0], proj.stride[0], proj.dilation[0])
+        kernel = proj.enlarged * proj.kernel_size[0]
+        x = pad_for_embedding(x, kernel, proj.stride[0], proj.dilation[0])
         return self.norm(proj(x).permute(0, 2, 3, 1))  # (B, C, H, W) -> (B, H, W, C)
 
 
@@ -91,7 +93,10 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = pad_for_merging(x, self.kernel, self.rounding)
         patches = x.unfold(1, self.kernel, 2).unfold(2, self.kernel, 2)  # (B, h, w, C, K, K)
-        return self.reduction(self.norm(patches.flatten(3)))
+        if torch.jit.is_scripting():
+            return self.reduction(self.norm(patches.flatten(3)))
+        else:
+            return norm_and_reduce(patches, self.norm, self.reduction)
 
 
 @torch.fx.wrap
@@ -215,9 +220,8 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, window: int, mask: Tensor | None = None) -> Tensor:
         batch, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(-1, window, 3, self.num_heads, self.head_dim)
-        dropout = self.attn_drop_rate if self.training else 0.0
-        out = attend(qkv, self.scale, mask, dropout)  # (B * windows, window, heads, dim)
+        qkv = self.qkv(x).reshape(-1, window, 3, self.num_heads, self.head_dim)  # B * windows
+        out = attend(qkv, self.scale, mask, self.attn_drop_rate if self.training else 0.0)
         return self.proj_drop(self.proj(out.reshape(batch, tokens, -1)))
 
 
@@ -336,6 +340,9 @@ class AsViT(BaseModule):
         use_abs_pos_embed: learned absolute position embedding, one vector per token of the full grid.
         token_stride: pixels between two tokens of the first stage (see ``set_token_stride``); None: the
             architecture's, the full grid.
+        token_projection: how the patch embedding's kernel covers a coarser token: 'dilate' spreads its taps,
+            as in the paper; 'resize' enlarges it as FlexiViT does (arXiv 2212.08013), so that it sees all
+            pixels and answers as the kernel does to a smaller image.
         window_size: tokens per side of a window, in all stages or in each; None: (token grid / split),
             so that windows grow with the image.
         merge_rounding: what patch merging makes of an odd side of tokens, as coarse grids have: one of
@@ -368,6 +375,7 @@ class AsViT(BaseModule):
         drop_path_rate: float = 0.0,
         use_abs_pos_embed: bool = True,
         token_stride: int | None = None,
+        token_projection: str = 'dilate',
         window_size: int | Sequence[int | None] | None = None,
         merge_rounding: str = 'up',
         keep_map_sizes: bool = False,
@@ -379,17 +387,16 @@ class AsViT(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         rates = drop_rate, attn_drop_rate, drop_path_rate
-        check_settings(
-            in_channels, rates, frozen_stages, with_cp, norm_cfg, act_cfg, merge_rounding
-        )
+        check(in_channels, rates, frozen_stages, with_cp, norm_cfg, act_cfg, merge_rounding)
         self.out_indices = as_stages(out_indices)
+        check_projection(token_projection)
+        self.token_projection = token_projection
         self.architecture = arch = as_architecture(arch)
         self.img_size = height, width = as_pair(img_size)
         self.in_channels, self.window_sizes = in_channels, as_window_sizes(window_size)
         self.merge_rounding, self.keep_map_sizes = merge_rounding, keep_map_sizes
         self.frozen_stages, widths = frozen_stages, arch.widths
-        # As mmpretrain's and mmdet's Swin: the width of the first stage, and of every stage.
-        self.embed_dims, self.num_features = widths[0], list(widths)
+        self.embed_dims, self.num_features = widths[0], list(widths)  # as OpenMMLab's Swin has them
 
         kernel = arch.kernels[0]
         self.patch_embed = PatchEmbed(in_channels, widths[0], kernel, arch.stride, norm_cfg)
@@ -467,22 +474,24 @@ class AsViT(BaseModule):
         return self.patch_embed.proj.stride[0]
 
     @property
-    def token_dilation(self) -> int:
-        """Dilation of the patch embedding's convolution."""
-        return self.patch_embed.proj.dilation[0]
+    def token_dilation(self) -> int | None:
+        """Dilation of the patch embedding's convolution; None: its kernel is enlarged."""
+        return self.patch_embed.proj.dilation[0] if self.patch_embed.proj.enlarged == 1 else None
 
     def set_token_stride(self, stride: int, dilation: int | None = None) -> None:
         """Make the tokens coarser or finer (paper, section 3.5); all weights stay as they are.
 
         Args:
             stride: pixels between two tokens, an integer from the architecture's up.
-            dilation: of the patch embedding; None: :func:`~asvit_mm.tokens.default_dilation`.
+            dilation: of the patch embedding; None: by ``token_projection`` the kernel is enlarged, or
+                dilated by :func:`~asvit_mm.tokens.default_dilation`.
+
+        Raises:
+            InputError: another stride or dilation, or to enlarge the kernel to no multiple of its stride.
         """
-        check_token_stride(stride, dilation, self.base_token_stride)
-        proj = self.patch_embed.proj
-        if dilation is None:
-            dilation = default_dilation(stride, proj.kernel_size[0])
-        proj.stride, proj.dilation = (stride, stride), (dilation, dilation)
+        base, resized = self.base_token_stride, self.token_projection == 'resize'
+        check_token_stride(stride, dilation, base)
+        self.patch_embed.proj.set_stride(stride, dilation, base if resized else None)
 
     def check_token_stride(self, stride: int, dilation: int | None = None) -> None:
         """Raise an InputError for a stride at which images of ``img_size`` cannot be trained.
@@ -505,6 +514,7 @@ class AsViT(BaseModule):
             self.img_size,
             in_channels=self.in_channels,
             token_stride=stride,
+            token_projection=self.token_projection,
             window_size=self.window_sizes,
             merge_rounding=self.merge_rounding,
         )

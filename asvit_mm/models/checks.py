@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..tokens import MERGE_ROUNDINGS
 
 
-def check_settings(
+def check(
     in_channels: Any,
     rates: Sequence[Any],
     frozen_stages: Any,

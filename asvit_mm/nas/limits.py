@@ -4,6 +4,8 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from mmpretrain.registry import MODELS
@@ -130,11 +132,13 @@ class Clock:
         num_classes: classes of its head.
         img_size: pixels per side of the image.
         device: where it runs; on the CPU with as many threads as torch has.
+        deploy: makes a call of a network with images, in another runtime than torch; None: torch.
     """
 
     num_classes: int
     img_size: int
     device: str | torch.device = 'cpu'
+    deploy: Callable[[torch.nn.Module, torch.Tensor], Callable[[], Any]] | None = None
 
     def __call__(self, arch: Architecture) -> float:
         """Median time of the forward pass in milliseconds, after a warm-up."""
@@ -143,9 +147,11 @@ class Clock:
         from torch.utils.benchmark import Timer
 
         images = torch.zeros(1, 3, self.img_size, self.img_size, device=self.device)
+        model = self.classifier(arch)
+        call = partial(model, images) if self.deploy is None else self.deploy(model, images)
         timer = Timer(
-            'model(images)',
-            globals={'model': self.classifier(arch), 'images': images},
+            'call()',
+            globals={'call': call},
             num_threads=torch.get_num_threads(),
         )
         with torch.inference_mode():

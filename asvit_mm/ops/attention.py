@@ -9,6 +9,7 @@ give the same values up to rounding. How much faster the kernel is: docs/perform
 
 import ctypes
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,19 @@ def _transformed(qkv: Tensor, scale: float, mask: Tensor | None = None) -> tuple
 
 
 _FRAGMENT.impl('attention', _transformed, 'FuncTorchDynamicLayerFrontMode')
+
+
+def traced_macs(inputs: Sequence[Any], outputs: Sequence[Any]) -> int:
+    """Multiply-adds of ``scaled_dot_product_attention`` in a trace, for counters that read traces.
+
+    MMEngine's and fvcore's leave it out. Both have ``set_op_handle``, for which this is a handle:
+    ``FlopAnalyzer(model, x).set_op_handle('aten::scaled_dot_product_attention', traced_macs)``.
+
+    Args:
+        inputs, outputs: values of the traced graph; queries, keys and values (..., N, dim) come first.
+    """
+    queries, keys, values = (value.type().sizes() for value in inputs[:3])
+    return int(math.prod(queries[:-1]) * keys[-2] * (keys[-1] + values[-1]))
 
 
 @register_flop_formula(torch.ops.asvit_mm.attention)

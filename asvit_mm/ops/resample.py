@@ -1,6 +1,7 @@
 """Resampling of maps, also where torch has no deterministic derivative of it."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -38,3 +39,26 @@ def _matrix(before: int, after: int, mode: str, like: Tensor) -> Tensor:
     """The matrix (after, before) of an interpolation along one axis: that of the unit vectors."""
     unit = torch.eye(before, device=like.device, dtype=like.dtype)[None, :, :, None]
     return F.interpolate(unit, (after, 1), mode=mode)[0, :, :, 0].T
+
+
+@lru_cache
+def kernel_resize_matrix(kernel: int, factor: int) -> Tensor:
+    """The matrix (factor * kernel, kernel) that enlarges a convolution's kernel along one axis.
+
+    PI-resize of FlexiViT (arXiv 2212.08013, section 3.4): the pseudo-inverse of the transposed bilinear
+    interpolation. The enlarged kernel answers to an image enlarged by ``factor`` as the kernel does to the
+    image itself.
+    """
+    unit = torch.eye(kernel, dtype=torch.float64)[None, None]
+    enlarge = F.interpolate(unit, (factor * kernel, kernel), mode='bilinear')[0, 0]
+    return torch.linalg.pinv(enlarge.T).float()
+
+
+def enlarge_kernel(weight: Tensor, matrix: Tensor) -> Tensor:
+    """A weight (C, C_in, k, k) as (C, C_in, m * k, m * k), by a matrix of :func:`kernel_resize_matrix`."""
+    matrix = matrix.to(weight.device, weight.dtype)
+    if torch.jit.is_scripting():
+        return matrix @ weight @ matrix.transpose(0, 1)
+    else:
+        with torch.autocast(weight.device.type, enabled=False):
+            return matrix @ weight @ matrix.mT

@@ -79,7 +79,10 @@ def write_search_report(
         scale_command=_command(
             ('tools/scale.py', f'{work_dir}/result.json'),
             settings,
-            left_out=('steps', 'method', 'base_stride', 'max_params', 'max_flops', 'max_latency'),
+            left_out=(
+                *('steps', 'method', 'base_stride', 'max_params', 'max_flops', 'max_latency'),
+                'latency_runtime',
+            ),
         ),
     )
 

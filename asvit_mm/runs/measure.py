@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ..arch import as_architecture
+from ..arch import Architecture
 from ..errors import InputError
 from ..measures import MEASURES, SEARCH_MEASURES, Score, find_measures, measure
 from ..utils.files import atomic_write_json, check_writable, relative
@@ -17,6 +17,7 @@ from ..utils.units import format_count
 from .progress import printed_warnings, show_progress
 from .run import load_batches, versions
 from .settings import MeasureSettings, find_device
+from .subjects import find_subject
 
 DEFAULT_MEASURES = (*SEARCH_MEASURES, 'params', 'flops')
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
@@ -48,7 +49,9 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
         raise InputError('--batch-size 1 is too small for an NTK condition number: give at least 2')
     if settings.json is not None:
         check_writable(Path(settings.json))
-    archs = {spec: as_architecture(spec) for spec in settings.archs}
+    archs = {spec: find_subject(spec, settings.pixels, settings.output) for spec in settings.archs}
+    if settings.memory is not None and not all(isinstance(a, Architecture) for a in archs.values()):
+        raise InputError('--memory bounds architectures of this package only: leave it out')
     device = find_device(settings.device)
     limit = None if settings.memory is None else max(1, round(settings.memory * 2**30))
     needed = any('images' in info.needs for info in infos)
@@ -74,7 +77,7 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
         'architectures': [
             {
                 'name': spec,
-                'arch': str(archs[spec]),
+                'arch': str(archs[spec]) if isinstance(archs[spec], Architecture) else spec,
                 'scores': {name: _record(score) for name, score in scores.items()},
             }
             for spec, scores in table.items()

@@ -85,13 +85,6 @@ def printed_warnings() -> Iterator[None]:
         print(f'warning: {message}', file=sys.stderr)
 
 
-def print_summary(rows: dict[str, str]) -> None:
-    """Print names and values in two columns; nothing is wrapped, so commands can be copied."""
-    width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f'{name:<{width}}  {value}')
-
-
 def format_value(value: float | None) -> str:
     """A measured value for people; a dash where there is none."""
     return '-' if value is None else f'{value:.4g}'

@@ -21,6 +21,7 @@ from ..config_writer.configs import train_command
 from ..config_writer.naming import RunConfigs
 from ..data.images import load_images
 from ..engine.distributed import start_processes
+from ..export.formats import deploy, require_packages
 from ..nas import (
     Budget,
     Clock,
@@ -36,13 +37,16 @@ from ..nas import (
 )
 from ..ops import attention
 from ..utils.command_line import as_arguments
+from ..utils.console import print_summary
 from ..utils.files import relative
 from ..version import __version__
 from .folder import RunFolder
-from .progress import print_summary, printed_warnings
+from .progress import printed_warnings
 from .results import Network, cost_rows
 from .settings import MeasuringSettings, RunSettings, as_count, find_device
 
+# The format of asvit_mm.export that a runtime of --latency-runtime runs.
+RUNTIMES = {'torch': None, 'onnxruntime': 'onnx', 'openvino': 'openvino'}
 Known = Mapping[Request, Measurement]
 S = TypeVar('S', bound=RunSettings)
 
@@ -151,6 +155,8 @@ class Run(ABC, Generic[S]):
         self.memo = Memo(measure, remeasure=remeasure, known=known)
         try:
             result = self.take_steps()
+            if self.settings.latency_runtime != 'torch':
+                result['latency_runtime'] = self.settings.latency_runtime
             if write_configs:
                 folder.write_configs(self.configs.texts)
             folder.write_result(result)
@@ -204,14 +210,18 @@ def load_batches(settings: Any) -> torch.Tensor:
     return images.reshape(repeat, batch, *images.shape[1:])
 
 
-def versions(device: torch.device) -> dict[str, str]:
-    """Versions and device, as plain data; the last digits of a result may depend on them."""
+def versions(device: torch.device, runtime: str = 'torch') -> dict[str, str]:
+    """Versions and device, as plain data; the last digits of a result may depend on them.
+
+    Args:
+        runtime: that networks are timed in.
+    """
     found = {
         'asvit_mm': __version__,
         'python': platform.python_version(),
         'torch': torch.__version__,
     }
-    for name in ('numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain'):
+    for name in ('numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', runtime):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -238,7 +248,7 @@ def open_folder(settings: RunSettings, task: str, fingerprint: Mapping[str, Any]
         {
             'task': task,
             'settings': fingerprint,
-            'versions': versions(device),
+            'versions': versions(device, settings.latency_runtime),
             'attention_kernel': kernel,
         },
         resume=settings.resume,
@@ -267,7 +277,7 @@ def read_latency(settings: RunSettings, known: Known | None = None) -> Latency |
         known: measurements of the run that is resumed.
 
     Raises:
-        InputError: the limit is not a positive number.
+        InputError: the limit is not a positive number, or the runtime is not installed.
     """
     if settings.max_latency is None:
         return None
@@ -276,7 +286,11 @@ def read_latency(settings: RunSettings, known: Known | None = None) -> Latency |
     for (arch, _), measurement in (known or {}).items():
         if measurement.latency_ms is not None:
             latencies.setdefault(arch, measurement.latency_ms)
-    clock = Clock(data.num_classes, data.img_size, find_device(settings.device))
+    runtime = RUNTIMES[settings.latency_runtime]
+    if runtime is not None:
+        require_packages(runtime)
+    deployed = None if runtime is None else partial(deploy, name=runtime)
+    clock = Clock(data.num_classes, data.img_size, find_device(settings.device), deployed)
     return Latency(clock, settings.max_latency, latencies)
 
 

@@ -30,6 +30,7 @@ METHOD_NAMES = ('reinforce', 'evolution', 'random')
 
 Count = str | int
 Launcher = Literal['none', 'pytorch']
+Runtime = Literal['torch', 'onnxruntime', 'openvino']
 Dtype = Literal['float32', 'float64']
 Task = Literal['auto', 'classification', 'detection']
 
@@ -46,7 +47,8 @@ class InputSettings:
     """images for the NTK condition number and what the configs train on: digits (of scikit-learn), noise, an
     image folder (class folders, or train/ and val/ with them) or an mmpretrain config"""
     img_size: int | None = option(default=None, at_least=4, at_most=MAX_MEASURED_SIZE)
-    """pixels per side of the images (default: 32 for digits, a config's own, else 224)"""
+    """pixels per side of the images (default: 32 for digits, a config's own, a folder's images', at most
+    224)"""
     seed: int = option(default=0, at_least=0, at_most=MAX_SEED)
     """of the images, circles, weights and samples"""
     device: str = 'auto'
@@ -114,15 +116,30 @@ class RunSettings(MeasuringSettings):
     """no network has more multiply-adds per image, such as 5G or 400M (default: no limit)"""
     max_latency: float | None = option(default=None, metavar='MS')
     """no network takes more milliseconds per image, timed on the device (default: no limit)"""
+    latency_runtime: Runtime = 'torch'
+    """that networks are timed in for --max-latency: eager torch, or what runs their export on the CPU"""
     remeasure: bool = False
     """measure an architecture that comes again anew, with fresh weights, as the published code does (default:
     reuse its measurement)"""
     progressive: bool = False
     """write configs that train with progressive tokenization"""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.latency_runtime == 'torch':
+            return
+        if self.max_latency is None:
+            raise InputError('--latency-runtime is for --max-latency MS: give that, too')
+        if find_device(self.device).type != 'cpu':
+            raise InputError(
+                f'--latency-runtime {self.latency_runtime} runs on the CPU: give --device cpu'
+            )
+
     def fingerprint(self) -> dict[str, Any]:
         """As of every job, with limits as numbers."""
         values = super().fingerprint()
+        if self.latency_runtime == 'torch':  # as in runs from before there was a choice
+            del values['latency_runtime']
         values['max_params'] = as_count(self.max_params)
         values['max_flops'] = as_count(self.max_flops, 'multiply-adds')
         return values
@@ -174,7 +191,8 @@ class MeasureSettings(InputSettings):
     """Settings of measuring a list of architectures."""
 
     archs: Sequence[str] = positional(default=(), nargs='*', metavar='ARCH')
-    """presets (seed, small, base, large) or architecture strings, measured at their own depths and width"""
+    """presets (seed, small, base, large) or architecture strings, measured at their own depths and width; or
+    other untrained models: timm:NAME, mmpretrain:CONFIG, MODULE:FUNCTION"""
     measures: Sequence[str] = option(default=(), metavar='NAME')
     """names of measures, or all (default: length_distortion ntk_condition_number params flops)"""
     list: bool = False
@@ -186,8 +204,11 @@ class MeasureSettings(InputSettings):
     data: str = 'noise'
     """images for the measures that need some: digits (of scikit-learn), noise, an image folder or an
     mmpretrain config"""
+    output: Literal['pooled', 'tokens'] = 'pooled'
+    """of other models: the mean of the last tokens, or all of them"""
     memory: float | None = option(default=None, metavar='GIB')
-    """GiB that activations may take: what needs more runs in parts (default: no limit)"""
+    """GiB that activations may take: what needs more runs in parts (default: no limit); not for other
+    models"""
     dtype: Dtype = 'float32'
     """precision of the networks"""
     json: str | None = option(default=None, metavar='FILE')

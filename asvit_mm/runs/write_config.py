@@ -17,8 +17,8 @@ from ..data.coco import CocoScan, is_coco, scan_coco
 from ..data.source import IMAGENET_SIZE, describe_data
 from ..engine.config import load_config
 from ..errors import InputError
+from ..utils.console import print_summary
 from ..utils.files import atomic_write_text, relative
-from .progress import print_summary
 from .settings import WriteConfigSettings
 
 FOLDER = Path('work_dirs/configs')

@@ -3,7 +3,7 @@
 - mmpretrain: ``list_models('asvit*')``, ``get_model(NAME, pretrained=True)``,
   ``ImageClassificationInferencer(NAME)``;
 - mmdet: ``DetInferencer(NAME, scope='asvit_mm')``, or ``DetInferencer(*asvit_mm.zoo.fetch(NAME))``;
-- MMEngine: ``_base_ = 'asvit_mm::FOLDER/NAME.py'`` in a config.
+- MMEngine: ``_base_ = 'asvit_mm::FOLDER/NAME.py'`` in a config, and ``'mmseg::FOLDER/NAME.py'``.
 
 Weights that come with the package are used from there; others are downloaded and checked against the SHA-256
 in their name. From then on MMEngine reads every checkpoint of this process as weights and plain data, and
@@ -11,10 +11,10 @@ never runs what is in one (:func:`asvit_mm.checkpoints.reading.secure_mmengine`)
 :mod:`asvit_mm.timm`.
 """
 
-from mmengine.config.utils import MODULE2PACKAGE
 from mmpretrain.apis import ModelHub
 
 from ..checkpoints.reading import secure_mmengine
+from ..engine.config import name_sources
 from .index import ZooModel, fetch, find, index_folder, list_models, models
 
 __all__ = ['ZooModel', 'fetch', 'find', 'list_models']
@@ -22,9 +22,9 @@ __all__ = ['ZooModel', 'fetch', 'find', 'list_models']
 
 def _register() -> None:
     secure_mmengine()
-    MODULE2PACKAGE.setdefault('asvit_mm', 'asvit_mm')
-    # mmpretrain has no detectors. A module that is reloaded finds its models registered.
-    missing = [m for m in models().values() if not (m.detects or ModelHub.has(m.name))]
+    name_sources()
+    # mmpretrain has classifiers alone. A module that is reloaded finds its models registered.
+    missing = [m for m in models().values() if m.classifies and not ModelHub.has(m.name)]
     for metafile in dict.fromkeys(model.metafile for model in missing):
         ModelHub.register_model_index(metafile, config_prefix=index_folder())
 

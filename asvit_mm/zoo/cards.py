@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from mmengine.config import Config
@@ -18,7 +19,13 @@ from mmengine.config import Config
 from ..arch import Architecture, as_architecture
 from ..checkpoints.hosting import PUBLISHED, SHIPPED, WEIGHTS_URL, sha256
 from ..cost import count_macs, count_params, schedule_share
-from ..engine.config import is_detector, is_token_hook, load_config
+from ..engine.config import (
+    MissingCodebaseError,
+    is_detector,
+    is_segmentor,
+    is_token_hook,
+    load_config,
+)
 from ..errors import InputError
 from ..token_schedule import read_schedule
 from ..tokens import as_pair
@@ -31,29 +38,47 @@ PUBLISHED_METRIC = 'Published '
 KEYS = ('Name', 'In Collection', 'Metadata', 'Results', 'Config')  # of an entry, in their order
 NONE = '-'
 
-DetectorCounter = Callable[[Path, tuple[int, int]], tuple[int, int]]
+Counter = Callable[[Path, tuple[int, int]], tuple[int, int]]
 
 
-def refresh(root: Path, count_detector: DetectorCounter, recount: bool = False) -> dict[Path, str]:
+def refresh(
+    root: Path,
+    count_config: Counter,
+    recount: bool = False,
+    weights_url: str | None = None,
+) -> dict[Path, str]:
     """What the metafiles and the pages with tables of models should contain.
 
     Args:
         root: of the repository.
-        count_detector: parameters and multiply-adds of a config's detector for an image of (height, width).
-        recount: whether detectors are counted whose metafile has figures already.
+        count_config: parameters and multiply-adds of the detector or segmentor of a config for an image of
+            (height, width).
+        recount: whether those are counted whose metafile has figures already.
+        weights_url: new base address of the published files; None: ``WEIGHTS_URL``.
 
     Returns:
-        the text of each file.
+        the text of each file; with ``weights_url`` also that of the module that holds ``WEIGHTS_URL``.
+        Entries of models of a codebase that is not installed stay as they are.
 
     Raises:
-        InputError: a metafile with a model whose config is missing, or weights other than its entry says.
+        InputError: a metafile with a model whose config is missing, or weights other than its entry says; or
+            no address.
     """
     index = yaml.safe_load((root / 'model-index.yml').read_text(encoding='utf-8'))
-    texts, contents = {}, {}
+    texts: dict[Path, str] = {}
+    contents = {}
+    address = WEIGHTS_URL
+    if weights_url is not None:
+        address = _checked_address(weights_url)
+        hosting = root / 'asvit_mm/checkpoints/hosting.py'
+        setting = re.compile(r"^WEIGHTS_URL = '.*'$", re.MULTILINE)
+        texts[hosting] = setting.sub(
+            f'WEIGHTS_URL = {address!r}', hosting.read_text(encoding='utf-8')
+        )
     for name in index['Import']:
         content = yaml.safe_load((root / name).read_text(encoding='utf-8'))
         content['Models'] = [
-            _entry(root, entry, count_detector, recount) for entry in content['Models']
+            _entry(root, entry, count_config, recount, address) for entry in content['Models']
         ]
         contents[str(Path(name).parent)] = content['Models']
         texts[root / name] = dump(content)
@@ -75,11 +100,18 @@ def dump(content: Mapping[str, Any]) -> str:
 
 
 def _entry(
-    root: Path, entry: dict[str, Any], count_detector: DetectorCounter, recount: bool
+    root: Path,
+    entry: dict[str, Any],
+    count_config: Counter,
+    recount: bool,
+    address: str,
 ) -> dict[str, Any]:
     """A metafile's entry with what follows from its config."""
     config = root / entry['Config']
-    cfg = load_config(config)
+    try:
+        cfg = load_config(config)
+    except MissingCodebaseError:
+        return entry
     metadata = dict(entry.get('Metadata') or {})
     metadata.pop(SHARE, None)
     try:
@@ -87,15 +119,16 @@ def _entry(
     except InputError as error:
         raise InputError(f'{entry["Name"]}: {error}') from None
     metadata['Architecture String'] = str(arch)
-    if is_detector(cfg):
+    if is_detector(cfg) or is_segmentor(cfg):
         if IMAGE_SIZE not in metadata:
+            kind = 'detector' if is_detector(cfg) else 'segmentor'
             raise InputError(
-                f'{entry["Name"]} is a detector: say in its entry what size its costs are for, as '
+                f'{entry["Name"]} is a {kind}: say in its entry what size its costs are for, as '
                 f'Metadata: {{{IMAGE_SIZE}: 800x1344}}'
             )
         if recount or 'FLOPs' not in metadata:
             height, width = map(int, metadata[IMAGE_SIZE].split('x'))
-            metadata['Parameters'], metadata['FLOPs'] = count_detector(config, (height, width))
+            metadata['Parameters'], metadata['FLOPs'] = count_config(config, (height, width))
     else:
         metadata.pop(IMAGE_SIZE, None)
         classes, size = cfg.model.head.num_classes, cfg.model.backbone.get('img_size', 224)
@@ -109,8 +142,18 @@ def _entry(
     if 'Weights' in entry:
         name = entry['Weights'].rpartition('/')[2]
         _check_weights(name, metadata.get('Weights SHA-256'))
-        result['Weights'] = f'{WEIGHTS_URL}/{name}'
+        result['Weights'] = f'{address}/{name}'
     return result
+
+
+def _checked_address(text: str) -> str:
+    parts = urlsplit(text)
+    plain = not (parts.query or parts.fragment) and re.fullmatch(r"[^\s'\\\\]+", text)
+    if parts.scheme not in ('http', 'https') or not parts.hostname or not plain:
+        raise InputError(
+            f'--weights-url {text!r} is no base address: give one such as https://HOST/FOLDER'
+        )
+    return text.rstrip('/')
 
 
 def _check_weights(name: str, digest: str | None) -> None:
@@ -127,7 +170,7 @@ def _training_share(cfg: Config, arch: Architecture, size: Any, classes: int) ->
     """Multiply-adds of training in phases, as a share of training at the full grid; None: no phases."""
     for hook in cfg.get('custom_hooks') or ():
         if is_token_hook(hook):
-            phases = [(phase.end, phase.stride) for phase in read_schedule(hook['phases'])]
+            phases = read_schedule(hook['phases'], arch.stride)
             return schedule_share(arch, phases, as_pair(size, 'img_size'), classes)
     return None
 

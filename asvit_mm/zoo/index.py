@@ -12,8 +12,8 @@ from ..checkpoints.hosting import local_path, sha256
 from ..config_writer.shipped import shipped_config
 from ..errors import InputError
 
-# The image size that a detector's costs are for. Only detectors have it in their metadata (:mod:`.cards`
-# ensures that): reading their configs instead would make ``import asvit_mm.zoo`` slow.
+# The image size that the costs of a detector or segmentor are for. Only these have it in their metadata
+# (:mod:`.cards` ensures that): reading their configs instead would make ``import asvit_mm.zoo`` slow.
 IMAGE_SIZE = 'Image Size'
 
 
@@ -38,9 +38,9 @@ class ZooModel:
     results: list[dict[str, Any]]
 
     @property
-    def detects(self) -> bool:
-        """Whether it is a detector."""
-        return IMAGE_SIZE in self.metadata
+    def classifies(self) -> bool:
+        """Whether it is a classifier."""
+        return IMAGE_SIZE not in self.metadata
 
 
 def index_folder() -> Path:

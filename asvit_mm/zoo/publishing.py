@@ -6,18 +6,18 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import save
 from torch import Tensor
 
 from .. import __version__
 from ..checkpoints.hosting import WEIGHTS_URL, local_path, sha256
-from ..checkpoints.reading import check_fit, read_checkpoint
+from ..checkpoints.reading import check_fit, read_checkpoint, save_safetensors
 from ..config_writer.shipped import shipped_tools
 from ..engine.arguments import run_tool
 from ..engine.models import build_model, load_model_config
@@ -36,40 +36,45 @@ METRICS = {
     'coco/bbox_mAP_50': ('Object Detection', 'box AP50', 100),
     'coco/segm_mAP': ('Instance Segmentation', 'mask AP', 100),
     'coco/segm_mAP_50': ('Instance Segmentation', 'mask AP50', 100),
+    'mIoU': ('Semantic Segmentation', 'mIoU', 1),
 }
 
 
-def publish(
+@dataclass(frozen=True)
+class TrainedWeights:
+    """What is published of a checkpoint.
+
+    Attributes:
+        weights: all of the model's.
+        meta: config, version, epoch and iteration, and the names of the classes.
+        date: YYYYMMDD, of the checkpoint.
+    """
+
+    weights: dict[str, Tensor]
+    meta: dict[str, Any]
+    date: str
+
+
+def read_trained(
     config: str,
     checkpoint: str,
-    out_dir: str | os.PathLike[str],
     *,
     averaged: bool = True,
     half: bool = False,
-    suffix: str = 'pth',
     options: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write the weights of a checkpoint to ``{config}_{YYYYMMDD}-{first 8 of SHA-256}.{suffix}``.
-
-    Optimizer, schedules and log are dropped; of the metadata the classes, epoch and iteration are kept. The
-    same checkpoint always gives the same bytes; the date is that of the checkpoint.
+) -> TrainedWeights:
+    """Read what can be published of a checkpoint; optimizer, schedules and log are dropped.
 
     Args:
         config: that the checkpoint was trained with; the file holds every weight of its model.
         averaged: if the run had MMEngine's EMAHook: the averaged weights rather than the trained ones.
         half: store floating-point weights in half precision; loading converts them to a model's own.
-        suffix: 'pth' or 'safetensors'.
         options: overrides of the config.
-
-    Returns:
-        the path of the file.
 
     Raises:
         InputError: a config or checkpoint that cannot be read or do not fit each other, no averaged weights,
             or weights that half precision cannot represent.
     """
-    if suffix not in FORMATS:
-        raise InputError(f'{suffix!r} is no format of weights: {" or ".join(FORMATS)}')
     checkpoint = local_path(checkpoint)
     content = read_checkpoint(checkpoint)
     meta = content.get('meta')
@@ -87,14 +92,42 @@ def publish(
     classes = dict(meta.get('dataset_meta') or {}).get('classes')
     if isinstance(classes, (list, tuple)):
         kept['dataset_meta'] = {'classes': list(classes)}
+    return TrainedWeights(weights, kept, _date(meta, checkpoint))
+
+
+def publish(
+    config: str,
+    checkpoint: str,
+    out_dir: str | os.PathLike[str],
+    *,
+    suffix: str = 'pth',
+    **options: Any,
+) -> Path:
+    """Write the weights of a checkpoint to ``{config}_{YYYYMMDD}-{first 8 of SHA-256}.{suffix}``.
+
+    The same checkpoint always gives the same bytes; the date is that of the checkpoint.
+
+    Args:
+        config, checkpoint, options: of :func:`read_trained`.
+        suffix: 'pth' or 'safetensors'.
+
+    Returns:
+        the path of the file.
+
+    Raises:
+        InputError: see :func:`read_trained`; or a folder that cannot be written.
+    """
+    if suffix not in FORMATS:
+        raise InputError(f'{suffix!r} is no format of weights: {" or ".join(FORMATS)}')
+    trained = read_trained(config, checkpoint, **options)
     if suffix == 'pth':
         buffer = io.BytesIO()
-        torch.save({'meta': kept, 'state_dict': weights}, buffer)
+        torch.save({'meta': trained.meta, 'state_dict': trained.weights}, buffer)
         data = buffer.getvalue()
     else:
-        data = save(weights, {'config': kept['config'], 'asvit_mm_version': __version__})
+        data = save_safetensors(trained.weights, trained.meta)
     digest = hashlib.sha256(data).hexdigest()
-    name = f'{Path(config).stem}_{_date(meta, checkpoint)}-{digest[:8]}.{suffix}'
+    name = f'{Path(config).stem}_{trained.date}-{digest[:8]}.{suffix}'
     try:
         return atomic_write_bytes(Path(out_dir) / name, data)
     except OSError as error:
@@ -164,7 +197,7 @@ def record(
     if metrics is not None:
         given = ['--cfg-options', *options] if options else []
         command = shlex.join(['python', 'tools/test.py', config, weights.as_posix(), *given])
-        results += _results(metrics, dataset, command)
+        results += as_results(metrics, dataset, command)
     if results:
         entry['Results'] = results
     atomic_write_text(metafile, dump(content))
@@ -192,7 +225,8 @@ def read_metafile(path: Path) -> dict[str, Any]:
     )
 
 
-def _results(metrics: Mapping[str, float], dataset: str, command: str) -> list[dict[str, Any]]:
+def as_results(metrics: Mapping[str, float], dataset: str, command: str) -> list[dict[str, Any]]:
+    """Metrics of tools/test.py as the results of a metafile's entry."""
     found: dict[str, dict[str, float]] = {}
     for key, (task, name, factor) in METRICS.items():
         if key in metrics:

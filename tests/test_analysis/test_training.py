@@ -9,6 +9,8 @@ from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 
+from ..test_tools.runs import write_images
+
 ARCH = Architecture.parse('4,2,2|2,1,2|2,1,2|2,1,2|16')
 
 
@@ -73,6 +75,15 @@ def test_twice_alike_and_quietly_and_validation_changes_nothing(digits, tmp_path
     assert len(validated.curve) == 2
     assert validated.curve[-1] == pytest.approx(validated.top1)
     assert 0 < validated.seconds < 600
+
+
+@pytest.mark.parametrize(('epochs', 'strong'), [(2, False), (40, True)])
+def test_an_image_folder_is_trained_by_the_recipe_for_the_length(tmp_path, epochs, strong):
+    write_images(tmp_path)
+    cfg = training_config(ARCH, describe_data(tmp_path / 'images'), epochs=epochs, workers=1)
+    assert cfg.train_cfg.max_epochs == epochs
+    assert ('RandAugment' in [step.type for step in cfg.train_pipeline]) == strong
+    assert cfg.train_dataloader.persistent_workers is False  # EpochSeedHook
 
 
 def test_data_that_cannot_be_studied(tmp_path):

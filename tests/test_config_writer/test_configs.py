@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -20,17 +20,18 @@ from PIL import Image
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.config_writer.configs import (
     config_text,
-    fitting_phases,
-    progressive_phases,
+    fit_phases,
     train_command,
 )
 from asvit_mm.config_writer.detection import detection_text
 from asvit_mm.config_writer.naming import RunConfigs, network_names
 from asvit_mm.config_writer.shipped import shipped_config
 from asvit_mm.config_writer.text import code
-from asvit_mm.cost import count_params
+from asvit_mm.cost import count_macs, count_params
 from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
+from asvit_mm.models import AsViT
+from asvit_mm.token_schedule import phases_of_run, read_schedule
 
 TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')
 HOOK = 'asvit_mm.ProgressiveTokenizationHook'
@@ -145,7 +146,8 @@ def test_an_image_folder(folder):
     assert cfg.val_dataloader.dataset.data_prefix == 'val'
     assert cfg.val_evaluator.topk == (1,)
     assert cfg.train_pipeline[1].scale == 48
-    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * 64 / 1024)
+    assert 'RandomCrop' in [step.type for step in cfg.train_pipeline]
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * cfg.batch_size / 128)
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         for loader in (cfg.train_dataloader, cfg.val_dataloader):
             dataset = DATASETS.build(loader.dataset)
@@ -176,7 +178,7 @@ def test_a_users_config_keeps_all_but_the_model(user_config):
     for name in ('data_preprocessor', 'train_dataloader', 'optim_wrapper', 'train_cfg'):
         assert cfg[name] == mine[name]
     assert [hook.type for hook in cfg.custom_hooks] == ['EMAHook', HOOK]
-    assert [phase.end for phase in cfg.custom_hooks[1].phases] == [8, 14, 30]
+    assert cfg.custom_hooks[1].phases == '80-140'
     name = f'{next(network_names(TINY, data))}_b24_myresnet18.py'
     assert RunConfigs(data).add(TINY)['config'] == f'configs/{name}'
 
@@ -194,9 +196,9 @@ def test_a_config_of_data_alone_gets_a_schedule(tmp_path):
     dataset = shipped_config('_base_/datasets/digits_bs64_32.py')
     path.write_text(f'_base_ = [{str(dataset)!r}]\n')
     cfg = read(TINY, describe_data(str(path), 32), progressive=True)
-    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * 64 / 1024)
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-3 * 64 / 128)
     assert cfg.auto_scale_lr.base_batch_size == 64
-    assert cfg.custom_hooks[0].phases[-1].end == cfg.train_cfg.max_epochs == 300
+    assert cfg.custom_hooks[0].phases == '80-140'
     assert cfg.model.backbone.arch == str(TINY)
     assert cfg.val_dataloader.dataset.data_prefix == 'val'
 
@@ -231,31 +233,64 @@ def test_weights_of_the_users_model_are_not_loaded_and_its_unit_is_kept(user_con
     cfg = read(TINY, describe_data(str(user_config), 64), progressive=True)
     assert cfg.load_from is None
     assert cfg.custom_hooks[1].by_epoch is False
-    assert [phase.end for phase in cfg.custom_hooks[1].phases] == [800, 1400, 3000]
+    assert cfg.custom_hooks[1].phases == '80-140'
 
 
-@given(st.integers(1, 400))
-@example(300)
-def test_phases_fit_any_run(length):
-    phases = progressive_phases(length)
-    ends = [phase['end'] for phase in phases]
-    assert ends == sorted(set(ends))
-    assert (ends[-1], phases[-1]['stride']) == (length, 4)
-    assert ends[0] > 0
-    if length == 300:  # as published
-        assert [tuple(phase.values()) for phase in phases] == [(80, 16), (140, 8), (300, 4)]
+PHASES = '16@8,8@18,4@60'
+SPLIT_IN_8 = as_architecture('4,8,2|2,1,2|2,1,2|2,1,2|16')
+MANY_WINDOWS = ('4,8,2|2,4,2|2,2,2|2,1,2|16', '4,4,2|2,4,2|2,2,2|2,1,2|16/1')
 
 
-def test_phases_that_leave_fewer_tokens_than_windows_are_made_finer():
-    many, few = (as_architecture(f'4,{s},2|2,1,2|2,1,2|2,1,2|16') for s in (8, 2))
-    phases = [dict(end=8, stride=16), dict(end=18, stride=8), dict(end=60, stride=4)]
-    assert fitting_phases(phases, few, 32) == phases
-    assert fitting_phases(phases, many, 128) == phases
-    # 64 pixels: 4, 8 and 16 tokens a side.
-    assert fitting_phases(phases, many, 64) == [dict(end=18, stride=8), dict(end=60, stride=4)]
-    assert fitting_phases(phases, many, 32) == [dict(end=60, stride=4)]
-    hook = read(many, describe_data('digits', 64), progressive=True).custom_hooks[0]
-    assert [phase.stride for phase in hook.phases] == [8, 4]
+@pytest.mark.filterwarnings('ignore:.*single tokens')
+@given(
+    st.sampled_from([*MANY_WINDOWS, '4,2,2|2,1,2|2,1,2|2,1,2|16/2']),
+    st.integers(8, 96),
+    st.sampled_from(
+        [[dict(end=8, stride=16), dict(end=18, stride=8), dict(end=60, stride=4)], '80-140']
+    ),
+)
+def test_written_phases_can_be_trained_and_save(arch, size, schedule):
+    arch = as_architecture(arch)
+    fitted = fit_phases(schedule, arch, size, 60)
+    settings = dict(window_size=fitted.window_size)
+    network = AsViT(arch, size, **settings)
+    costs = []
+    phases = phases_of_run(read_schedule(fitted.phases, arch.stride), 60)
+    for phase in phases:
+        network.check_token_stride(phase.stride)
+        costs.append(count_macs(arch, size, token_stride=phase.stride, **settings))
+    assert costs == sorted(set(costs))
+    assert costs[-1] == count_macs(arch, size)
+    assert (phases[-1].end, phases[-1].stride) == (60, arch.stride)
+    assert 0 < fitted.saved < 100
+
+
+@pytest.mark.filterwarnings('ignore:.*single tokens')
+def test_windows_are_fixed_where_splits_leave_no_room():
+    """The full grid is the same network with them; and nothing changes where the splits fit."""
+    for arch, size in ((TINY, 32), (SPLIT_IN_8, 128)):
+        assert fit_phases(PHASES, arch, size, 60).window_size is None
+    cfg = read(SPLIT_IN_8, describe_data('digits', 64), progressive=True)
+    assert [phase.stride for phase in cfg.custom_hooks[0].phases] == [16, 8, 4]
+    torch.manual_seed(0)
+    fixed = AsViT(SPLIT_IN_8, 64, window_size=cfg.model.backbone.window_size).eval()
+    growing = AsViT(SPLIT_IN_8, 64).eval()
+    growing.load_state_dict(fixed.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(fixed(images)[0], growing(images)[0])
+    fixed.check_token_stride(16)
+    with pytest.raises(InputError, match='too coarse'):
+        growing.check_token_stride(16)
+
+
+def test_what_saves_nothing_is_refused(user_config):
+    with pytest.raises(InputError, match='save nothing in a run of 60 with images of 4 pixels'):
+        fit_phases(PHASES, TINY, 4, 60)
+    user_config.write_text(USER_CONFIG.replace('max_epochs=30', 'max_epochs=1'))
+    data = describe_data(str(user_config), 32)
+    with pytest.raises(InputError, match='save nothing in a run of 1 '):
+        config_text(TINY, data, progressive=True)
+    assert read(TINY, data).custom_hooks == Config.fromfile(user_config).custom_hooks
 
 
 def test_the_header_says_what_it_is_and_how_to_train_it():

@@ -39,6 +39,9 @@ def test_images_boxes_and_masks_agree(scenes: Path) -> None:
             assert NUM_DIGITS[0] <= len(own) <= NUM_DIGITS[1]
             masks = [coco_mask.decode(a['segmentation']) for a in own]
             assert np.sum(masks, axis=0).max() == 1, 'digits overlap'
+            classes = sum(a['category_id'] * mask for a, mask in zip(own, masks, strict=True))
+            with Image.open(scenes / f'semantic/{part}2017' / image['file_name']) as opened:
+                assert np.array_equal(opened, classes)
             for annotation, mask in zip(own, masks, strict=True):
                 rows, columns = np.nonzero(mask)
                 left, top = columns.min(), rows.min()

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import pickle
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from mmpretrain.registry import MODELS
 from asvit_mm.checkpoints.reading import read_checkpoint
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.engine import runner
-from asvit_mm.engine.config import check_data, load_config
+from asvit_mm.engine.config import MissingCodebaseError, check_data, load_config
 from asvit_mm.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +52,7 @@ def _arguments(config: Any = LEAF, **given: Any) -> argparse.Namespace:
         work_dir=None, amp=False, no_pin_memory=False, no_persistent_workers=False, launcher='none',
         cfg_options=None, resume=None, no_validate=False, auto_scale_lr=False,
         checkpoint=None, out=None, out_item=None, show_dir=None, show=False,
-        interval=1, wait_time=2,
+        interval=1, wait_time=2, token_stride=None, tta=False,
     )  # fmt: skip
     return argparse.Namespace(config=str(config), **(defaults | given))
 
@@ -200,6 +202,58 @@ def test_metrics_of_every_kind_are_written(digits: Path) -> None:
     }
 
 
+def test_at_another_token_stride(digits: Path) -> None:
+    (digits / 'config.py').write_text(
+        f"_base_ = ['{LEAF}']\n"
+        'test_dataloader = dict(num_workers=0, dataset=dict(indices=64))\n'
+        "test_evaluator = dict(_delete_=True, type='SingleLabelMetric', average=None)\n"
+    )
+
+    def metrics(**given: Any) -> dict[str, Any]:
+        return runner.test(_arguments('config.py', checkpoint='x.pth', work_dir='w', **given))
+
+    flag, option = metrics(token_stride=8), metrics(cfg_options=['model.backbone.token_stride=8'])
+    assert flag == option
+    assert flag != metrics()
+    _one_line(
+        lambda: metrics(token_stride=6), '--token-stride: token stride 6 is not a multiple of 4'
+    )
+    _one_line(
+        lambda: metrics(token_stride=32), '--token-stride: token stride 32 is too coarse for 32'
+    )
+    (digits / 'config.py').write_text(
+        f"_base_ = ['{LEAF}']\n"
+        "model = dict(backbone=dict(_delete_=True, type='ResNet', depth=18, out_indices=(3,)),\n"
+        '    head=dict(in_channels=512))\n'
+    )
+    weights = MODELS.build(load_config('config.py').model).state_dict()
+    torch.save({'state_dict': weights}, 'resnet.pth')
+    _one_line(
+        lambda: runner.test(
+            _arguments('config.py', checkpoint='resnet.pth', work_dir='w', token_stride=8)
+        ),
+        '--token-stride: the model has no AsViT backbone',
+    )
+
+
+def test_augmentation_at_test_time_is_the_mean_over_both_mirror_images(digits: Path) -> None:
+    flip = "dict(type='RandomFlip', prob={}), dict(type='PackInputs')"
+    steps = "dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32)), "
+    loader = f"_base_ = ['{LEAF}']\ntest_dataloader = dict(num_workers=0, dataset=dict(indices=8"
+
+    def scores(name: str, pipeline: str, **given: Any) -> torch.Tensor:
+        (digits / f'{name}.py').write_text(f'{loader}, pipeline=[{steps}{pipeline}]))')
+        arguments = _arguments(f'{name}.py', checkpoint='x.pth', work_dir='w', out=f'{name}.pkl')
+        runner.test(argparse.Namespace(**(vars(arguments) | given)))
+        found = pickle.loads(Path(f'{name}.pkl').read_bytes())
+        return torch.stack([one['pred_score'] for one in found])
+
+    both = scores('both', flip.format(0.0), tta=True)
+    mirrored, plain = scores('mirrored', flip.format(1.0)), scores('plain', flip.format(0.0))
+    assert not torch.allclose(mirrored, plain)
+    torch.testing.assert_close(both, (mirrored + plain) / 2)
+
+
 def test_detection_without_operators_names_the_command(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,3 +281,21 @@ def test_flags_that_cannot_be_met(here: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     if not torch.cuda.is_available():
         _one_line(lambda: runner.train(_arguments(amp=True)), '--amp needs a GPU')
+
+
+@pytest.mark.parametrize(
+    ('base', 'message'),
+    [
+        ('mmpose::a/b.py', 'needs mmpose, which is not installed: install mmpose'),
+        pytest.param(
+            'mmseg::_base_/default_runtime.py',
+            r"needs mmseg, which is not installed: pip install '.\[segmentation\]'",
+            marks=pytest.mark.skipif(find_spec('mmseg') is not None, reason='mmseg is installed'),
+        ),
+    ],
+)
+def test_a_base_of_a_codebase_that_is_not_installed(here: Path, base: str, message: str) -> None:
+    (here / 'config.py').write_text(f'_base_ = {base!r}\n')
+    _one_line(lambda: load_config('config.py'), message)
+    with pytest.raises(MissingCodebaseError):
+        load_config('config.py')

@@ -8,12 +8,14 @@ import onnxruntime
 import pytest
 import torch
 
+from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.engine.models import build_model, load_model_config
 from asvit_mm.engine.options import parse_options
 from asvit_mm.errors import InputError
 from asvit_mm.export.export import run_export
 from asvit_mm.export.formats import DESCRIPTION
 from asvit_mm.export.settings import ExportSettings
+from asvit_mm.zoo import fetch
 
 from ..test_coco_configs import SCENES
 from ..test_configs import ROOT
@@ -199,6 +201,47 @@ def test_what_cannot_be_compared_is_not_kept(folder):
     assert (folder / 'b.pt2').read_text() == 'before'
 
 
+@pytest.mark.slow
+@torch.no_grad()
+def test_eight_bits_beside_eager_torch_on_the_test_set(folder, capsys):
+    """The model of the zoo; other pixels than the config's would give another accuracy."""
+    write_image_set(DIGITS, 'data/digits')
+    config, checkpoint = fetch('asvit-3.0m-10mf_b64-progressive_digits')
+    loader = ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
+    sizes = []
+    for settings in (
+        {'format': 'onnx-int8'},
+        {'format': 'torch'},
+        {'format': 'torch', 'raw': True},
+    ):
+        found = export(config, checkpoint, evaluate=True, cfg_options=loader, **settings)
+        assert found['eager_top1'] == pytest.approx(99.722, abs=1e-3)
+        assert found['top1'] == pytest.approx(99.722, abs=0.3)
+        sizes.append(found['bytes'])
+    assert sizes[0] < sizes[1] / 3
+    assert 'asvit-3.0m-10mf_b64-progressive_digits_int8.onnx' in written(folder)
+    assert 'eager torch 99.72 %, onnxruntime 99.' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_openvino_has_two_files(folder):
+    openvino = pytest.importorskip('openvino')
+    with pytest.raises(InputError, match='more than --tolerance 1e-30'):
+        export(format='openvino', out='deep/small.xml', tolerance=1e-30)
+    assert not (folder / 'deep').exists()
+    result = export(format='openvino', out='deep/small.xml')
+    assert sorted(p.name for p in (folder / 'deep').iterdir()) == ['small.bin', 'small.xml']
+    assert result['bytes'] == sum(p.stat().st_size for p in (folder / 'deep').iterdir())
+    model = openvino.Core().read_model('deep/small.xml')
+    assert model.input('images').partial_shape.to_string() == '[?,3,32,32]'
+    assert 'mean 120 110 100' in model.get_rt_info(['asvit_mm', 'input']).astype(str)
+    x = images(3, 3, 32, 32)
+    exact = {'INFERENCE_PRECISION_HINT': 'f32'}
+    found = openvino.compile_model(model, 'CPU', exact)(x.numpy())['logits']
+    assert (torch.from_numpy(found) - scrambled('small.py')(x)).abs().max() < 1e-5
+
+
 def test_what_onnx_needs_is_named(folder, monkeypatch):
     """None in sys.modules hides a package that is there."""
     monkeypatch.setitem(sys.modules, 'onnxscript', None)
@@ -218,7 +261,13 @@ def test_what_onnx_needs_is_named(folder, monkeypatch):
         ({'size': (32, 32, 32)}, '--size'),
         ({'size': (0, 32)}, '--size'),
         ({'batch_size': 0}, '--batch-size'),
-        ({'format': 'pt2'}, "--format 'pt2' is not known: choose from onnx, torch"),
+        (
+            {'format': 'pt2'},
+            "--format 'pt2' is not known: choose from onnx, onnx-int8, openvino, torch",
+        ),
+        ({'format': 'openvino', 'dynamic_size': True}, 'openvino'),
+        ({'output': 'features', 'evaluate': True}, '--evaluate: only logits'),
+        ({'evaluate': True}, 'has no .test_dataloader.'),
         ({'output': 'maps'}, "--output 'maps' is not known: choose from logits, features"),
         ({'tolerance': 0.0}, '--tolerance'),
         ({'tolerance': float('nan')}, '--tolerance'),

@@ -26,6 +26,7 @@ def test_steps_of_free_sizes():
     [
         ({'merge_rounding': 'over'}, 'onnx', 'merge_rounding'),
         ({'token_stride': 8, 'keep_map_sizes': True}, 'onnx', 'keep_map_sizes'),
+        ({}, 'openvino', 'it reads what --format onnx writes'),
         ({'window_size': 7}, 'torch', 'window_size and --format torch'),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_bad_measure_leaves_the_others_alone():
     images[1] = math.nan
     scores = measure(TINY, images, names=MEASURES, img_size=24, repeat=2)
     bad = {name for name, score in scores.items() if not score.valid}
-    assert bad == {'ntk_condition_number', 'gradient_norm'}
+    assert bad == {'ntk_condition_number', 'gradient_norm', 'naswot', 'token_entropy'}
     assert scores['gradient_norm'].reason.startswith('network 2 of 2: ')
 
 
@@ -228,7 +228,7 @@ def test_bad_networks_are_reported_with_the_reason(name):
 
 
 @pytest.mark.parametrize(
-    'name', [name for name in OF_NETWORKS if name not in ('synflow', 'dss_indicator')]
+    'name', [n for n in OF_NETWORKS if n not in ('synflow', 'dss_indicator', 'auto_prox')]
 )
 def test_the_memory_limit_reaches_the_measures(name):
     with pytest.raises(InputError, match='too small'):

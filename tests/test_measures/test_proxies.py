@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from asvit_mm.errors import InputError
-from asvit_mm.measures import dss_indicator, gradient_norm, synflow
+from asvit_mm.measures import (
+    auto_prox,
+    dss_indicator,
+    gradient_norm,
+    naswot,
+    synflow,
+    token_entropy,
+)
 from asvit_mm.measures.memory import backward_bytes
 
 from .small import LN, images, network
@@ -84,6 +91,49 @@ def test_synflow_and_dss(size):
     assert dss_indicator(model, size).value == pytest.approx(slow_dss(model, size), rel=1e-6)
 
 
+def slow_auto_prox(model, size):
+    total = 0.0
+    for name, module in with_gradients_of_ones(model, size).named_modules():
+        if isinstance(module, nn.Linear):
+            gradients = module.weight.grad.flatten().tolist()
+            if name.endswith(('attn.qkv', 'attn.proj')):
+                total += sum(map(abs, gradients))
+            else:
+                total += sum(1 / (1 + math.exp(-g)) for g in gradients) / len(gradients)
+    return total
+
+
+def slow_naswot(model, batch):
+    seen = []
+    for stage in model.stages:
+        for block in stage.blocks:
+            block.ffn.fc1.register_forward_hook(lambda module, _, out: seen.append(out))
+    model.pooled_tokens(batch)
+    codes = torch.cat([out.reshape(len(batch), -1) > 0 for out in seen], 1).tolist()
+    kernel = [[sum(a == b for a, b in zip(i, j, strict=True)) for j in codes] for i in codes]
+    return torch.tensor(kernel, dtype=torch.float64).logdet().item()
+
+
+def slow_token_entropy(model, batch):
+    entropies = []
+    for tokens in model.last_tokens(batch).flatten(1, 2):
+        spectrum = torch.linalg.eigvalsh(tokens.T.cov(correction=0)).clamp_min(1e-300)
+        spectrum = (spectrum / spectrum.sum()).tolist()
+        entropies.append(-sum(p * math.log(p) for p in spectrum))
+    return sum(entropies) / len(entropies)
+
+
+def test_auto_prox_naswot_and_token_entropy():
+    model, batch = network(DEEPER, 64).double().eval(), images(3, 64).double()
+    assert auto_prox(model, 64).value == pytest.approx(slow_auto_prox(model, 64), rel=1e-10)
+    assert naswot(model, batch).value == pytest.approx(slow_naswot(model, batch), rel=1e-6)
+    expected = slow_token_entropy(model, batch)
+    assert 0 < expected < math.log(3)
+    assert token_entropy(model, batch).value == pytest.approx(expected, rel=1e-6)
+    assert token_entropy(model, batch[..., :24, :24]).value == 0  # one token
+    assert not naswot(model, batch[:1].expand(3, -1, -1, -1)).valid
+
+
 def test_heads_that_do_not_fill_the_width():
     """Output projections are not square there, and count as attention all the same."""
     model = network('5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,17')
@@ -108,7 +158,7 @@ def test_gradients_that_are_disabled():
         gradient_norm(model, images(0))
 
 
-@pytest.mark.parametrize('function', [synflow, dss_indicator])
+@pytest.mark.parametrize('function', [synflow, dss_indicator, auto_prox])
 def test_overflow_is_bad(function):
     model = network().double()
     for module in model.modules():

@@ -544,6 +544,20 @@ def test_traced_by_fx_at_any_size():
 
 
 @pytest.mark.slow
+def test_compiled_patch_merging_calls_layers_that_are_not_plain():
+    x, merging = images(2, 6, 8, 16), AsViT(TINY, img_size=32).stages[1].merging
+    for name, value in merging.named_parameters():
+        nn.init.normal_(value, 1.0 if name == 'norm.weight' else 0.0)
+    expected = merging(x)
+    torch._dynamo.reset()
+    compiled = torch.compile(merging, backend='aot_eager', fullgraph=True)
+    torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-4)
+    merging.reduction.register_forward_hook(lambda module, args, out: out + 1)
+    torch._dynamo.reset()
+    torch.testing.assert_close(compiled(x), expected + 1, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('training', [False, True])
 def test_compiles_into_one_graph_and_once_for_a_token_grid(training):
     torch._dynamo.reset()

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from mmpretrain.models import VisionTransformer
+from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,11 +29,12 @@ def asvit(img_size=64, **kwargs):
 
 
 @pytest.mark.parametrize('build', [vit, asvit])
+@pytest.mark.parametrize('projection', ['dilate', 'resize'])
 @pytest.mark.parametrize(
     ('img_size', 'factor'), [(64, 1), (64, 2), (64, 4), (72, 2), ((64, 48), 2)]
 )
-def test_counts_are_those_of_a_forward_pass(build, img_size, factor):
-    model = build(img_size)
+def test_counts_are_those_of_a_forward_pass(build, projection, img_size, factor):
+    model = build(img_size, token_projection=projection)
     assert isinstance(model, TokenizedBackbone)
     stride = factor * model.base_token_stride
     model.set_token_stride(stride)
@@ -41,11 +43,19 @@ def test_counts_are_those_of_a_forward_pass(build, img_size, factor):
     seen = []
     first = model.layers[0] if build is vit else model.stages[0]
     first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1:-1]))
-    images = torch.randn(1, 3, height, width)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        model(images)
+    # What a second image costs: to enlarge the kernel costs the same whatever the number of images.
+    flops = []
+    for batch in (1, 2):
+        images = torch.randn(batch, 3, height, width)
+        with (
+            torch.no_grad(),
+            FlopCounterMode(display=False) as counter,
+            sdpa_kernel(SDPBackend.MATH),
+        ):
+            model(images)
+        flops.append(counter.get_total_flops())
     assert seen[0].numel() == math.prod(model.token_grids(stride)[0]) + (build is vit)
-    assert 2 * model.count_macs(stride) == pytest.approx(counter.get_total_flops(), rel=0.005)
+    assert 2 * model.count_macs(stride) == pytest.approx(flops[1] - flops[0], rel=0.005)
 
 
 def test_at_the_base_stride_it_is_mmpretrains():
@@ -77,6 +87,33 @@ def test_a_coarse_projection_by_hand():
             patch = padded[0, :, 16 * row :, 16 * column :][:, :16:2, :16:2]
             expected = (weight * patch).sum((1, 2, 3)) + bias
             torch.testing.assert_close(tokens[0, 3 * row + column], expected)
+
+
+@pytest.mark.parametrize('build', [vit, asvit])
+def test_a_resized_projection_sees_an_enlarged_image_as_the_kernel_does_the_image(build):
+    """PI-resize of one patch: kernels of neighbours would see each other's pixels at their edges."""
+    model = build(token_projection='resize')
+    projection = model.patch_embed.projection if build is vit else model.patch_embed.proj
+    side, base = projection.kernel_size[0], model.base_token_stride
+    patch = torch.randn(2, 3, side, side)
+    expected = projection(patch)
+    for factor in (2, 3):
+        model.set_token_stride(factor * base)
+        assert model.token_dilation is None
+        enlarged = F.interpolate(patch, scale_factor=factor, mode='bilinear')
+        torch.testing.assert_close(projection(enlarged), expected, rtol=1e-4, atol=1e-5)
+        model.set_token_stride(factor * base, dilation=1)
+        assert (model.token_dilation, projection.enlarged) == (1, 1)
+    model.set_token_stride(base)
+    assert torch.equal(projection(patch), expected)
+    model.set_token_stride(2 * base)
+    projection(torch.randn(1, 3, 64, 64)).sum().backward()
+    assert projection.weight.grad.abs().sum() > 0
+    if build is asvit:
+        with pytest.raises(InputError, match='stride 6 is not a multiple of 4'):
+            model.set_token_stride(6)
+    with pytest.raises(InputError, match='one of dilate, resize'):
+        build(token_projection='stretch')
 
 
 @pytest.mark.parametrize(

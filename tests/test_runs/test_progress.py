@@ -7,7 +7,7 @@ import warnings
 import pytest
 from rich.console import Console
 
-from asvit_mm.runs.progress import LOG_LINES, format_value, print_summary, show_progress
+from asvit_mm.runs.progress import LOG_LINES, format_value, show_progress
 
 
 def show(console, total=50, counts=True):
@@ -68,11 +68,6 @@ def test_the_bar_ends_with_an_error():
         run()
     assert ' 7/50' in shown.file.getvalue()
     assert not shown._live_stack
-
-
-def test_a_summary_is_not_wrapped(capsys):
-    print_summary({'a': 'x' * 200, 'long name': '[y]'})
-    assert capsys.readouterr().out.splitlines() == ['a          ' + 'x' * 200, 'long name  [y]']
 
 
 def test_figures():

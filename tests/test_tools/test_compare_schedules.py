@@ -1,6 +1,7 @@
 """tools/analysis_tools/compare_schedules.py run as users do, on tiny images."""
 
 import json
+import re
 
 import pytest
 
@@ -32,10 +33,13 @@ def records(work_dir):
 
 @pytest.mark.slow
 def test_a_comparison_and_resumed(here):
-    args = (ARCH, *STUDY, '--schedules', '80-140')
+    args = (ARCH, *STUDY, '--schedules', '80-140', '8*2@2,16|4@4')
     out = here.run(TOOL, *args, '--work-dir', 'run')
     assert '| 80-140 | ' in out
     found = records(here.folder / 'run')
+    elastic = found.pop(('8*2@2,16|4@4', 0))
+    assert list(elastic['at_strides']) == ['16']
+    assert re.search(r'top-1 at stride 16 \|\n.*\n\| full .* \|  \|\n\| 80', out)
     assert set(found) == {('full', 0), ('80-140', 0)}
     assert all(len(one['curve']) == 4 for one in found.values())
     assert (here.folder / 'run' / 'curves.png').stat().st_size > 10_000
@@ -49,9 +53,10 @@ def test_a_comparison_and_resumed(here):
     page = (here.folder / 'run' / 'report.md').read_text()
     assert f"tools/analysis_tools/compare_schedules.py '{ARCH}' --data images" in page
     assert ' --schedules 80-140 ' in page
+    found['8*2@2,16|4@4', 0] = elastic
 
     (here.folder / 'run' / 'records' / 'full-seed0.json').unlink()
-    assert 'resumed: 1 of 2' in here.run(TOOL, *args, '--work-dir', 'run', '--resume')
+    assert 'resumed: 2 of 3' in here.run(TOOL, *args, '--work-dir', 'run', '--resume')
     assert records(here.folder / 'run') == found
 
 
@@ -60,8 +65,8 @@ def test_a_comparison_and_resumed(here):
     [
         (['tiny'], 'neither a preset'),
         (['--schedules', '60-90'], "no schedule is called '60-90'"),
-        (['--epochs', '2'], 'lasts less than one epoch in a run of 2'),
-        (['4,8,2|2,1,2|2,1,2|2,1,2|16'], 'schedule 40-70: token stride 16 is too coarse'),
+        (['--epochs', '2'], 'lasts less than half an epoch in a run of 2: leave it out'),
+        (['4,8,2|2,1,2|2,1,2|2,1,2|16'], 'phase 1: token stride 16 is too coarse for 32 pixels'),
         (['--cfg-options', 'x'], "'x' is not KEY=VALUE"),
         (['--cfg-options', 'train_cfg.max_epochs=3'], 'a study decides all but model, '),
         (['--cfg-options', 'randomness.seed=7'], 'see --epochs, --seed and --schedules'),

@@ -17,6 +17,7 @@ from asvit_mm.utils.units import format_count
 from .runs import TINY, TOOLS, Here, tool
 
 OTHER = '4,4,2|2,2,3|2,2,2|2,1,3|16'
+MINE = 'import torch\ndef net():\n    return torch.nn.Conv2d(3, 4, 8, 8)\n'
 SCALED = '5,2,2,1|3,2,3,2|2,1,2,1|3,1,2,1|16,16'
 
 
@@ -66,7 +67,8 @@ def test_table(finished):
     assert 'mean ± std of 2 networks' in done.stdout
     rows = [line for line in done.stdout.splitlines() if line.startswith('│ seed')]
     assert len(rows) == 1
-    assert rows[0].count('±') == len(MEASURES) - 2  # the costs are the same for all networks
+    # The costs are the same for all networks, and so is the entropy of a single token.
+    assert rows[0].count('±') == len(MEASURES) - 3
 
 
 def test_default_measures(here):
@@ -136,6 +138,17 @@ def test_bad_scores_are_listed_with_their_reason(monkeypatch, capsys, tmp_path):
     assert scores['length_distortion']['valid']
 
 
+def test_models_of_others(here):
+    (here.folder / 'mine.py').write_text(MINE)
+    args = ('seed', 'mine:net', '--output', 'tokens', '--json', 'a.json', *TINY)
+    assert '│ mine:net' in here.run('analysis_tools/measure.py', *args)
+    ours, theirs = json.loads((here.folder / 'a.json').read_text())['architectures']
+    assert (ours['arch'], theirs['arch']) == (str(PRESETS['seed']), 'mine:net')
+    assert theirs['scores']['params']['value'] == 4 * 3 * 64 + 4
+    assert theirs['scores']['flops']['value'] == 16 * 4 * 3 * 64
+    assert all(score['valid'] for score in theirs['scores'].values())
+
+
 def test_list(here):
     out = here.run('analysis_tools/measure.py', '--list')
     assert all(name in out for name in MEASURES)
@@ -158,6 +171,8 @@ def test_list(here):
         (['seed', '--seed', '-1'], '--seed -1 is too small'),
         (['seed', '--memory', '0'], '--memory 0.0 is no limit'),
         (['seed', '--memory', 'nan'], '--memory nan is no limit'),
+        (['nowhere:x'], "no function of Python (No module named 'nowhere')"),
+        (['mine:net', '--memory', '1'], '--memory bounds architectures of this package'),
         (['seed', '--device', 'gpu'], "--device 'gpu' is no device"),
         (['seed', '--data', 'nowhere'], "no data at 'nowhere'"),
         (['seed', '--json', 'file/a.json'], "--json 'file/a.json' cannot be written"),
@@ -166,4 +181,5 @@ def test_list(here):
 )
 def test_refusals(here, args, words):
     (here.folder / 'file').write_text('')
+    (here.folder / 'mine.py').write_text(MINE)
     assert words in here.refusal('analysis_tools/measure.py', *TINY, *args)

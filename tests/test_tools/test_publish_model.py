@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 from mmengine.config import Config
@@ -89,9 +90,38 @@ def test_refusals_are_one_line(here, config, tmp_path):
     assert not (tmp_path / 'weights').exists()
 
 
-def test_a_stale_zoo_is_named(here, monkeypatch):
-    """The real pages, as if the weights were elsewhere."""
-    monkeypatch.setattr('asvit_mm.zoo.cards.WEIGHTS_URL', 'https://elsewhere.invalid')
-    line = here.refusal('misc/update_zoo.py', '--check')
-    assert 'stale: ' in line
-    assert 'configs/digits/metafile.yml' in line
+def test_a_stale_zoo_is_named(here):
+    """The real pages, as if the weights were to move."""
+    line = here.refusal(
+        'misc/update_zoo.py', '--check', '--weights-url', 'https://elsewhere.invalid'
+    )
+    for name in ('asvit_mm/checkpoints/hosting.py', 'configs/digits/metafile.yml'):
+        assert name in line.partition('stale: ')[2]
+    assert 'is no base address' in here.refusal('misc/update_zoo.py', '--weights-url', 'here')
+
+
+def test_a_folder_for_the_hub(here, config, tmp_path):
+    """Of a checkpoint; nothing is recorded in a metafile."""
+    arguments = (config, 'epoch_1.pth', '--format', 'hub', '--out-dir', 'hub')
+    printed = here.run('model_converters/publish_model.py', *arguments)
+    assert printed.splitlines()[-1] == f'written: hub/{NAME}'
+    folder = tmp_path / 'hub' / NAME
+    assert not (config.parent / 'metafile.yml').exists()
+    model = timm.create_model(f'local-dir:{folder}', pretrained=True)
+    weights = torch.load('epoch_1.pth')['state_dict']
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert model.pretrained_cfg['label_names'] == list('0123456789')
+    # The head is initialised as the config says when somebody trains it again.
+    assert Config.fromfile(folder / 'config.py').model == Config.fromfile(config).model
+
+
+@pytest.mark.slow
+def test_what_is_measured_stands_on_the_card(here, config, tmp_path):
+    write_image_set(DIGITS, 'data/digits')
+    options = ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False']
+    arguments = (config, 'epoch_1.pth', '--format', 'hub', '--evaluate', 'digits')
+    here.run('model_converters/publish_model.py', *arguments, '--cfg-options', *options)
+    _, head, body = (tmp_path / f'weights/{NAME}/README.md').read_text().split('---\n', 2)
+    (result,) = yaml.safe_load(head)['model-index'][0]['results']
+    assert result['dataset']['name'] == 'digits'
+    assert f'| Top 1 Accuracy, digits | {result["metrics"][0]["value"]:g} |' in body

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from asvit_mm.analysis.flops import count_detector
+from asvit_mm.analysis.flops import count_config
 from asvit_mm.checkpoints.hosting import WEIGHTS_URL
 from asvit_mm.errors import InputError
 from asvit_mm.zoo.cards import TABLE, dump, refresh
@@ -35,7 +35,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 def stale(root: Path) -> list[str]:
-    texts = refresh(root, count_detector)
+    texts = refresh(root, count_config)
     return sorted(str(p.relative_to(root)) for p, text in texts.items() if p.read_text() != text)
 
 
@@ -56,9 +56,9 @@ def test_what_detectors_cost_is_counted_again(copied):
     for model in models().values():
         if model.name.startswith(kinds):
             height, width = map(int, model.metadata['Image Size'].split('x'))
-            counted = count_detector(model.config, (height, width))
+            counted = count_config(model.config, (height, width))
             assert counted == (model.metadata['Parameters'], model.metadata['FLOPs'])
-    texts = refresh(copied, count_detector, recount=True)
+    texts = refresh(copied, count_config, recount=True)
     assert [p for p, text in texts.items() if p.read_text() != text] == []
 
 
@@ -72,7 +72,7 @@ def test_wrong_figures_are_found_and_corrected(copied):
     wrong = {'FLOPs': 1, 'Parameters': 2, 'Architecture String': 'x', 'Training FLOPs (%)': 3.0}
     change(copied, lambda models: models[0]['Metadata'].update(wrong))
     assert stale(copied) == [DIGITS, searched]
-    texts = refresh(copied, count_detector)
+    texts = refresh(copied, count_config)
     for name in (DIGITS, searched):
         assert texts[copied / name] == (ROOT / name).read_text()
 
@@ -99,7 +99,7 @@ def test_another_architecture_changes_tables_and_metafile(copied):
     config = copied / 'configs/digits/asvit-3.0m-10mf_b64-progressive_digits.py'
     config.write_text(config.read_text().replace('32,40', '32,48').replace('320', '384'))
     assert stale(copied) == ['configs/digits/README.md', DIGITS, 'docs/zoo.md']
-    assert '32,48' in refresh(copied, count_detector)[copied / 'docs/zoo.md']
+    assert '32,48' in refresh(copied, count_config)[copied / 'docs/zoo.md']
 
 
 def test_a_new_result_reaches_every_table(copied):
@@ -110,7 +110,7 @@ def test_a_new_result_reaches_every_table(copied):
     assert stale(copied) == ['configs/digits/README.md', 'docs/zoo.md']
     row = next(
         line
-        for line in refresh(copied, count_detector)[copied / 'docs/zoo.md'].splitlines()
+        for line in refresh(copied, count_config)[copied / 'docs/zoo.md'].splitlines()
         if line.startswith('| [asvit-seed_b64-progressive_digits]')
     )
     assert '| 12.25 |' in row
@@ -135,9 +135,33 @@ def test_addresses_follow_the_one_setting(copied):
 
     change(copied, edit)
     assert stale(copied) == [DIGITS]
-    text = refresh(copied, count_detector)[copied / DIGITS]
+    text = refresh(copied, count_config)[copied / DIGITS]
     assert 'old.invalid' not in text
     assert f'Weights: {WEIGHTS_URL}/asvit-3.0m' in text
+
+
+def test_one_option_moves_all_weights(copied):
+    hosting = 'asvit_mm/checkpoints/hosting.py'
+    (copied / 'asvit_mm/checkpoints').mkdir()
+    shutil.copy(ROOT / hosting, copied / hosting)
+    texts = refresh(copied, count_config, weights_url='https://host.invalid/asvit/')
+    changed = {str(p.relative_to(copied)) for p, text in texts.items() if p.read_text() != text}
+    assert changed == {hosting, DIGITS, 'configs/scenes/metafile.yml'}
+    setting = {}
+    (line,) = (x for x in texts[copied / hosting].splitlines() if x.startswith('WEIGHTS_URL'))
+    exec(line, setting)
+    assert setting['WEIGHTS_URL'] == 'https://host.invalid/asvit'
+    for model in yaml.safe_load(texts[copied / DIGITS])['Models'][1:]:
+        assert model['Weights'].startswith('https://host.invalid/asvit/asvit-3.0m')
+
+
+@pytest.mark.parametrize(
+    'address',
+    ['', 'host.invalid', 'ftp://host.invalid', "https://a'b", 'https://h/?x=1', 'http://'],
+)
+def test_what_is_no_base_address(copied, address):
+    with pytest.raises(InputError, match='is no base address'):
+        refresh(copied, count_config, weights_url=address)
 
 
 def test_weights_that_are_not_what_their_entry_says(copied):

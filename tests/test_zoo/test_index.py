@@ -29,8 +29,8 @@ def test_a_model_knows_its_config_cost_and_results():
     assert model.metadata['Parameters'] == 4050116
     assert model.results[0]['Metrics']['box AP50'] > 80
     assert model.metafile.resolve() == ROOT / 'configs/scenes/metafile.yml'
-    assert model.detects
-    assert not find('asvit-small_8xb128_in1k').detects
+    assert not model.classifies
+    assert find('asvit-small_8xb128_in1k').classifies
 
 
 def test_fetching_gives_paths_of_files():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asvit_mm.errors import InputError, one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import option, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -14,7 +14,10 @@ class UpdateSettings:
     """What is counted, and whether files are written."""
 
     detectors: bool = False
-    """count detectors again, too (half a minute)"""
+    """count detectors and segmentors again, too (a minute)"""
+    weights_url: str | None = option(default=None, metavar='URL')
+    """new base address of the published weights, such as https://HOST/FOLDER, in every metafile and in
+    asvit_mm/checkpoints/hosting.py"""
     check: bool = False
     """write nothing; fail where something is stale"""
 
@@ -28,11 +31,11 @@ def main() -> None:
     """Refresh, or compare."""
     with one_line_errors():
         settings = parse_args()
-        from asvit_mm.analysis.flops import count_detector
+        from asvit_mm.analysis.flops import count_config
         from asvit_mm.utils.files import atomic_write_text
         from asvit_mm.zoo.cards import refresh
 
-        texts = refresh(ROOT, count_detector, recount=settings.detectors)
+        texts = refresh(ROOT, count_config, settings.detectors, settings.weights_url)
         stale = [path for path, text in texts.items() if path.read_text(encoding='utf-8') != text]
         names = ', '.join(str(path.relative_to(ROOT)) for path in stale)
         if settings.check and stale:

@@ -134,7 +134,7 @@ def _train(context: Context, data: _Cifar10, progressive: bool, parts: int) -> F
             : len(labels) // batch
         ]:
             if progressive:
-                stride = phase_at(phases, int(share * PUBLISHED_LENGTH)).stride
+                stride = phase_at(phases, int(share * PUBLISHED_LENGTH)).strides[0]
             model.backbone.set_token_stride(stride)
             for group in optimizer.param_groups:
                 group['lr'] = LEARNING_RATE * min(1, share / WARMUP) * _cosine(share)

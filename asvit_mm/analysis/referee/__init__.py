@@ -1,0 +1,1 @@
+"""The referee: measures of untrained networks judged by accuracies that others trained."""

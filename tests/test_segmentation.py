@@ -1,0 +1,161 @@
+"""mmseg's door: configs, counting, training, prediction; skipped where mmseg is not installed."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import PixelData
+from PIL import Image
+
+from asvit_mm.analysis.flops import count_config
+from asvit_mm.arch import as_architecture
+from asvit_mm.data.scenes import CLASSES, write_scenes
+from asvit_mm.engine.config import load_config
+
+from .test_configs import ROOT
+from .test_tools.runs import Here
+
+pytest.importorskip('mmseg', reason="mmseg is not installed: pip install '.[segmentation]'")
+
+from mmseg.apis import inference_model, init_model
+from mmseg.structures import SegDataSample
+
+SIZES = ('small', 'base', 'large')
+FOLDER = ROOT / 'configs/ade20k'
+SCENES = ROOT / 'configs/scenes/asvit-3.0m-10mf_upernet_b8-400_scenes-128x128.py'
+
+
+def leaf(size):
+    return FOLDER / f'asvit-{size}_upernet_8xb2-160k_ade20k-512x512.py'
+
+
+def small():
+    """The smallest config with a tiny backbone and images of 64 pixels."""
+    options = {
+        'model.backbone.arch': 'seed',
+        'model.backbone.window_size': (8, 8, 4, 2),
+        'model.decode_head.in_channels': [32, 64, 128, 256],
+        'model.decode_head.channels': 16,
+        'model.auxiliary_head.in_channels': 128,
+        'model.data_preprocessor.size': (64, 64),
+        'test_pipeline.1.scale': (64, 64),
+    }
+    return load_config(leaf('small'), options)
+
+
+def built(cfg):
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_configs_build_what_their_names_and_metafile_say(size):
+    path = leaf(size)
+    assert f'tools/dist_train.sh {path.relative_to(ROOT)} 8' in path.read_text()
+    cfg = load_config(path)
+    assert cfg.default_scope == 'mmseg'
+    assert cfg.model.backbone.get('init_cfg') is None
+    assert cfg.auto_scale_lr.base_batch_size == 8 * cfg.train_dataloader.batch_size
+    arch = as_architecture(size)
+    assert as_architecture(cfg.model.backbone.arch) == arch
+    assert tuple(cfg.model.decode_head.in_channels) == arch.widths
+    assert cfg.model.auxiliary_head.in_channels == arch.widths[2]
+    with torch.device('meta'):
+        model = built(cfg)
+    entries = yaml.safe_load((FOLDER / 'metafile.yml').read_text())['Models']
+    (entry,) = (entry for entry in entries if entry['Name'] == path.stem)
+    params = sum(p.numel() for p in model.parameters())
+    assert params == entry['Metadata']['Parameters']
+
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    names = {id(p): name for name, p in model.named_parameters()}
+    layers = sum(arch.depths) + 2
+    for group in wrapper.optimizer.param_groups:
+        for parameter in group['params']:
+            name = names[id(parameter)]
+            decays = parameter.ndim > 1 and not name.endswith('pos_embed')
+            assert group['weight_decay'] == (0.05 if decays else 0), name
+            if name.endswith('pos_embed'):
+                assert group['lr'] == pytest.approx(1e-4 * 0.9 ** (layers - 1))
+            if not name.startswith('backbone.'):
+                assert group['lr'] == 1e-4, name
+
+
+def test_sizes_differ_in_the_backbone_alone():
+    configs = [load_config(leaf(size)) for size in SIZES]
+    for cfg in configs:
+        cfg.model.backbone.update(arch=None, drop_path_rate=None)
+        cfg.model.decode_head.in_channels = cfg.model.auxiliary_head.in_channels = None
+    assert configs[0].to_dict() == configs[1].to_dict() == configs[2].to_dict()
+
+
+@pytest.mark.slow
+def test_costs_in_the_metafile_are_the_counted_ones():
+    for path in (leaf('small'), SCENES):
+        entries = yaml.safe_load(path.with_name('metafile.yml').read_text())['Models']
+        (data,) = (entry['Metadata'] for entry in entries if entry['Name'] == path.stem)
+        shape = tuple(map(int, data['Image Size'].split('x')))
+        assert count_config(path, shape) == (data['Parameters'], data['FLOPs'])
+
+
+def test_a_training_step_gives_every_parameter_a_gradient():
+    cfg = small()
+    torch.manual_seed(0)
+    model = built(cfg)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 150, (1, 64, 64))))
+    batch = {
+        'inputs': [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(2)],
+        'data_samples': [sample, sample],
+    }
+    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+    # Fresh weights: near the loss of a uniform guess among 150 classes.
+    assert losses['decode.loss_ce'].item() == pytest.approx(np.log(150), abs=1.0)
+    wrapper.backward(model.parse_losses(losses)[0])
+    assert [n for n, p in model.named_parameters() if p.grad is None] == []
+    before = model.backbone.pos_embed.clone()
+    wrapper.step()
+    assert not torch.equal(before, model.backbone.pos_embed)
+
+
+def test_a_photograph_is_segmented():
+    from sklearn.datasets import load_sample_images
+
+    photograph = np.ascontiguousarray(load_sample_images().images[0][::4, ::4, ::-1])
+    model = init_model(small(), device='cpu')
+    result = inference_model(model, photograph)
+    labels = result.pred_sem_seg.data
+    assert labels.shape == (1, *photograph.shape[:2])
+    assert 0 <= labels.min() <= labels.max() < 150
+
+
+@pytest.mark.slow
+def test_the_config_for_scenes_is_trained_tested_and_draws(monkeypatch, capsys, tmp_path):
+    here = Here(monkeypatch, capsys, tmp_path)
+    write_scenes(tmp_path / 'data/scenes', train=4, val=2, size=64)
+    cfg = load_config(SCENES)
+    assert tuple(cfg.classes[1:]) == CLASSES
+    options = [
+        *('train_cfg.max_iters=12', 'train_cfg.val_interval=12', 'default_hooks.logger.interval=1'),
+        *('train_dataloader.batch_size=2', 'param_scheduler.0.start_factor=1.0'),
+        *('param_scheduler.1.end=99', 'default_hooks.checkpoint.interval=12'),
+        *(f'{part}_dataloader.num_workers=0' for part in ('train', 'val', 'test')),
+        'visualizer.name=segmented',
+    ]
+    here.run('train.py', SCENES, '--work-dir', 'run', '--cfg-options', *options)
+    (log,) = (tmp_path / 'run').glob('*/*.log')
+    assert 'mIoU: ' in log.read_text()
+    losses = [float(x) for x in re.findall(r' loss: ([\d.]+)', log.read_text())]
+    assert np.mean(losses[-3:]) < 0.98 * losses[0]
+    out = ['--out', 'metrics.json', '--show-dir', 'pictures', '--work-dir', 'tested']
+    options[-1] = 'visualizer.name=tested'
+    here.run('test.py', SCENES, 'run/iter_12.pth', *out, '--cfg-options', *options)
+    assert 'mIoU' in (tmp_path / 'metrics.json').read_text()
+    pictures = sorted(tmp_path.glob('pictures/**/*.png'))
+    assert len(pictures) == 2
+    # Annotation and prediction, side by side.
+    assert Image.open(pictures[0]).size == (128, 64)

@@ -1,0 +1,49 @@
+"""Write the backbone of a checkpoint as Detectron2 reads it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from asvit_mm.errors import one_line_errors
+from asvit_mm.utils.command_line import option, parse, positional
+
+
+@dataclass(frozen=True)
+class ConvertSettings:
+    """What is converted, and for which model."""
+
+    checkpoint: str = positional()
+    """of a classifier, detector or segmentor with the backbone, or of the backbone alone"""
+    out: Path = positional()
+    """the file to write (.pth), for train.init_checkpoint or MODEL.WEIGHTS"""
+    arch: str = 'small'
+    """of the backbone: a preset or an architecture string; other weights are refused"""
+    img_size: tuple[int, ...] | None = option(default=None, nargs='+', metavar='PIXELS')
+    """img_size of the model in Detectron2, one number or height and width (default: the checkpoint's)"""
+    prefix: str = 'backbone.bottom_up.'
+    """of the backbone's weights in the model; backbone. without a feature pyramid"""
+
+
+def parse_args() -> ConvertSettings:
+    """Read the command line."""
+    return parse(ConvertSettings, __doc__)
+
+
+def main() -> None:
+    """Parse, then hand over to the package."""
+    with one_line_errors():
+        given = parse_args()
+        from asvit_mm.zoo.converting import to_detectron2
+
+        size = given.img_size
+        path = to_detectron2(
+            given.checkpoint,
+            given.out,
+            given.arch,
+            img_size=size[0] if size and len(size) == 1 else size,
+            prefix=given.prefix,
+        )
+        print(f'written: {path}')
+
+
+if __name__ == '__main__':
+    main()
