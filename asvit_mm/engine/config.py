@@ -124,7 +124,8 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
 
 def is_pure_python(path: str | os.PathLike[str]) -> bool:
     """Whether a config has the style of ``read_base()`` and imported types, without ``_base_``."""
-    return Path(path).suffix == '.py' and bool(Config._is_lazy_import(str(path)))
+    path = Path(path)
+    return path.suffix == '.py' and path.is_file() and bool(Config._is_lazy_import(str(path)))
 
 
 def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
