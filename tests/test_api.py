@@ -158,8 +158,15 @@ def test_what_a_scaling_run_returns(scaled):
         assert member.macs == count_macs(arch, 16, 10)
         assert member.config.is_file()
         assert member.detection_config.is_file()
-    configs = [m.config for m in result.series] + [m.detection_config for m in result.series]
+    networks = {m.config: m for m in (*result.series, *result.front)}.values()
+    configs = [m.config for m in networks] + [m.detection_config for m in networks]
     assert sorted(configs) == sorted((folder / 'configs').iterdir())
+    assert [use['limit'] for use in result.budget] == ['--max-params']
+    assert result.budget[0]['used'] == result.params
+    assert result.race is None
+    assert result.measured_on == {'data': 'digits', 'img_size': 16}
+    macs = [network.macs for network in result.front]
+    assert macs == sorted(set(macs))
     assert result.architecture == result.series[-1].architecture
     assert 5_200_000 <= result.params <= 9_000_000
     assert (result.stopped, result.targets) == (written['stopped'], {})

@@ -12,13 +12,13 @@ from ..config_writer.recipes import recipe
 from ..engine.config import TOKEN_HOOK, check_data, merge_options
 from ..engine.options import parse_options
 from ..errors import InputError
+from ..runs.training import train_and_test, training_config
 from ..token_schedule import all_strides, mean_cost, phases_for, read_schedule
 from .plots import plot_schedules
 from .schedule_cost import build_tokenized
 from .settings import SchedulesSettings
 from .study import Record, StudyFolder, take_share
 from .tables import markdown_table, mean_and_std
-from .training import train_and_test, training_config
 
 FULL = 'full'
 

@@ -15,12 +15,12 @@ from ..errors import InputError
 from ..measures import MEASURES, find_measures, measure
 from ..nas.evaluator import usable
 from ..runs.run import make_measure
+from ..runs.training import train_and_test, training_config
 from .plots import plot_correlations
 from .settings import CorrelateSettings
 from .statistics import CONFIDENCE, MAX_SEEDS, RESAMPLES, kendall_tau
 from .study import Record, StudyFolder, take_share
 from .tables import markdown_table
-from .training import train_and_test, training_config
 
 # Architectures are drawn from a pool, by whose sizes the strata are cut.
 POOL = 2000

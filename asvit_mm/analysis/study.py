@@ -6,7 +6,6 @@ missing, and the processes of a launcher need to share nothing but the folder.
 
 import hashlib
 import json
-import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from ..utils.command_line import as_arguments
 from ..utils.files import (
     atomic_write_json,
     atomic_write_text,
+    file_name,
     first_difference,
     read_object,
     refuse_special_files,
@@ -226,8 +226,3 @@ def own_errors(share: Share) -> Iterator[None]:
         yield
     except InputError as error:
         raise error if share.rank == 0 else ShareError(str(error)) from None
-
-
-def file_name(name: str) -> str:
-    """A name without the characters that file names cannot have everywhere."""
-    return re.sub(r'[^\w.,@-]', '_', name)

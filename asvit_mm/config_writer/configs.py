@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..arch import BASE_STRIDE, Architecture
-from ..cost import count_macs, count_params
+from ..cost import count_macs
 from ..data.source import DataSource
 from ..engine.config import TOKEN_HOOK, is_token_hook
 from ..errors import InputError, one_line
@@ -48,8 +48,7 @@ def config_text(
         InputError: nothing can be built on the user's config, or progressive tokenization would save nothing.
     """
     plan = recipe(data, options)
-    params = count_params(arch, data.num_classes, img_size=data.img_size)
-    macs = count_macs(arch, data.img_size, data.num_classes)
+    params, macs = data.params(arch), data.macs(arch)
     kept = (data.config and data.config.get('custom_hooks')) or []
     tokens = None
     if progressive and not any(map(is_token_hook, kept)):
@@ -180,16 +179,11 @@ def fit_phases(
 
 def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> dict[str, Any]:
     width, rate = arch.widths[-1], round(drop_path_rate(params) * plan.drop_path_share, 3)
-    return {
-        'type': 'ImageClassifier',
-        'backbone': {
-            'type': 'asvit_mm.AsViT',
-            'arch': str(arch),
-            'img_size': data.img_size,
-            **({'drop_path_rate': rate} if rate else {}),
-        },
-        'neck': {'type': 'GlobalAveragePooling'},
-        'head': {
+    neck = {'neck': {'type': 'GlobalAveragePooling'}}
+    given = data.given_head
+    head: dict[str, Any]
+    if given is None:
+        head = {
             'type': 'VisionTransformerClsHead',
             'num_classes': data.num_classes,
             'in_channels': width,
@@ -197,6 +191,23 @@ def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> d
             'act_cfg': {'type': 'Tanh'},
             'init_cfg': {'type': 'TruncNormal', 'layer': 'Linear', 'std': 0.02, 'bias': 0.0},
             'loss': plan.loss,
+        }
+    else:
+        head = {**given, 'num_classes': data.num_classes, 'in_channels': width}
+        if head['type'].endswith('CSRAClsHead'):  # pools by itself
+            neck = {}
+        elif head['type'].endswith('MultiLabelClsHead'):  # has no layer of its own
+            head['type'] = 'MultiLabelLinearClsHead'
+    return {
+        'type': 'ImageClassifier',
+        'backbone': {
+            'type': 'asvit_mm.AsViT',
+            'arch': str(arch),
+            'img_size': data.img_size,
+            **({'in_channels': data.in_channels} if data.in_channels != 3 else {}),
+            **({'drop_path_rate': rate} if rate else {}),
         },
+        **neck,
+        'head': head,
         **plan.model,
     }

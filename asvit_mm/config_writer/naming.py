@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from itertools import count
 
 from ..arch import Architecture
-from ..cost import count_macs, count_params
 from ..data.source import DataSource
 from .configs import config_text
 from .detection import detection_text
@@ -21,8 +20,8 @@ def network_names(arch: Architecture, data: DataSource) -> Iterator[str]:
     digits; after the exact figures they are numbered from -2 on.
     """
     costs = [
-        count_params(arch, data.num_classes, img_size=data.img_size),
-        count_macs(arch, data.img_size, data.num_classes),
+        data.params(arch),
+        data.macs(arch),
     ]
     for digits in range(2, len(str(max(costs))) + 1):
         params, macs = (_short(cost, digits) for cost in costs)

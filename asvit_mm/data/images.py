@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import InputError
 from .folder import FolderScan, scan_folder
 from .image_sets import DIGITS, write_image_set
+from .photographs import random_crop
 from .source import DataSource, describe_data
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -36,16 +37,16 @@ def load_images(
 ) -> torch.Tensor:
     """Images to measure a network on, drawn without replacement; ``seed`` alone determines which.
 
-    Digits are written to ``data/digits`` if they are not there, ``noise`` is standard normal, and the images
-    of a config are those of its training set after its pipeline.
+    Digits are written to ``data/digits`` if they are not there, ``photographs`` are random crops, ``noise``
+    is standard normal, and the images of a config are those of its training set after its pipeline.
 
     Args:
         data: a source, or what :func:`~asvit_mm.data.source.describe_data` takes.
         img_size: height and width of the result, in pixels.
 
     Returns:
-        float32 (count, 3, img_size, img_size), normalised: digits by their own mean and deviation,
-        a folder's images by ImageNet's, a config's by its ``data_preprocessor``.
+        float32 (count, channels, img_size, img_size), normalised: digits by their own mean and deviation, a
+        folder's images and crops of photographs by ImageNet's, a config's by its ``data_preprocessor``.
 
     Raises:
         InputError: no such data, fewer than ``count`` images, more than ``MAX_PIXELS``, or an image or config
@@ -62,17 +63,27 @@ def load_images(
         data = describe_data(data, img_size)
     rng = np.random.default_rng(seed)
     if data.config is not None:
-        return _config_images(data.spec, data.config, img_size, count, rng)
+        given = _config_images(data.spec, data.config, img_size, count, rng)
+        if given.shape[1] != data.in_channels:
+            raise InputError(
+                f'the images of {data.spec!r} have {given.shape[1]} channels, and its model takes '
+                f'{data.in_channels}: set model.backbone.in_channels'
+            )
+        return given
     folder, mean, std = data.folder, IMAGENET_MEAN, IMAGENET_STD
+    images: np.ndarray
     if data.kind == 'digits':
         folder = scan_folder(str(write_image_set(DIGITS)))
         mean, std = (DIGITS.mean,) * 3, (DIGITS.std,) * 3
-    if folder is None:
+    if folder is None and data.spec == 'noise':
         noise = rng.standard_normal((count, 3, img_size, img_size), dtype=np.float32)
         return torch.from_numpy(noise)
-    drawn = _draw(len(folder.files), count, repr(folder.path), rng)
-    files = [os.path.join(folder.path, folder.files[i]) for i in drawn]
-    images = np.stack([_read_square(file, img_size) for file in files])
+    if folder is None:
+        images = np.stack([np.float32(random_crop(rng, img_size)) for _ in range(count)])
+    else:
+        drawn = _draw(len(folder.files), count, repr(folder.path), rng)
+        files = [os.path.join(folder.path, folder.files[i]) for i in drawn]
+        images = np.stack([_read_square(file, img_size) for file in files])
     images = (images - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()  # (N, 3, height, width)
 

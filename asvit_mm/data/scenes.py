@@ -1,7 +1,7 @@
 """Write scenes of handwritten digits on photographs, laid out as COCO is, to train detectors and segmentors.
 
-The digits are those that scikit-learn ships, the backgrounds crops of its two photographs (china.jpg and
-flower.jpg; CC BY 2.0, danielbuechele and vultilion on flickr).
+The digits are those that scikit-learn ships, the backgrounds crops of its two :mod:`photographs
+<asvit_mm.data.photographs>`.
 """
 
 import json
@@ -18,6 +18,7 @@ from PIL import Image
 from ..errors import InputError, one_line_errors
 from ..utils.command_line import check_values, option, parse, positional
 from .image_sets import DIGITS, split_image_set, write_once
+from .photographs import random_crop
 
 ROOT = 'data/scenes'
 # Words, since numbers would not survive a command line's list.
@@ -94,9 +95,6 @@ def _annotation_file(folder: Path, split: str) -> Path:
 def _draw_splits(root: Path, settings: SceneSettings) -> Iterator[tuple[str, dict[str, Any]]]:
     """Write the images of each split; yields its name and its annotations as COCO has them."""
     pixels, labels, splits = split_image_set(DIGITS)
-    from sklearn.datasets import load_sample_images
-
-    photographs = [Image.fromarray(image) for image in load_sample_images().images]
     size = settings.size
     for number, (split, count) in enumerate([('train', settings.train), ('val', settings.val)]):
         (root / FOLDERS[split]).mkdir()
@@ -105,7 +103,7 @@ def _draw_splits(root: Path, settings: SceneSettings) -> Iterator[tuple[str, dic
         annotations: list[dict[str, Any]] = []
         for i in range(count):
             rng = np.random.default_rng([settings.seed, number, i])
-            scene, classes = _background(rng, photographs, size), np.zeros((size, size), np.uint8)
+            scene, classes = random_crop(rng, size), np.zeros((size, size), np.uint8)
             name = f'{i:06d}.png'
             images.append({'id': i, 'file_name': name, 'height': size, 'width': size})
             for digit in _add_digits(rng, scene, classes, pixels, labels, splits[split]):
@@ -163,17 +161,6 @@ def _add_digits(
             }
         )
     return found
-
-
-def _background(rng: np.random.Generator, photographs: list[Image.Image], size: int) -> np.ndarray:
-    photograph = photographs[rng.integers(len(photographs))]
-    width, height = photograph.size
-    side = int(rng.integers(min(size, height) // 2, height + 1))
-    left = int(rng.integers(0, width - side + 1))
-    top = int(rng.integers(0, height - side + 1))
-    box = (left, top, left + side, top + side)
-    resized = photograph.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    return np.asarray(resized, np.float64).copy()
 
 
 def _ink_over(rng: np.random.Generator, background: np.ndarray, ink: np.ndarray) -> np.ndarray:

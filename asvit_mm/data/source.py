@@ -5,17 +5,22 @@ Networks are measured on images of a :class:`DataSource`, and written configs tr
 
 import os
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
+from ..arch import Architecture
+from ..cost import count_macs, count_params
 from ..errors import InputError
 from .folder import FolderScan, scan_folder, typical_side
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+DEFAULT = 'photographs'
 CONFIG_SUFFIXES = ('.py', '.json', '.yml', '.yaml')
 DIGITS_SIZE = 32
+MULTI_LABEL_HEADS = ('MultiLabelClsHead', 'MultiLabelLinearClsHead', 'CSRAClsHead')
 IMAGENET_CLASSES = 1000
 IMAGENET_SIZE = 224
 
@@ -34,6 +39,7 @@ class DataSource:
         img_size: height and width of the images that a written config trains on.
         folder, config: the image folder or the user's mmpretrain config; None if ``--data`` is not one.
         note: what the user should know about the choice.
+        in_channels: channels of an image.
     """
 
     kind: Literal['digits', 'folder', 'config', 'imagenet']
@@ -45,6 +51,24 @@ class DataSource:
     folder: FolderScan | None = None
     config: 'Config | None' = field(default=None, repr=False)
     note: str = ''
+    in_channels: int = 3
+
+    @property
+    def given_head(self) -> Mapping[str, Any] | None:
+        """The head of the user's config where it must stay: images of several labels; None elsewhere."""
+        model = (self.config and self.config.get('model')) or {}
+        head: Mapping[str, Any] = model.get('head') or {}
+        return head if str(head.get('type')).rpartition('.')[2] in MULTI_LABEL_HEADS else None
+
+    def params(self, arch: Architecture) -> int:
+        """Parameters of the classifier that a written config trains."""
+        return count_params(
+            arch, self.num_classes, img_size=self.img_size, in_channels=self.in_channels
+        )
+
+    def macs(self, arch: Architecture) -> int:
+        """Multiply-adds of that classifier per image."""
+        return count_macs(arch, self.img_size, self.num_classes, in_channels=self.in_channels)
 
     @property
     def root(self) -> str:
@@ -53,10 +77,10 @@ class DataSource:
 
 
 def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> DataSource:
-    """The source that ``digits``, ``noise``, an image folder or an mmpretrain config stands for.
+    """The source that ``photographs``, ``digits``, ``noise``, an image folder or an mmpretrain config is.
 
-    ``noise`` and a folder without class folders have no labels: their configs train on ImageNet-1k.
-    ``digits`` and ``noise`` win over a folder of that name, which is ``./noise`` or a :class:`~pathlib.Path`.
+    ``photographs``, ``noise`` and a folder without class folders have no labels: their configs train on
+    ImageNet-1k. The names win over a folder of that name, which is ``./noise`` or a :class:`~pathlib.Path`.
 
     Args:
         img_size: height and width of the networks' images; None: 32 for the digits, what a config's
@@ -73,9 +97,10 @@ def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> 
     size = img_size or IMAGENET_SIZE
     unlabelled = 'no labels to train on: trains on ImageNet-1k in data/imagenet'
     imagenet = (IMAGENET_CLASSES, size, IMAGENET_SIZE)
-    if spec == 'noise':
-        note = f'measured on noise, {unlabelled}'
-        return DataSource('imagenet', 'noise', 'in1k', *imagenet, note=note)
+    if spec in ('photographs', 'noise'):
+        what = 'crops of two photographs' if spec == 'photographs' else 'noise'
+        note = f'measured on {what}, {unlabelled}'
+        return DataSource('imagenet', spec, 'in1k', *imagenet, note=note)
     path = os.fspath(spec)
     if os.path.isdir(path):
         folder = scan_folder(path)
@@ -89,7 +114,7 @@ def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> 
         return _user_config(path, img_size)
     problem = f'{path!r} is a file' if os.path.isfile(path) else f'no data at {path!r}'
     raise InputError(
-        f'{problem}: give digits, noise, an image folder or an mmpretrain config (.py)'
+        f'{problem}: give photographs, digits, noise, an image folder or an mmpretrain config (.py)'
     )
 
 
@@ -111,7 +136,16 @@ def _user_config(path: str, img_size: int | None) -> DataSource:
     own_size = backbone.get('img_size')
     size = img_size or (own_size if type(own_size) is int else IMAGENET_SIZE)
     name = _slug(os.path.splitext(path)[0])
-    return DataSource('config', path, name, num_classes, size, size, config=config)
+    channels = backbone.get('in_channels', 3)
+    if type(channels) is not int or channels < 1:
+        raise InputError(f'{path!r}: model.backbone.in_channels = {channels!r} is no number from 1')
+    source = DataSource(
+        'config', path, name, num_classes, size, size, config=config, in_channels=channels
+    )
+    if source.given_head is None:
+        return source
+    note = f'the head of {path} is kept, and costs are counted with the usual one'
+    return replace(source, note=note)
 
 
 def _slug(path: str) -> str:

@@ -205,7 +205,7 @@ def measure(
     Args:
         arch: an architecture, or a function that creates a network of another kind
             (:class:`~asvit_mm.measures.AnyModel`) with fresh weights.
-        images: (repeat, B, 3, height, width), one batch per network; may be None if no measure needs
+        images: (repeat, B, channels, height, width), one batch per network; may be None if no measure needs
             images.
         names: of :data:`~asvit_mm.measures.MEASURES`; the result has their order.
         repeat: number of networks.
@@ -261,11 +261,11 @@ def check_images(
     infos = find_measures(names)
     if not any('images' in info.needs for info in infos):
         return
-    wanted = 'give (repeat, batch, 3, height, width)'
+    wanted = 'give (repeat, batch, channels, height, width)'
     if images is None:
         raise InputError(f'a measure needs images and there are none: {wanted}')
     height, width = as_pair(img_size)
-    if images.ndim != 5 or len(images) != repeat or images.shape[2:] != (3, height, width):
+    if images.ndim != 5 or len(images) != repeat or images.shape[3:] != (height, width):
         raise InputError(
             f'images of shape {tuple(images.shape)} do not fit repeat = {repeat} and {height} x {width} '
             f'pixels: {wanted}'

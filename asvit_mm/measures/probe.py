@@ -82,7 +82,7 @@ class ProbeNetwork:
         seed: (seed of the run, further numbers such as the step); the circle depends on the first number
             only, the weights on all of them.
         index: which of the networks of this seed, from 0.
-        batch: images (B, 3, height, width) for this network; None if no measure needs any.
+        batch: images (B, C, height, width) for this network; None if no measure needs any (C = 3).
         device: where the network runs. Weights are drawn on the CPU, so they are the same on any device.
         dtype: of the network and the images.
         memory_limit: bytes that the activations of one measure may take, for measures that can run in
@@ -101,7 +101,8 @@ class ProbeNetwork:
     @cached_property
     def network(self) -> Probed:
         """The network, with its norms; As-ViT's without position embedding."""
-        network = fresh_network(self.arch, (_WEIGHTS, *self.seed, self.index))
+        channels = 3 if self.batch is None else self.batch.shape[1]
+        network = fresh_network(self.arch, (_WEIGHTS, *self.seed, self.index), channels)
         return network.to(self.device, self.dtype)
 
     @cached_property
@@ -125,13 +126,13 @@ class ProbeNetwork:
         return self.batch.to(self.device, self.dtype)
 
 
-def fresh_network(arch: Subject, seed: Sequence[int]) -> Any:
+def fresh_network(arch: Subject, seed: Sequence[int], in_channels: int = 3) -> Any:
     """A freshly initialized network on the CPU, As-ViT without position embedding; ``seed`` determines it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(combine_seeds(seed))
         if not isinstance(arch, Architecture):
             return arch()
-        return AsViT(arch, use_abs_pos_embed=False)
+        return AsViT(arch, in_channels=in_channels, use_abs_pos_embed=False)
 
 
 def combine_seeds(seed: Sequence[int]) -> int:

@@ -11,7 +11,9 @@ from .methods import (
     iterate_search,
     result_of,
 )
-from .parallel import SharedMeasure, help_measuring, with_helpers
+from .parallel import SharedMeasure, call_on_all_ranks, help_main_rank, with_helpers
+from .pareto import pareto_front, percentile_scores
+from .race import Cost, Round, choose_finalists, plan_race, survivors
 from .ranking import rank_networks
 from .reinforce import Reinforce
 from .scaling import AutoScaling, Candidate, Member, larger_networks, measure_proxies
@@ -25,6 +27,7 @@ __all__ = [
     'Choices',
     'Clock',
     'ComplexityMeasure',
+    'Cost',
     'Latency',
     'Measure',
     'Measurement',
@@ -34,15 +37,22 @@ __all__ = [
     'RegularizedEvolution',
     'Reinforce',
     'Request',
+    'Round',
     'SearchMethod',
     'SharedMeasure',
     'Step',
-    'help_measuring',
+    'call_on_all_ranks',
+    'choose_finalists',
+    'help_main_rank',
     'iterate_search',
     'larger_networks',
     'measure_proxies',
+    'pareto_front',
+    'percentile_scores',
+    'plan_race',
     'rank_networks',
     'result_of',
     'space_for',
+    'survivors',
     'with_helpers',
 ]

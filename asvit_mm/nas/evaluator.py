@@ -97,7 +97,7 @@ class ComplexityMeasure:
     """Both measures as published: images and circles are fixed for the run, every request has fresh weights.
 
     Args:
-        images: (repeat, batch, 3, img_size, img_size), one batch per network to average over.
+        images: (repeat, batch, channels, img_size, img_size), one batch per network to average over.
         img_size: pixels per side.
         seed: of the run; together with the architecture and the number of the draw it determines the weights.
         device: where networks run.

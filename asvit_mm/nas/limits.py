@@ -32,20 +32,24 @@ class Budget:
         img_size: pixels per side of its images.
         max_params: parameters; None: no limit.
         max_macs: multiply-adds per image; None: no limit.
+        in_channels: channels of its images.
     """
 
     num_classes: int
     img_size: int
     max_params: int | None = None
     max_macs: int | None = None
+    in_channels: int = 3
 
     def params(self, arch: Architecture) -> int:
         """Parameters of the classifier."""
-        return count_params(arch, self.num_classes, img_size=self.img_size)
+        return count_params(
+            arch, self.num_classes, img_size=self.img_size, in_channels=self.in_channels
+        )
 
     def macs(self, arch: Architecture) -> int:
         """Multiply-adds of the classifier per image."""
-        return count_macs(arch, self.img_size, self.num_classes)
+        return count_macs(arch, self.img_size, self.num_classes, in_channels=self.in_channels)
 
     def fits(self, arch: Architecture) -> bool:
         """Whether the classifier is within every limit."""
@@ -100,6 +104,44 @@ class Budget:
             f'{relaxed.option} at least {relaxed.count(nearest):,} ({nearest})'
         )
 
+    def explain(
+        self, arch: Architecture, larger: Sequence[Architecture], because: str
+    ) -> list[dict[str, Any]]:
+        """How much of each limit a network uses, and why it leaves the rest; plain data for the result.
+
+        Args:
+            larger: the networks that could come next.
+            because: why none of those came that would be within the limits.
+
+        Returns:
+            for each limit ``limit`` (its option), ``unit``, ``value``, ``used`` and ``why``.
+        """
+        fitting = any(map(self.fits, larger))
+        explained = []
+        for limit in self._limits:
+            # Within all other limits, so that the figure says what this limit alone would allow.
+            others = [x for x in self._limits if x is not limit]
+            blocked = [a for a in larger if limit.count(a) > limit.value]
+            alone = [a for a in blocked if all(x.count(a) <= x.value for x in others)]
+            if fitting or not larger:
+                why = because
+            elif not alone and len(blocked) < len(larger):
+                exceeded = [x.option for x in others if any(x.count(a) > x.value for a in larger)]
+                why = f'every larger network exceeds {" or ".join(exceeded)}'
+            else:
+                nearest = min(limit.count(a) for a in alone or blocked)
+                why = f'the next larger network would have {nearest:,}'
+            explained.append(
+                {
+                    'limit': limit.option,
+                    'unit': limit.unit,
+                    'value': limit.value,
+                    'used': limit.count(arch),
+                    'why': why,
+                }
+            )
+        return explained
+
     @property
     def _limits(self) -> list['_Limit']:
         """The limits that are set."""
@@ -133,12 +175,14 @@ class Clock:
         img_size: pixels per side of the image.
         device: where it runs; on the CPU with as many threads as torch has.
         deploy: makes a call of a network with images, in another runtime than torch; None: torch.
+        in_channels: channels of the image.
     """
 
     num_classes: int
     img_size: int
     device: str | torch.device = 'cpu'
     deploy: Callable[[torch.nn.Module, torch.Tensor], Callable[[], Any]] | None = None
+    in_channels: int = 3
 
     def __call__(self, arch: Architecture) -> float:
         """Median time of the forward pass in milliseconds, after a warm-up."""
@@ -146,7 +190,7 @@ class Clock:
         logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR)
         from torch.utils.benchmark import Timer
 
-        images = torch.zeros(1, 3, self.img_size, self.img_size, device=self.device)
+        images = torch.zeros(1, self.in_channels, self.img_size, self.img_size, device=self.device)
         model = self.classifier(arch)
         call = partial(model, images) if self.deploy is None else self.deploy(model, images)
         timer = Timer(
@@ -169,7 +213,12 @@ class Clock:
         )
         config = dict(
             type='ImageClassifier',
-            backbone=dict(type='asvit_mm.AsViT', arch=arch, img_size=self.img_size),
+            backbone=dict(
+                type='asvit_mm.AsViT',
+                arch=arch,
+                img_size=self.img_size,
+                in_channels=self.in_channels,
+            ),
             neck=dict(type='GlobalAveragePooling'),
             head=head,
         )

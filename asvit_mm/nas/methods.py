@@ -5,7 +5,7 @@ auto-scaling does.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,7 +13,6 @@ import numpy as np
 
 from ..arch import Architecture
 from .evaluator import Measurement, Memo
-from .limits import Latency
 from .ranking import Value, rank_networks
 from .reinforce import Reinforce
 from .space import Choices
@@ -148,7 +147,7 @@ class Step:
         number: from 0.
         recalled: whether ``arch`` was measured in an earlier step.
         figures: numbers that the method adds to the trace.
-        best: the result, if the search ended here.
+        best: the best so far: the result if the search ends here; None: every network was too slow.
     """
 
     number: int
@@ -156,7 +155,7 @@ class Step:
     measurement: Measurement
     recalled: bool
     figures: dict[str, float]
-    best: Architecture
+    best: Architecture | None
 
     def to_record(self) -> dict[str, Any]:
         """Plain data for the trace."""
@@ -166,36 +165,40 @@ class Step:
             **self.measurement.to_record(),
             'recalled': self.recalled,
             **self.figures,
-            'best': str(self.best),
+            'best': None if self.best is None else str(self.best),
         }
 
 
 def iterate_search(method: SearchMethod, measure: Memo, steps: int) -> Iterator[Step]:
     """Measure ``steps`` architectures that the method asks for, and yield each step."""
-    number = 0
+    number, told = 0, {}
     while number < steps:
         archs = list(method.ask())[: steps - number]
         for arch, (measurement, recalled) in zip(archs, measure(archs), strict=True):
             figures = method.tell(arch, measurement)
-            yield Step(number, arch, measurement, recalled, figures, method.best)
+            told[arch] = measurement
+            yield Step(number, arch, measurement, recalled, figures, result_of(method, told))
             number += 1
 
 
 def result_of(
-    method: SearchMethod, measured: Collection[Architecture], latency: Latency | None = None
-) -> Architecture:
+    method: SearchMethod, told: Mapping[Architecture, Measurement]
+) -> Architecture | None:
     """The result of a search: the method's best, which for REINFORCE may never have been measured.
 
-    Args:
-        measured: the networks that the method was told of, each once, in that order.
-        latency: the limit. If the method's best is too slow, the result is the one that it prefers of the
-            measured networks within the limit.
+    With a limit on latency it is one of the networks that were timed and are within the limit: the method's
+    best, or the one of them that it prefers.
 
-    Raises:
-        InputError: all are too slow; names the fastest.
+    Args:
+        told: what the method was told, the networks in the order of their first measurements.
+
+    Returns:
+        None if all are too slow.
     """
     best = method.best
-    if latency is None:
+    if all(measurement.latency_ms is None for measurement in told.values()):
         return best
-    kept = latency.within_limit(measured, f'all {len(measured)} networks of this search')
-    return best if latency(best) <= latency.limit else method.best_of(kept)
+    fast = [arch for arch, measurement in told.items() if measurement.refused is None]
+    if best in fast:
+        return best
+    return method.best_of(fast) if fast else None

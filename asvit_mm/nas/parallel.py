@@ -1,14 +1,16 @@
-"""Measurements distributed over the processes of a launcher (torch.distributed through MMEngine).
+"""Work distributed over the processes of a launcher (torch.distributed through MMEngine).
 
 The main rank runs the search. The other ranks receive, in this order, the measure, any number of requests
-with the number of threads, and finally None, or the error that the main rank ends with. The unit of work is
-one measure of one network; its value does not depend on the rank, so the result is that of one process.
+(with the number of threads) and of calls, and finally None, or the error that the main rank ends with. The
+unit of work is one measure of one network, or one call; its value does not depend on the rank, so the
+result is that of one process.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmengine import dist
@@ -16,6 +18,9 @@ from mmengine import dist
 from ..errors import InputError
 from ..measures import SEARCH_MEASURES, Score
 from .evaluator import ComplexityMeasure, Measurement, Request, combine
+
+T = TypeVar('T')
+R = TypeVar('R')
 
 # Index of the request, number of the network, name of the measure.
 Unit = tuple[int, int, str]
@@ -31,7 +36,7 @@ class _SharedError(InputError):
 class SharedMeasure:
     """A measure whose work the main rank distributes over all ranks of the launcher.
 
-    The others call :func:`help_measuring` meanwhile. A process without a launcher does all work itself.
+    The others call :func:`help_main_rank` meanwhile. A process without a launcher does all work itself.
 
     Args:
         measure: what is measured, and how.
@@ -57,7 +62,7 @@ class SharedMeasure:
 
 @contextmanager
 def with_helpers() -> Iterator[None]:
-    """The block that the main rank runs while the others are in :func:`help_measuring`; it ends that too.
+    """The block that the main rank runs while the others are in :func:`help_main_rank`; it ends that too.
 
     An :class:`~asvit_mm.errors.InputError` of the block is raised on the other ranks, too. After any other
     error they may not be waiting for a message; the launcher then stops them.
@@ -72,11 +77,38 @@ def with_helpers() -> Iterator[None]:
     _broadcast(None)
 
 
-def help_measuring() -> None:
-    """Measure what the main rank requests, until it is done.
+@dataclass(frozen=True)
+class _Calls:
+    """Calls that the ranks share."""
+
+    function: Callable[[Any], Any]
+    arguments: Sequence[Any]
+
+
+def call_on_all_ranks(function: Callable[[T], R], arguments: Sequence[T]) -> list[R]:
+    """Call ``function`` with each of the arguments, every rank its share of them, and wait for all.
+
+    The others call :func:`help_main_rank` meanwhile. A process without a launcher makes all calls itself.
+
+    Args:
+        function: and ``arguments``: what pickle takes.
+
+    Returns:
+        the values in the order of the arguments, on every rank.
 
     Raises:
-        InputError: the one that the main rank ends with, or that any rank has met in measuring.
+        InputError: the one that a call raised on any rank, on all of them.
+    """
+    calls = _Calls(function, list(arguments))
+    _broadcast(calls)
+    return _call_on_all_ranks(calls)
+
+
+def help_main_rank() -> None:
+    """Measure and call what the main rank requests, until it is done.
+
+    Raises:
+        InputError: the one that the main rank ends with, or that any rank has met in its share.
     """
     measure = None
     while (work := _broadcast(None)) is not None:
@@ -84,6 +116,9 @@ def help_measuring() -> None:
             raise work
         if isinstance(work, ComplexityMeasure):
             measure = work
+            continue
+        if isinstance(work, _Calls):
+            _call_on_all_ranks(work)
             continue
         assert measure is not None
         requests, threads = work
@@ -112,20 +147,37 @@ def _measure_on_all_ranks(
         for name in SEARCH_MEASURES
     ]
     own = sorted(share_out(units, dist.get_world_size())[dist.get_rank()])
-    scores, error = {}, None
-    try:
+
+    def measure_own() -> dict[Unit, Score]:
+        scores = {}
         for (i, r), group in groupby(own, key=lambda unit: unit[:2]):
             names = [name for *_, name in group]
             for name, score in measure.network(requests[i], r, names).items():
                 scores[i, r, name] = score
+        return scores
+
+    return _gather(measure_own)
+
+
+def _call_on_all_ranks(calls: _Calls) -> list[Any]:
+    numbers = range(dist.get_rank(), len(calls.arguments), dist.get_world_size())
+    values = _gather(lambda: {i: calls.function(calls.arguments[i]) for i in numbers})
+    return [values[i] for i in range(len(calls.arguments))]
+
+
+def _gather(make: Callable[[], dict[Any, R]]) -> dict[Any, R]:
+    """What ``make`` gives on each rank, all together."""
+    values, error = {}, None
+    try:
+        values = make()
     except InputError as caught:
         error = str(caught)
     # An error is gathered like a value, so that no rank waits for one that has failed.
-    parts = dist.all_gather_object((scores, error))
+    parts = dist.all_gather_object((values, error))
     for _, error in parts:
         if error is not None:
             raise _SharedError(error)
-    return {unit: score for part, _ in parts for unit, score in part.items()}
+    return {key: value for part, _ in parts for key, value in part.items()}
 
 
 def _broadcast(value: Any) -> Any:

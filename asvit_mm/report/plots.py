@@ -33,10 +33,10 @@ from .figure import (
 
 Record = Mapping[str, Any]
 PathLike = str | os.PathLike[str]
-# The two measures: field of a record, label, and which value is the better of two.
+# The two measures: field of a record, and label.
 MEASURES = (
-    ('length_distortion', f'{LENGTH_LABEL} (higher is better)', np.fmax),
-    ('ntk_condition_number', f'{KAPPA_LABEL} (lower is better)', np.fmin),
+    ('length_distortion', f'{LENGTH_LABEL} (higher is better)'),
+    ('ntk_condition_number', f'{KAPPA_LABEL} (lower is better)'),
 )
 CHOICES = {'K': 'merging kernel', 'S': 'windows per side', 'E': 'feed-forward expansion'}
 # A band of probability that is thinner than this has no room for its label.
@@ -44,18 +44,23 @@ LABELLED = 0.12
 
 
 def plot_search(records: Sequence[Record], path: PathLike) -> None:
-    """Both measures against the step; below, if a policy was learned, its reward and entropy."""
+    """Both measures against the step; below, if a policy was learned, its reward and entropy.
+
+    The best so far is what the search would have found if it had ended with the step. It has no value there
+    where it was never measured.
+    """
+    found = {record['arch']: record for record in records}
     steps = column(records, 'step')
     learned = 'reward' in records[0]
     dots = {'color': BLUE, 'ms': 3.5 if len(steps) <= 200 else 2.2, 'alpha': 0.5, 'mew': 0}
     with figure(path, 1 + learned, 2, (10, 3.7 + 3.5 * learned)) as axes:
-        for ax, (name, label, better) in zip(axes[0], MEASURES, strict=True):
+        for ax, (name, label) in zip(axes[0], MEASURES, strict=True):
             values = column(records, name)
             ax.plot(steps, values, 'o', label='network of this step', **dots)
             _running_median(ax, steps, values)
-            ax.step(
-                steps, better.accumulate(values), c=GREEN, lw=1.2, where='post', label='best so far'
-            )
+            best = column([found.get(r.get('best'), {name: None}) for r in records], name)
+            if np.isfinite(best).any():
+                ax.plot(steps, best, '.-', c=GREEN, lw=1.2, ms=4, label='best so far')
             missing = steps[np.isnan(values)]
             if len(missing):
                 top = {'transform': ax.get_xaxis_transform(), 'color': RED, 'ms': 5}
@@ -123,7 +128,7 @@ def plot_measured(records: Sequence[Record], result: Record, path: PathLike) -> 
 
     The seed that the paper published is marked too where it is among them.
     """
-    (length, length_label, _), (kappa, kappa_label, _) = MEASURES
+    (length, length_label), (kappa, kappa_label) = MEASURES
     kappas, lengths = column(records, kappa), column(records, length)
     published = [record for record in records if record['arch'] == str(PRESETS['seed'])]
     shades = LinearSegmentedColormap.from_list('shades', SHADES)
@@ -184,7 +189,7 @@ def plot_scaling(
         for ax in (blocks, width):
             ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         tried = [{**c, 'step': m['step']} for m in series for c in m.get('candidates', ())]
-        for ax, (name, label, _) in zip(axes[1], MEASURES, strict=True):
+        for ax, (name, label) in zip(axes[1], MEASURES, strict=True):
             if tried:
                 ax.plot(column(tried, 'step'), column(tried, name), 'o', color=GREY, ms=3.5,
                         alpha=0.6, mew=0, label='candidates')  # fmt: skip
@@ -196,6 +201,51 @@ def plot_scaling(
             ax.set_xlim(0.4, len(series) + 0.6)
             ax.xaxis.set_major_locator(step_ticks())
             _legend_below(*((blocks, width) if ax is blocks else (ax,)))
+
+
+def plot_front(
+    points: Sequence[tuple[float, float]], front: Sequence[Record], label: str, path: PathLike
+) -> None:
+    """Score against multiply-adds of every network that was compared; the front as a line.
+
+    Args:
+        points: (multiply-adds, score) of each.
+        front: records with ``macs`` and ``score``, from the cheapest on.
+        label: of the score.
+    """
+    macs, scores = np.array(points, float).reshape(-1, 2).T
+    with figure(path, 1, 1, (9, 4.6)) as axes:
+        ax = axes[0, 0]
+        ax.plot(macs / 1e6, scores, 'o', color=GREY, ms=4, alpha=0.6, mew=0, label='compared')
+        line = {'color': RED, 'marker': 'o', 'ms': 6, 'lw': 1.4, 'label': 'front'}
+        ax.plot(column(front, 'macs') / 1e6, column(front, 'score'), **line)
+        ax.set(xlabel='multiply-adds per image (millions)', ylabel=label)
+        log_if_wide(ax, 'x', macs / 1e6)
+        ax.legend(loc='lower right')
+
+
+def plot_race(race: Record, path: PathLike) -> None:
+    """Accuracy of the finalists in every round of a race, and the learning curve of the winner."""
+    with figure(path, 1, 2, (10, 3.9)) as axes:
+        rounds, curve = axes.flat
+        for place, one in enumerate(race['finalists']):
+            accuracies = one['top1']
+            style = (
+                {'color': GREEN, 'lw': 2, 'zorder': 3} if not place else {'color': GREY, 'lw': 1.2}
+            )
+            label = {0: 'winner', 1: 'other finalists'}.get(place)
+            rounds.plot(range(1, len(accuracies) + 1), accuracies, 'o-', ms=4, label=label, **style)
+        ticks = [
+            f'{number}\n{one["epochs"]} epochs' for number, one in enumerate(race['rounds'], 1)
+        ]
+        rounds.set_xticks(range(1, len(ticks) + 1), ticks)
+        rounds.set_title('Accuracy on held-out images in every round (%)')
+        rounds.legend(loc='lower right')
+        epochs, top1 = np.array(race['curve'], float).reshape(-1, 2).T
+        curve.plot(epochs, top1, 'o-', color=GREEN, ms=4, lw=1.8)
+        curve.set_title('The winner in its last round (%)')
+        curve.set_xlabel('epoch')
+        curve.xaxis.set_major_locator(step_ticks())
 
 
 def read_scalars(path: PathLike) -> tuple[np.ndarray, np.ndarray]:

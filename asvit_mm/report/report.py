@@ -22,9 +22,14 @@ from ..tokens import window_count, window_length
 from ..utils.files import atomic_write_text
 from ..utils.units import format_count
 from .architecture import plot_architecture
-from .plots import plot_measured, plot_policy
+from .plots import plot_front, plot_measured, plot_policy, plot_race
 
 Record = Mapping[str, Any]
+# What scaling takes from the result of a search.
+REMEMBERED = (
+    *('data', 'img_size', 'max_params', 'max_flops'),
+    *('max_latency', 'latency_runtime'),
+)
 
 
 def write_search_report(
@@ -34,6 +39,7 @@ def write_search_report(
     data: DataSource,
     space: SearchSpace = SEARCH_SPACE,
     policies: Sequence[Sequence[Sequence[float]]] = (),
+    points: Sequence[tuple[float, float]] = (),
 ) -> Path:
     """Write report.html of a search, and its figures beside it.
 
@@ -44,6 +50,7 @@ def write_search_report(
         data: what the config trains on.
         space: that was searched.
         policies: see :func:`~.plots.plot_policy`; none where the method has no policy.
+        points: that the front is drawn among, see :func:`~.plots.plot_front`.
     """
     folder, settings = Path(work_dir), result['settings']
     plot_measured(records, result, folder / 'measured.png')
@@ -67,6 +74,7 @@ def write_search_report(
         result,
         data,
         figures=('search', 'policy', 'measured') if policies else ('search', 'measured'),
+        points=points,
         steps=len(records),
         different=len(archs),
         space=space.size,
@@ -75,23 +83,25 @@ def write_search_report(
         invalid_steps=sum(not _measured(record) for record in records) - len(slow),
         comparison=comparison,
         published_seen=str(PRESETS['seed']) in archs,
-        # Scaling measures with the same settings; the others it does not have, or they are limits of its own.
+        # Scaling measures with the same settings; the others it does not have, or takes from the result.
         scale_command=_command(
             ('tools/scale.py', f'{work_dir}/result.json'),
             settings,
-            left_out=(
-                *('steps', 'method', 'base_stride', 'max_params', 'max_flops', 'max_latency'),
-                'latency_runtime',
-            ),
+            left_out=('steps', 'method', 'base_stride', *REMEMBERED),
         ),
     )
 
 
 def write_scale_report(
-    work_dir: str, result: Record, records: Sequence[Record], data: DataSource
+    work_dir: str,
+    result: Record,
+    records: Sequence[Record],
+    data: DataSource,
+    points: Sequence[tuple[float, float]] = (),
 ) -> Path:
     """Write report.html of a scaling run, like :func:`write_search_report`; scaling.png is in the folder."""
-    largest = result['series'][-1]
+    # A result of an earlier format does not hold the costs of its network.
+    largest = result if 'config' in result else result['series'][-1]
     size, classes = largest['train_img_size'], largest['num_classes']
     published = [
         {
@@ -108,6 +118,7 @@ def write_scale_report(
         largest,
         data,
         figures=('scaling',),
+        points=points,
         candidates=sum('candidate' in record for record in records),
         series=result['series'],
         targets=result.get('targets') or [],
@@ -121,12 +132,23 @@ def _write(
     network: Record,
     data: DataSource,
     figures: Sequence[str],
+    points: Sequence[tuple[float, float]],
     **context: Any,
 ) -> Path:
     """Write the page of a run whose main result is ``network``."""
     folder, arch = Path(work_dir), Architecture.parse(network['arch'])
     plot_architecture(arch, network['train_img_size'], folder / 'architecture.png')
-    names = [f'{name}.png' for name in (*figures, 'architecture')]
+    race, front = result.get('race'), result.get('front') or []
+    further = []
+    if race is not None:
+        plot_race(race, folder / 'race.png')
+        further.append('race')
+    if points:
+        score = r'mean percentile by $L^E$ and $\kappa$'
+        label = score if race is None else 'accuracy in round 1 (%)'
+        plot_front(points, front, label, folder / 'front.png')
+        further.append('front')
+    names = [f'{name}.png' for name in (*figures, *further, 'architecture')]
     grids = [rows for rows, _ in token_grids(network['train_img_size'], arch.stride)]
     windows = [window_length(*sizes) for sizes in zip(grids, arch.splits, strict=True)]
     counts = [window_count(*sizes) ** 2 for sizes in zip(grids, windows, strict=True)]
@@ -145,6 +167,9 @@ def _write(
         **context,
         result=result,
         network=network,
+        race=race,
+        front=front,
+        budget=result.get('budget') or [],
         seed_form=arch.seed_form,
         figures={name: base64.b64encode((folder / name).read_bytes()).decode() for name in names},
         stages=list(zip(grids, windows, counts, arch.depths, arch.widths, macs, strict=True)),

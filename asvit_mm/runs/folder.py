@@ -22,10 +22,10 @@ from ..utils.files import (
     refuse_special_files,
 )
 
-FORMAT = 3
-PICTURES = ('search', 'policy', 'scaling', 'family', 'measured', 'architecture')
+FORMAT = 4
+PICTURES = ('search', 'policy', 'scaling', 'measured', 'front', 'race', 'architecture')
 NAMES = (
-    *('run.json', 'result.json', 'so_far.json', 'trace.jsonl', 'timing.jsonl', 'configs'),
+    *('run.json', 'result.json', 'so_far.json', 'trace.jsonl', 'timing.jsonl', 'configs', 'race'),
     *('report.html', *(f'{name}.png' for name in PICTURES)),
 )
 # Both attention kernels give the same values up to rounding, so a run may be resumed with the other one.

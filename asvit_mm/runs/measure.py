@@ -82,7 +82,12 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
             }
             for spec, scores in table.items()
         ],
-        'settings': {**asdict(settings), 'measures': names, 'img_size': settings.pixels},
+        'settings': {
+            **asdict(settings),
+            'data': settings.source.spec,
+            'measures': names,
+            'img_size': settings.pixels,
+        },
         'versions': versions(device),
     }
     print_scores(table, settings)

@@ -1,6 +1,7 @@
 """What a run prints: a progress bar on a terminal or in a notebook, a few lines in a log, and a summary."""
 
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ def show_progress(
 ) -> Iterator[Callable[[float, str], None]]:
     """Show the progress of the block: as a bar, or as at most ten lines where there can be none.
 
+    Both say how much time is left, from what the part since the first update took.
+
     Args:
         title: what the bar is called.
         total: what the run counts up to.
@@ -38,12 +41,21 @@ def show_progress(
     console = console or Console(highlight=False)
     if not _can_redraw(console):
         shown = 0
+        first: tuple[float, float] | None = None
 
         def log(done: float, text: str) -> None:
-            nonlocal shown
+            nonlocal shown, first
+            now = time.monotonic()
+            if first is None:
+                first = now, done
             if (share := int(LOG_LINES * done / total)) > shown:
                 shown = share
-                print(f'{title}: {min(done / total, 1):4.0%}  {text}', flush=True)
+                began, before = first
+                left = ''
+                if before < done < total:
+                    seconds = (now - began) * (total - done) / (done - before)
+                    left = f'  {format_seconds(seconds)} left'
+                print(f'{title}: {min(done / total, 1):4.0%}{left}  {text}', flush=True)
 
         yield log
         return
@@ -83,6 +95,14 @@ def printed_warnings() -> Iterator[None]:
         yield
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         print(f'warning: {message}', file=sys.stderr)
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: 12 s, 3 min, 1 h 5 min."""
+    if seconds < 60:
+        return f'{seconds:.0f} s'
+    minutes = round(seconds / 60)
+    return f'{minutes} min' if minutes < 60 else f'{minutes // 60} h {minutes % 60} min'
 
 
 def format_value(value: float | None) -> str:

@@ -32,7 +32,10 @@ from ..nas import (
     Memo,
     Request,
     SharedMeasure,
-    help_measuring,
+    choose_finalists,
+    help_main_rank,
+    pareto_front,
+    percentile_scores,
     with_helpers,
 )
 from ..ops import attention
@@ -42,12 +45,19 @@ from ..utils.files import relative
 from ..version import __version__
 from .folder import RunFolder
 from .progress import printed_warnings
-from .results import Network, cost_rows
+from .race import Race
+from .results import Found, cost_rows, found_rows, network_record
 from .settings import MeasuringSettings, RunSettings, as_count, find_device
+
+NOISE_COST = (
+    'kappa on noise does not rank networks as kappa on natural images does (its Kendall tau with ImageNet '
+    "accuracy on AutoFormer-tiny's networks: -0.20 and +0.34): leave --data noise out"
+)
 
 # The format of asvit_mm.export that a runtime of --latency-runtime runs.
 RUNTIMES = {'torch': None, 'onnxruntime': 'onnx', 'openvino': 'openvino'}
 Known = Mapping[Request, Measurement]
+Measured = Mapping[Architecture, Measurement]
 S = TypeVar('S', bound=RunSettings)
 
 
@@ -73,6 +83,9 @@ class Run(ABC, Generic[S]):
     memo: Memo
     latency: Latency | None
 
+    # Of the architecture, within these limits.
+    budget: Budget
+
     def __init__(self, settings: S, tools: Path) -> None:
         self.settings, self.tools, self.data = settings, tools, settings.source
         # Data for which no config can be written is refused before anything is measured.
@@ -80,6 +93,7 @@ class Run(ABC, Generic[S]):
         folder = relative(Path(settings.work_dir) / 'configs')
         self.configs = RunConfigs(self.data, progressive=settings.progressive, folder=folder)
         self.measure: Measure = SharedMeasure(make_measure(settings))
+        self.race = None if settings.finalists is None else Race(settings, self.data)
 
     @abstractmethod
     def smallest(self) -> tuple[Sequence[Architecture], str]:
@@ -100,6 +114,91 @@ class Run(ABC, Generic[S]):
     @abstractmethod
     def print_result(self) -> None:
         """Print what result.json says; see :meth:`print_rows`."""
+
+    def network(self, arch: Architecture, measurement: Measurement) -> dict[str, Any]:
+        """A network for the result: what it is, what was measured of it, what it costs, its configs."""
+        return {'arch': str(arch), **measurement.to_record(), **network_record(arch, self.configs)}
+
+    def run_race(
+        self, found: Architecture, ranked: Iterable[Architecture], measured: Measured
+    ) -> tuple[Architecture, dict[str, Any] | None]:
+        """The winner of the race of ``found`` and the best of ``ranked``, and the race for the result.
+
+        Args:
+            found: what the run found without training; the winner if no race was asked for.
+            ranked: further networks, the best first.
+            measured: the measurement of each.
+        """
+        if self.race is None:
+            return found, None
+        finalists = choose_finalists([found], ranked, self.settings.finalists or 0)
+        race = self.race.run(finalists, self.budget.macs, self.folder)
+        for one in race['finalists']:
+            arch = Architecture.parse(one['arch'])
+            one |= self.network(arch, measured[arch])
+        return Architecture.parse(race['finalists'][0]['arch']), race
+
+    def front(
+        self, measured: Measured, race: Mapping[str, Any] | None
+    ) -> tuple[list[dict[str, Any]], list[tuple[int, float]]]:
+        """The networks that no other is as good and as cheap as, from the cheapest on, for the result.
+
+        Without a race a network's ``score`` is the mean of its percentiles by L^E and kappa among all that
+        were measured (:func:`~asvit_mm.nas.percentile_scores`). With a race only its finalists are compared,
+        by their ``place`` from 1; ``score`` is their accuracy in the first round, in per cent. Cheap means
+        few multiply-adds, and a low latency where that was measured.
+
+        Args:
+            measured: all networks that were measured.
+
+        Returns:
+            the front, and what it is drawn among: multiply-adds of every network that is compared, and its
+            score or its accuracy in the first round.
+        """
+        entries: list[tuple[Architecture, dict[str, float], float]] = []
+        shown: list[float] = []
+        if race is None:
+            scores = percentile_scores([m.values for m in measured.values()])
+            for arch, score in zip(measured, scores, strict=True):
+                if score is not None:
+                    entries.append((arch, {'score': round(score, 2)}, -score))
+                    shown.append(score)
+        else:
+            for place, one in enumerate(race['finalists'], 1):
+                if 'failed' not in one:
+                    first = one['top1'][0]
+                    entries.append(
+                        (Architecture.parse(one['arch']), {'place': place, 'score': first}, place)
+                    )
+                    shown.append(first)
+        macs = [self.budget.macs(arch) for arch, *_ in entries]
+        costs = [
+            (count, worse, measured[arch].latency_ms or 0.0)
+            for count, (arch, _, worse) in zip(macs, entries, strict=True)
+        ]
+        front = sorted(pareto_front(costs), key=lambda i: costs[i])
+        records = [
+            {**entries[i][1], **self.network(entries[i][0], measured[entries[i][0]])} for i in front
+        ]
+        return records, list(zip(macs, shown, strict=True))
+
+    def explain_budget(
+        self, network: Mapping[str, Any], larger: Sequence[Architecture], because: str
+    ) -> list[dict[str, Any]]:
+        """How much of each limit the result uses, and why it leaves the rest; see :meth:`Budget.explain`."""
+        arch = Architecture.parse(network['arch'])
+        uses = self.budget.explain(arch, larger, because)
+        if self.latency is not None:
+            uses.append(
+                {
+                    'limit': '--max-latency',
+                    'unit': 'ms per image',
+                    'value': self.latency.limit,
+                    'used': network.get('latency_ms'),
+                    'why': because,
+                }
+            )
+        return uses
 
     def fingerprint(self) -> dict[str, Any]:
         """The settings that determine the result."""
@@ -129,7 +228,7 @@ class Run(ABC, Generic[S]):
             self._complete(write_configs=not complete)
             self.print_result()
 
-    def print_rows(self, network: Network, rows: Mapping[str, str]) -> None:
+    def print_rows(self, network: Found, rows: Mapping[str, str]) -> None:
         """Print the summary that every run has, its network, costs and files, with further ``rows``."""
         folder = self.folder
         python, tools = relative(Path(sys.executable)), relative(self.tools)
@@ -138,6 +237,7 @@ class Run(ABC, Generic[S]):
             {
                 'architecture': str(network.architecture),
                 **cost_rows(network),
+                **found_rows(network),
                 **rows,
                 'written': ', '.join(map(relative, (folder.result, folder.trace, folder.report))),
                 'train it': command,
@@ -184,7 +284,7 @@ def run_on_main_rank(run: type[Run[S]], settings: S, tools: Path) -> None:
         with with_helpers():
             run(settings, tools).execute()
     else:
-        help_measuring()
+        help_main_rank()
 
 
 def make_measure(settings: MeasuringSettings) -> ComplexityMeasure:
@@ -200,11 +300,13 @@ def make_measure(settings: MeasuringSettings) -> ComplexityMeasure:
 
 
 def load_batches(settings: Any) -> torch.Tensor:
-    """Images to measure on, (repeat, batch, 3, pixels, pixels).
+    """Images to measure on, (repeat, batch, channels, pixels, pixels).
 
     Raises:
         InputError: missing or too few images.
     """
+    if settings.source.spec == 'noise':
+        print(f'note: {NOISE_COST}')
     repeat, batch = settings.repeat, settings.batch_size
     images = load_images(settings.source, settings.pixels, repeat * batch, settings.seed)
     return images.reshape(repeat, batch, *images.shape[1:])
@@ -267,7 +369,7 @@ def open_folder(settings: RunSettings, task: str, fingerprint: Mapping[str, Any]
 def read_budget(settings: RunSettings, max_params: str | int | None = None) -> Budget:
     """The limits on parameters and multiply-adds, for the classifier that the configs train."""
     data, max_macs = settings.source, as_count(settings.max_flops, 'multiply-adds')
-    return Budget(data.num_classes, data.img_size, as_count(max_params), max_macs)
+    return Budget(data.num_classes, data.img_size, as_count(max_params), max_macs, data.in_channels)
 
 
 def read_latency(settings: RunSettings, known: Known | None = None) -> Latency | None:
@@ -290,7 +392,8 @@ def read_latency(settings: RunSettings, known: Known | None = None) -> Latency |
     if runtime is not None:
         require_packages(runtime)
     deployed = None if runtime is None else partial(deploy, name=runtime)
-    clock = Clock(data.num_classes, data.img_size, find_device(settings.device), deployed)
+    device = find_device(settings.device)
+    clock = Clock(data.num_classes, data.img_size, device, deployed, data.in_channels)
     return Latency(clock, settings.max_latency, latencies)
 
 
@@ -300,7 +403,8 @@ def known_measurements(records: Iterable[Mapping[str, Any]], *, remeasure: bool 
     Nothing is checked here: :meth:`RunFolder.append` compares every record with the recomputed one.
 
     Args:
-        records: of the trace; records of members of a series are skipped, as they repeat those of candidates.
+        records: of the trace; those of members of a series are skipped, as they repeat those of candidates,
+            and those of a race.
         remeasure: whether every record has a measurement of its own.
 
     Raises:
@@ -309,7 +413,7 @@ def known_measurements(records: Iterable[Mapping[str, Any]], *, remeasure: bool 
     found: dict[Request, Measurement] = {}
     draws: Counter[Architecture] = Counter()
     for record in records:
-        if 'candidates' in record:
+        if 'candidates' in record or 'race' in record:
             continue
         arch = Architecture.parse(str(record.get('arch')))
         request = (arch, draws[arch] if remeasure else 0)

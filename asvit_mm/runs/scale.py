@@ -4,20 +4,20 @@ Source: As-ViT (arXiv 2202.11921), section 3.4.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..arch import Architecture, as_architecture
 from ..errors import InputError
-from ..nas import AutoScaling, Candidate, Member, measure_proxies
+from ..nas import AutoScaling, Candidate, Member, larger_networks, measure_proxies
 from ..report.plots import plot_scaling
 from ..report.report import write_scale_report
 from ..utils.files import relative
 from ..utils.units import format_count, parse_count
 from .progress import format_value, show_progress
-from .results import Network, ScaleResult, network_record, read_scale_result, read_seed
+from .results import Network, ScaleResult, network_record, read_found, read_scale_result
 from .run import Run, read_budget, run_on_main_rank
 from .settings import MAX_PARAMS, MIN_PARAMS, ScaleSettings, as_count
 
@@ -51,8 +51,40 @@ def read_topology(spec: str | Architecture) -> Architecture:
     """
     spec = str(spec)
     if spec.endswith('.json'):
-        spec = read_seed(Path(spec))
+        spec = read_found(Path(spec))['arch']
     return as_architecture(spec).seed
+
+
+def inherit(settings: ScaleSettings) -> ScaleSettings:
+    """The settings with data, image size and limits of the search whose result is scaled, unless given.
+
+    Raises:
+        InputError: the file is not a result.
+    """
+    spec = str(settings.arch)
+    if not spec.endswith('.json'):
+        return settings
+    theirs = read_found(Path(spec)).get('settings')
+    theirs = theirs if isinstance(theirs, Mapping) else {}
+    limited = settings.targets or settings.min_params is not None
+    names = ['data', 'max_flops', 'max_latency', *(() if limited else ('max_params',))]
+    if settings.data is None:
+        names.append('img_size')
+    new: dict[str, Any] = {n: theirs.get(n) for n in names if getattr(settings, n) is None}
+    new = {name: value for name, value in new.items() if value is not None}
+    if 'max_latency' in new and settings.latency_runtime == 'torch' and 'latency_runtime' in theirs:
+        new['latency_runtime'] = theirs['latency_runtime']
+    if new:
+        words = ', '.join(f'{name} {value}' for name, value in new.items())
+        print(f'from {spec}: {words}')
+    found = replace(settings, **new)
+    before = theirs.get('data'), theirs.get('img_size')
+    if None not in before and before != (found.source.spec, found.pixels):
+        print(
+            f'note: the search measured on {before[0]} at {before[1]} pixels and this run on '
+            f'{found.source.spec} at {found.pixels}: its scores are not used, all are measured anew'
+        )
+    return found
 
 
 @dataclass
@@ -70,8 +102,8 @@ class _Scaling:
 
     @property
     def aim(self) -> int:
-        """Parameters at which it ends, as the progress bar counts."""
-        return self.auto.min_params or self.target or 0
+        """Parameters at which it ends, at most, as the progress bar counts."""
+        return self.auto.min_params or self.auto.budget.max_params or 0
 
     def mark(self, record: dict[str, Any]) -> dict[str, Any]:
         """``record``, for the trace or the result, with the target if there is one."""
@@ -82,12 +114,15 @@ class _Scale(Run[ScaleSettings]):
     TASK = 'scale'
 
     def __init__(self, settings: ScaleSettings, tools: Path) -> None:
-        topology = read_topology(settings.arch)
+        topology, settings = read_topology(settings.arch), inherit(settings)
         super().__init__(settings, tools)
         self.measure = partial(measure_proxies, self.measure)
         targets: list[int | None] = [*sorted({parse_count(str(t)) for t in settings.targets})]
         maximum = MAX_PARAMS if settings.max_params is None else settings.max_params
-        minimum = as_count(MIN_PARAMS if settings.min_params is None else settings.min_params)
+        limits = (settings.max_params, settings.max_flops, settings.max_latency)
+        minimum = as_count(settings.min_params)
+        if limits == (None, None, None) and minimum is None:
+            minimum = as_count(MIN_PARAMS)
         # In ascending order; they share what they measure.
         self.scalings = [
             _Scaling(
@@ -101,6 +136,7 @@ class _Scale(Run[ScaleSettings]):
             for target in targets or [None]
         ]
         self.largest = self.scalings[-1].auto
+        self.budget = self.largest.budget
 
     def fingerprint(self) -> dict[str, Any]:
         targets = [scaling.target for scaling in self.scalings if scaling.target is not None]
@@ -118,7 +154,8 @@ class _Scale(Run[ScaleSettings]):
 
     def progress(self, records: Sequence[Mapping[str, Any]]) -> str:
         candidates = sum('candidate' in record for record in records)
-        return f'{len(records) - candidates} steps and {candidates} candidates'
+        steps = sum('candidates' in record for record in records)
+        return f'{steps} steps and {candidates} candidates'
 
     def take_steps(self) -> dict[str, Any]:
         total, before = sum(s.aim for s in self.scalings), 0
@@ -132,14 +169,39 @@ class _Scale(Run[ScaleSettings]):
             self.largest.min_params,
             self.largest.budget.max_params,
         )
-        result = self._result(self.scalings)
-        work_dir, records = relative(self.folder.path), self.folder.records
-        write_scale_report(work_dir, {**result, **self.folder.run}, records, self.data)
+        measured = {
+            candidate.arch: candidate.measurement
+            for scaling in self.scalings
+            for member in scaling.auto.series
+            for candidate in member.candidates
+        }
+        best = self.largest.current
+        found, race = self.run_race(best, self._ranked(), measured)
+        network = self.network(found, measured[found])
+        because = str(self.largest.stopped) if race is None else 'it won the race'
+        larger, (front, points) = larger_networks(found), self.front(measured, race)
+        result = {
+            **self._result(self.scalings),
+            **network,
+            'budget': self.explain_budget(network, larger, because),
+            'front': front,
+            'race': race,
+        }
+        work_dir = relative(self.folder.path)
+        records = [record for record in self.folder.records if 'step' in record]
+        whole = {**result, **self.folder.run}
+        write_scale_report(work_dir, whole, records, self.data, points)
         return result
 
     def partial_result(self) -> dict[str, Any] | None:
         grown = [scaling for scaling in self.scalings if scaling.series]
-        return self._result(grown) if grown else None
+        if not grown:
+            return None
+        result = self._result(grown)
+        if self.race is not None and self.race.leader is not None:
+            leader = self.race.leader
+            result |= {'arch': str(leader), **network_record(leader, self.configs)}
+        return result
 
     def print_result(self) -> None:
         result = read_scale_result(self.folder.path)
@@ -152,9 +214,10 @@ class _Scale(Run[ScaleSettings]):
         configs = self.folder.configs
         rows = {
             'stopped': result.stopped,
-            'time': f'{self.folder.seconds:.1f} s for a series of {len(result.series)}',
+            'time': f'{self.folder.seconds:.1f} s for a series of {len(result.series)}'
+            + (' and the race' if result.race else ''),
             'configs': f'{len(list(configs.glob("asvit-*")))} and as many for mmdet in '
-            f'{relative(configs)}, the last one is trained with',
+            f'{relative(configs)}; this network is trained with',
         }
         self.print_rows(result, rows)
 
@@ -171,7 +234,8 @@ class _Scale(Run[ScaleSettings]):
             if not folder.replaying:
                 best, params = auto.current, auto.budget.params(auto.current)
                 done = before + params if auto.series else before
-                show(done, f'{best}  {format_count(params)}  {text}')
+                found = f'best so far {best}  {format_count(params)}  ' if auto.series else ''
+                show(done, f'{found}{text}')
 
         def report(number: int, candidate: Candidate) -> None:
             record = {'step': len(auto.series) + 1, 'candidate': number, **candidate.to_record()}
@@ -186,6 +250,15 @@ class _Scale(Run[ScaleSettings]):
             if self.latency is not None:
                 self.latency.within_limit(auto.affordable(), 'all candidates of the first step')
             raise InputError(f'{auto.stopped}: try a larger --batch-size or --img-size')
+
+    def _ranked(self) -> list[Architecture]:
+        """The measured candidates of the largest scaling, from the last step back, each step's best first."""
+        ranked = []
+        for member in reversed(self.largest.series):
+            whole = [c for c in member.candidates if c.ranks is not None]
+            whole.sort(key=lambda c: sum(c.ranks or ()))
+            ranked += [candidate.arch for candidate in whole]
+        return ranked
 
     def _append(self, scaling: _Scaling, member: Member) -> None:
         network = network_record(member.chosen.arch, self.configs)

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..arch import BASE_STRIDE, PRESETS, STRIDE_CHOICES, Architecture
-from ..data.source import DataSource, describe_data
+from ..data.source import DEFAULT, DataSource, describe_data
 from ..errors import InputError
 from ..utils.command_line import POSITIONAL, check_values, option, positional
 from ..utils.units import parse_count
@@ -43,9 +43,10 @@ class InputSettings:
         InputError: a value out of range, or a device that is not there.
     """
 
-    data: str = 'noise'
-    """images for the NTK condition number and what the configs train on: digits (of scikit-learn), noise, an
-    image folder (class folders, or train/ and val/ with them) or an mmpretrain config"""
+    data: str | None = None
+    """images for the NTK condition number and what the configs train on: an image folder (class folders, or
+    train/ and val/ with them), an mmpretrain config, digits (of scikit-learn), photographs (crops of two that
+    scikit-learn ships) or noise (default: photographs)"""
     img_size: int | None = option(default=None, at_least=4, at_most=MAX_MEASURED_SIZE)
     """pixels per side of the images (default: 32 for digits, a config's own, a folder's images', at most
     224)"""
@@ -61,7 +62,7 @@ class InputSettings:
     @cached_property
     def source(self) -> DataSource:
         """What ``data`` means, see :func:`~asvit_mm.data.source.describe_data`."""
-        return describe_data(self.data, self.img_size)
+        return describe_data(DEFAULT if self.data is None else self.data, self.img_size)
 
     @property
     def pixels(self) -> int:
@@ -92,7 +93,12 @@ class JobSettings(InputSettings):
         values = asdict(self)
         for name in ('work_dir', 'launcher', 'resume', 'overwrite'):
             del values[name]
-        return {**values, 'img_size': self.pixels, 'device': find_device(self.device).type}
+        return {
+            **values,
+            'data': self.source.spec,
+            'img_size': self.pixels,
+            'device': find_device(self.device).type,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +129,18 @@ class RunSettings(MeasuringSettings):
     reuse its measurement)"""
     progressive: bool = False
     """write configs that train with progressive tokenization"""
+    finalists: int | None = option(default=None, at_least=2)
+    """networks that are trained for a while on the data, in a race whose winner is the result (default: no
+    network is trained)"""
+    race_minutes: float = 20.0
+    """minutes that the race of the finalists takes, as estimated when it begins"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 < self.race_minutes < math.inf:
+            raise InputError(
+                f'--race-minutes {self.race_minutes} is no time: give minutes, such as 20'
+            )
         if self.latency_runtime == 'torch':
             return
         if self.max_latency is None:
@@ -164,12 +179,14 @@ class ScaleSettings(RunSettings):
     """Settings of a scaling run, with targets or with the two limits that they replace."""
 
     arch: str | Architecture = field(kw_only=False, metadata=POSITIONAL)
-    """architecture ('8,2,3|4,1,2|4,1,4|4,1,6|32'), preset (seed, small, ...) or the result.json of a search;
-    its kernels, splits, expansions and heads are scaled"""
+    """architecture ('8,2,3|4,1,2|4,1,4|4,1,6|32'), preset (seed, small, ...) or the result.json of a search,
+    whose data, image size and limits hold unless others are given; kernels, splits, expansions and heads are
+    scaled"""
     work_dir: str = 'work_dirs/scale'
     """folder of the results"""
     min_params: Count | None = option(default=None, metavar='N')
-    """stop at the first network with this many parameters (default: 80M)"""
+    """stop at the first network with this many parameters (default: 80M; where a limit is given: grow until
+    every larger network exceeds it)"""
     max_params: Count | None = option(default=None, metavar='N')
     """no network has more parameters (default: 110M)"""
     targets: Sequence[Count] = option(default=(), metavar='N')
@@ -201,9 +218,9 @@ class MeasureSettings(InputSettings):
     """networks to average over"""
     batch_size: int = option(default=16, at_least=1, at_most=MAX_NETWORK_IMAGES)
     """images per network"""
-    data: str = 'noise'
-    """images for the measures that need some: digits (of scikit-learn), noise, an image folder or an
-    mmpretrain config"""
+    data: str | None = None
+    """images for the measures that need some: an image folder, an mmpretrain config, digits (of
+    scikit-learn), photographs (crops of two that scikit-learn ships) or noise (default: photographs)"""
     output: Literal['pooled', 'tokens'] = 'pooled'
     """of other models: the mean of the last tokens, or all of them"""
     memory: float | None = option(default=None, metavar='GIB')

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -77,6 +78,11 @@ def relative(path: Path) -> str:
     # Symbolic links stay: .venv/bin/python is one, and what it points to is another interpreter.
     path = Path.cwd() / path
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def file_name(name: str) -> str:
+    """A name without the characters that file names cannot have everywhere."""
+    return re.sub(r'[^\w.,@-]', '_', name)
 
 
 def check_writable(path: Path, option: str = '--json') -> None:

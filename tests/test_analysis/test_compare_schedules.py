@@ -7,10 +7,10 @@ import pytest
 from asvit_mm.analysis.compare_schedules import saved_percent, summarise
 from asvit_mm.analysis.plots import plot_schedules
 from asvit_mm.analysis.settings import SchedulesSettings
-from asvit_mm.analysis.training import training_config
 from asvit_mm.arch import PRESETS
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.data.source import describe_data
+from asvit_mm.runs.training import training_config
 
 from .pictures import is_picture
 

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,47 @@ def test_a_users_config_keeps_all_but_the_model(user_config):
     assert cfg.custom_hooks[1].phases == '80-140'
     name = f'{next(network_names(TINY, data))}_b24_myresnet18.py'
     assert RunConfigs(data).add(TINY)['config'] == f'configs/{name}'
+
+
+@pytest.mark.parametrize(
+    ('head', 'kind', 'pooled'),
+    [
+        ("type='MultiLabelLinearClsHead', thr=0.3", 'MultiLabelLinearClsHead', True),
+        ("type='mmpretrain.MultiLabelClsHead', thr=0.3", 'MultiLabelLinearClsHead', True),
+        ("type='CSRAClsHead', num_heads=1, lam=0.1, thr=0.3", 'CSRAClsHead', False),
+    ],
+)
+def test_a_head_for_several_labels_is_kept(user_config, head, kind, pooled):
+    text = USER_CONFIG.replace("type='LinearClsHead'", head).replace(
+        "loss=dict(type='CrossEntropyLoss')", "loss=dict(type='CrossEntropyLoss', use_sigmoid=True)"
+    )
+    user_config.write_text(text)
+    data = describe_data(str(user_config), 32)
+    assert 'is kept' in config_text(TINY, data)
+    cfg = read(TINY, data)
+    assert cfg.model.head.to_dict() == {
+        **Config.fromstring(text, '.py').model.head.to_dict(), 'type': kind, 'in_channels': 96,
+    }  # fmt: skip
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    assert model.with_neck == pooled
+    sample = DataSample().set_gt_score(torch.ones(7))
+    losses = model.loss(torch.randn(2, 3, 32, 32), [sample, sample])
+    assert losses['loss'].isfinite()
+
+
+def test_images_of_another_number_of_channels(user_config):
+    user_config.write_text(USER_CONFIG.replace('depth=18', 'depth=18, in_channels=1'))
+    data = describe_data(str(user_config), 32)
+    cfg = read(TINY, data)
+    assert cfg.model.backbone.in_channels == 1
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg.model)
+    assert sum(p.numel() for p in model.parameters()) == data.params(TINY)
+    assert data.macs(TINY) < replace(data, in_channels=3).macs(TINY)
+    user_config.write_text(USER_CONFIG.replace('depth=18', "depth=18, in_channels='x'"))
+    with pytest.raises(InputError, match='in_channels'):
+        describe_data(str(user_config), 32)
 
 
 def test_a_users_own_schedule_of_tokens_is_kept_and_not_doubled():

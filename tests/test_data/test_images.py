@@ -2,6 +2,7 @@
 
 import io
 import random
+import re
 from pathlib import Path
 
 import cv2
@@ -51,6 +52,22 @@ def test_noise_is_standard_normal_and_decided_by_the_seed() -> None:
     assert not torch.equal(images, load_images('noise', 32, 16, seed=(3, 2)))
 
 
+def test_photographs_are_natural_and_decided_by_the_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neighbouring pixels are alike, whatever the size; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    for size in (32, 224):
+        images = load_images('photographs', size, 16, seed=(3, 1))
+        assert images.shape == (16, 3, size, size)
+        neighbours = torch.stack([images[..., 1:].flatten(), images[..., :-1].flatten()])
+        assert torch.corrcoef(neighbours)[0, 1] > 0.8
+        assert len(torch.unique(images.flatten(1), dim=0)) == 16
+        assert torch.equal(images, load_images('photographs', size, 16, seed=(3, 1)))
+    assert not torch.equal(images, load_images('photographs', 224, 16, seed=(3, 2)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_digits_are_written_and_normalised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Path
 ) -> None:
@@ -83,7 +100,8 @@ def test_folder_images_are_drawn_without_replacement(digits: Path) -> None:
 
 def test_config_images_pass_its_pipeline_and_normalisation(digits: Path, tmp_path: Path) -> None:
     config = tmp_path / 'config.py'
-    config.write_text(CONFIG.format(root=str(digits)))
+    text = CONFIG.format(root=str(digits))
+    config.write_text(text)
     states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
     images = load_images(str(config), 16, 6, seed=(1, 2))
     assert images.shape == (6, 3, 16, 16)
@@ -97,6 +115,13 @@ def test_config_images_pass_its_pipeline_and_normalisation(digits: Path, tmp_pat
     assert random.getstate() == states[0]
     assert np.array_equal(np.random.get_state()[1], states[1])
     assert torch.equal(torch.get_rng_state(), states[2])
+    grey = text.replace("'LoadImageFromFile'", "'LoadImageFromFile', color_type='grayscale'")
+    grey = re.sub('mean=.*?to_rgb=True', 'mean=[100], std=[50]', grey)
+    config.write_text(grey)
+    with pytest.raises(InputError, match='have 1 channels, and its model takes 3'):
+        load_images(str(config), 16, 6, seed=0)
+    config.write_text(grey + 'model = dict(backbone=dict(in_channels=1))')
+    assert load_images(str(config), 16, 6, seed=0).shape == (6, 1, 16, 16)
 
 
 def test_a_config_that_draws_no_images_is_one_line(tmp_path):

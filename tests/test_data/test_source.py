@@ -175,6 +175,7 @@ def test_sizes_without_a_config(tmp_path, monkeypatch):
     for spec, kind, pixels, img_size in (
         ('digits', 'digits', 32, 32),
         ('noise', 'imagenet', 224, 224),
+        ('photographs', 'imagenet', 224, 224),
         ('./noise', 'folder', 224, 224),
         (Path('noise'), 'folder', 224, 224),
         ('noise/a', 'imagenet', 224, 224),

@@ -20,7 +20,7 @@ from asvit_mm.data.images import read_image
 from asvit_mm.engine.options import parse_options
 from asvit_mm.errors import InputError
 from asvit_mm.runs.folder import RunFolder
-from asvit_mm.runs.results import read_seed
+from asvit_mm.runs.results import read_found
 from asvit_mm.runs.run import known_measurements
 from asvit_mm.token_schedule import read_schedule
 from asvit_mm.tokens import as_pair
@@ -153,7 +153,7 @@ def test_json_of_a_work_dir(run, name, data):
     anything = JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=30)
     file.write_bytes(data.draw(st.just(bytes(wrong)) | anything))
     try:
-        one_line(read_seed, file)
+        one_line(read_found, file)
         if one_line(lambda: work(run, resume=True)) is not None:
             assert (run / 'result.json').read_bytes() == before[run / 'result.json'] or (
                 json.loads((run / 'result.json').read_bytes())

@@ -156,7 +156,14 @@ def test_what_cannot_be_measured_is_refused():
     with pytest.raises(InputError, match='24 x 24'):
         measure(TINY, torch.randn(1, 4, 3, 16, 16), img_size=24, repeat=1)
     with pytest.raises(InputError, match='do not fit'):
-        measure(TINY, torch.randn(1, 4, 1, 24, 24), img_size=24, repeat=1)
+        measure(TINY, torch.randn(4, 3, 24, 24), img_size=24, repeat=4)
+
+
+def test_networks_take_as_many_channels_as_the_images_have():
+    names = ['length_distortion', 'ntk_condition_number']
+    grey = measure(TINY, torch.randn(1, 4, 1, 24, 24), img_size=24, names=names, repeat=1)
+    assert all(score.valid for score in grey.values())
+    assert probe(batch=torch.randn(4, 1, 24, 24)).network.in_channels == 1
 
 
 def probe(**changes):

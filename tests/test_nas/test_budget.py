@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asvit_mm.arch import SEARCH_SPACE, SearchSpace, as_architecture
+from asvit_mm.arch import PRESETS, SEARCH_SPACE, SearchSpace, as_architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.errors import InputError
-from asvit_mm.nas import METHODS, Budget, Latency, result_of
+from asvit_mm.nas import METHODS, Budget, Latency
 
 from .toy import distance_measure, records_of
 
@@ -129,8 +129,9 @@ def test_no_method_breaks_a_limit(name, limits, median):
     method = METHODS[name](budget.choices(), seed=3)
     records = records_of(method, measure, 120)
     asked = [as_architecture(record['arch']) for record in records]
-    found = result_of(method, dict.fromkeys(asked), latency)
-    for arch in (*asked, *(as_architecture(record['best']) for record in records), found):
+    best = [as_architecture(record['best']) for record in records if record['best']]
+    found = best[-1]
+    for arch in (*asked, *best):
         assert closed[0] is None or count_params(arch, 10, img_size=32) <= closed[0]
         assert closed[1] is None or count_macs(arch, 32, 10) <= closed[1]
     assert (limits == 'tight') == (len({arch.kernels for arch in asked}) == 1)
@@ -187,3 +188,20 @@ def test_without_limits_nothing_changes():
         plain = METHODS[name](seed=5).ask()
         assert METHODS[name](Budget(10, 32).choices(), seed=5).ask() == plain
         assert METHODS[name](Budget(10, 32, 10**9).choices(), seed=5).ask() == plain
+
+
+def test_what_a_network_leaves_of_its_limits_is_explained():
+    arch, larger = PRESETS['seed'], [PRESETS['small'], PRESETS['base']]
+    plain = Budget(10, 32)
+    params, macs = plain.params(arch), plain.macs(arch)
+
+    def why(max_params, max_macs, because='the measures preferred it'):
+        uses = Budget(10, 32, max_params, max_macs).explain(arch, larger, because)
+        assert [use['used'] for use in uses] == [params, macs]
+        return [use['why'] for use in uses]
+
+    next_params = f'{plain.params(PRESETS["small"]):,}'
+    assert why(params + 1, macs + 1)[0] == f'the next larger network would have {next_params}'
+    assert why(params + 1, 10**12)[1] == 'every larger network exceeds --max-params'
+    assert why(10**12, 10**12) == ['the measures preferred it'] * 2
+    assert plain.explain(arch, larger, '') == []

@@ -15,6 +15,7 @@ from asvit_mm.nas import (
     METHODS,
     Clock,
     Latency,
+    Measurement,
     Memo,
     result_of,
 )
@@ -99,44 +100,55 @@ def test_what_is_too_slow_is_not_measured():
 
 
 def search(name, limit, steps=60, seed=0):
+    """A search with a limit, and what it was told."""
     latency = Latency(milliseconds, limit)
     method = METHODS[name](seed=seed)
-    memo = Memo(partial(latency.measure, distance_measure))
-    records = records_of(method, memo, steps)
-    return method, dict.fromkeys(as_architecture(r['arch']) for r in records), latency
+    records = records_of(method, Memo(partial(latency.measure, distance_measure)), steps)
+    told = {as_architecture(r['arch']): Measurement.from_record(r) for r in records}
+    assert records[-1]['best'] == (str(found) if (found := result_of(method, told)) else None)
+    return method, told
+
+
+def with_limit(told, limit):
+    """What would have been told with another limit."""
+    return {
+        arch: m if m.latency_ms <= limit else Measurement.refusal('too slow', m.latency_ms)
+        for arch, m in told.items()
+    }
 
 
 def test_reinforce_takes_the_most_probable_of_what_keeps_the_limit():
-    method, measured, latency = search('reinforce', 30.0)
-    assert result_of(method, measured) == method.best
+    method, told = search('reinforce', 30.0)
+    assert result_of(method, {}) == method.best
     # A limit that the policy's favourite breaks.
-    latency.limit = milliseconds(method.best) - 0.5
-    found = result_of(method, measured, latency)
+    limit = milliseconds(method.best) - 0.5
+    found = result_of(method, with_limit(told, limit))
     sizes, logits = method.choices.sizes, method.logits.detach()
 
     def probability(arch):
         parts = zip(logits.split(sizes), SEARCH_SPACE.encode(arch), strict=True)
         return math.prod(float(part.softmax(0)[i]) for part, i in parts)
 
-    kept = [arch for arch in measured if milliseconds(arch) <= latency.limit]
+    kept = [arch for arch in told if milliseconds(arch) <= limit]
     assert probability(found) == max(map(probability, kept))
     assert found in kept
 
 
 @pytest.mark.parametrize('name', ['evolution', 'random'])
 def test_the_others_take_the_best_of_what_keeps_the_limit(name):
-    method, measured, latency = search(name, 10.0)
-    assert result_of(method, measured, latency) == method.best
-    latency.limit = milliseconds(method.best) - 0.5
-    found = result_of(method, measured, latency)
-    assert milliseconds(found) <= latency.limit
-    assert found == method.best_of([a for a in measured if milliseconds(a) <= latency.limit])
+    method, told = search(name, 10.0)
+    assert result_of(method, told) == method.best
+    limit = milliseconds(method.best) - 0.5
+    found = result_of(method, with_limit(told, limit))
+    assert milliseconds(found) <= limit
+    assert found == method.best_of([a for a in told if milliseconds(a) <= limit])
 
 
 @pytest.mark.parametrize('name', METHODS)
 def test_a_search_without_any_network_within_the_limit(name):
-    method, measured, latency = search(name, 0.5, steps=40)
-    fastest = min(measured, key=milliseconds)
+    method, told = search(name, 0.5, steps=40)
+    assert result_of(method, told) is None
+    fastest = min(told, key=milliseconds)
     with pytest.raises(InputError, match='less than all') as error:
-        result_of(method, measured, latency)
+        Latency(milliseconds, 0.5).within_limit(told, 'all networks')
     assert f'{fastest}: {milliseconds(fastest):g} ms' in str(error.value)

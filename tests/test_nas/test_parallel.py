@@ -11,7 +11,13 @@ from torch import distributed
 from asvit_mm.arch import PRESETS, as_architecture
 from asvit_mm.errors import InputError
 from asvit_mm.measures import SEARCH_MEASURES
-from asvit_mm.nas import ComplexityMeasure, SharedMeasure, help_measuring, with_helpers
+from asvit_mm.nas import (
+    ComplexityMeasure,
+    SharedMeasure,
+    call_on_all_ranks,
+    help_main_rank,
+    with_helpers,
+)
 from asvit_mm.nas.parallel import COSTS, share_out
 
 from ..test_tools.runs import PROCESSES
@@ -80,8 +86,9 @@ def on_rank(rank, rendezvous, results):
                 shared = SharedMeasure(measure)
                 with with_helpers():
                     found.append([*shared(REQUESTS), *shared(REQUESTS[:1])])
+                    found.append(call_on_all_ranks(abs, [-1, 2, -3]))
             else:
-                help_measuring()
+                help_main_rank()
         except InputError as error:
             found.append(str(error))
     results.put((rank, found))
@@ -102,8 +109,8 @@ def test_two_processes_find_what_one_finds_and_both_end_with_an_error_of_either(
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
-    expected = [
-        [*measure(REQUESTS), *measure(REQUESTS[:1])] for measure in map(real_measure, (3, 1))
-    ]
+    expected = []
+    for measure in map(real_measure, (3, 1)):
+        expected += [[*measure(REQUESTS), *measure(REQUESTS[:1])], [1, 2, 3]]
     errors = ['no memory for one image'] * 2
     assert found == {0: [*expected, *errors], 1: errors}

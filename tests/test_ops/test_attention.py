@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.analysis import FlopAnalyzer
 from torch.autograd import forward_ad
 from torch.profiler import profile
 from torch.utils.checkpoint import checkpoint
@@ -350,3 +351,24 @@ def test_checkpointed(reentrant):
     (expected,) = torch.autograd.grad(attend(qkv, 0.4), qkv, grad)
     checkpoint(attend, qkv, 0.4, use_reentrant=reentrant).backward(grad)
     assert torch.equal(qkv.grad, expected)
+
+
+def test_counters_that_read_traces_have_a_formula():
+    class Heads(torch.nn.Module):
+        def forward(self, qkv):
+            return attend(qkv, 0.4)
+
+    qkv = torch.randn(2, 20, 3, 2, 6)
+    counter = FlopAnalyzer(Heads(), qkv)
+    assert counter.total() == 0
+    counter.set_op_handle('aten::scaled_dot_product_attention', attention.traced_macs)
+    assert counter.total() == 2 * (2 * 2) * 20 * 20 * 6
+
+
+def test_dropout_of_weights_is_torchs():
+    qkv = torch.randn(2, 20, 3, 2, 6)
+    torch.manual_seed(0)
+    dropped = attend(qkv, 0.4, None, 0.5)
+    torch.manual_seed(0)
+    assert torch.equal(dropped, attention.decomposed_attention(qkv, 0.4, None, 0.5))
+    assert not torch.allclose(dropped, attend(qkv, 0.4))

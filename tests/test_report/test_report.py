@@ -22,6 +22,7 @@ TINY = ['--img-size', '16', '--batch-size', '2', '--repeat', '1', '--device', 'c
 ODD = """a <b>&"c" 'd'"""
 NASTY = """p <script>alert('1')<"{{ 7 * 7 }}" {% if %}\nq"""
 SEARCH = ['summary', 'architecture', 'search', 'cost', 'train', 'run']
+WHOLE = [*SEARCH[:3], 'front', *SEARCH[3:]]
 SCALE = ['summary', 'targets', 'architecture', 'growth', 'family', 'cost', 'train', 'run']
 # Attributes that make a browser load something.
 LOADING = {'src', 'srcset', 'href', 'data', 'poster', 'action', 'background', 'style'}
@@ -84,14 +85,17 @@ def test_search_and_the_command_that_repeats_it(tmp_path, monkeypatch):
         Image.frombytes('RGB', (16, 16), pixels).save(Path(NASTY, f'class{i}', '1.png'))
     run(monkeypatch, 'tools/search.py', '--work-dir', ODD, '--data', NASTY, '--steps', '2',
         '--max-params', '3M', '--progressive', *TINY)  # fmt: skip
-    page = check(Path(ODD), SEARCH)
+    page = check(Path(ODD), WHOLE)
     assert 'Only networks of at most 3.00 M parameters were considered' in page.text
     assert 'What the policy learned' in page.text
     train, grow, again = page.commands
     assert train[:2] == ['python', 'tools/train.py']
     # Scaling measures as the search did.
     assert grow[:3] == ['python', 'tools/scale.py', f'{ODD}/result.json']
-    assert sorted(grow[3:]) == sorted(['--data', NASTY, '--seed', '0', '--progressive', *TINY])
+    given = ['--seed', '0', '--progressive', '--race-minutes', '20.0', *TINY[2:]]
+    assert sorted(grow[3:]) == sorted(given)
+    assert 'Of the limits it uses' in page.text
+    assert 'of 3,000,000 parameters: ' in page.text
     first = Path(ODD).rename('first')
     run(monkeypatch, *again[1:])
     for name in ('run.json', 'trace.jsonl', 'result.json', 'report.html', 'policy.png'):

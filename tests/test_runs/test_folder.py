@@ -53,7 +53,7 @@ def test_an_undisturbed_run(whole):
     lines = (whole / 'trace.jsonl').read_text().splitlines()
     assert [json.loads(line) for line in lines] == [record(i) for i in range(STEPS)]
     run = json.loads((whole / 'run.json').read_text())
-    assert run['format'] == 3
+    assert run['format'] == 4
     assert run['settings'] == {'steps': 6, 'words': ['a', 'b']}
     assert json.loads((whole / 'result.json').read_text()) == {'found': 5, **run}
 
@@ -208,8 +208,8 @@ def test_another_run_is_not_gone_on_with(whole, change, words):
 @pytest.mark.parametrize(
     ('name', 'text', 'words'),
     [
-        ('run.json', '{"format": 2, "more": 1}', 'format is 2 there and 3 here'),
-        ('run.json', '{"format": 3, "task"', 'cannot be read'),
+        ('run.json', '{"format": 2, "more": 1}', 'format is 2 there and 4 here'),
+        ('run.json', '{"format": 4, "task"', 'cannot be read'),
         ('run.json', '[]', 'holds a list'),
         ('run.json', '{"threads": true}', 'format is None there'),
         ('trace.jsonl', 'step 1\n', 'line 1 of'),
@@ -229,7 +229,7 @@ def test_a_foreign_file(whole, name, text, words):
 @pytest.mark.parametrize(
     ('text', 'words'),
     [
-        ('{}', 'format is None there and 3 here'),
+        ('{}', 'format is None there and 4 here'),
         ('{"found"', 'cannot be read'),
     ],
 )

@@ -7,7 +7,7 @@ import warnings
 import pytest
 from rich.console import Console
 
-from asvit_mm.runs.progress import LOG_LINES, format_value, show_progress
+from asvit_mm.runs.progress import LOG_LINES, format_seconds, format_value, show_progress
 
 
 def show(console, total=50, counts=True):
@@ -45,7 +45,7 @@ def test_elsewhere_there_are_lines(capsys, options):
     lines = capsys.readouterr().out.splitlines()
     assert shown == ''
     assert len(lines) == LOG_LINES
-    assert (lines[0], lines[-1]) == ('search:  10%  [net 5]', 'search: 100%  [net 50]')
+    assert (lines[0], lines[-1]) == ('search:  10%  0 s left  [net 5]', 'search: 100%  [net 50]')
 
 
 def test_a_notebook_without_ipywidgets_has_lines_and_no_warning(capsys, monkeypatch):
@@ -70,5 +70,18 @@ def test_the_bar_ends_with_an_error():
     assert not shown._live_stack
 
 
+def test_the_time_left_is_that_of_this_part_of_the_run(capsys, monkeypatch):
+    """A run that is resumed at step 20 of 50: a step takes 6 seconds."""
+    clock = iter(range(0, 600, 6))
+    monkeypatch.setattr('time.monotonic', lambda: next(clock))
+    with show_progress('search', 50, console=console()) as update:
+        for done in range(20, 51):
+            update(done, '')
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'search:  40%  '
+    assert lines[1] == 'search:  50%  2 min left  '
+
+
 def test_figures():
+    assert [format_seconds(s) for s in (0.2, 59, 90, 4000)] == ['0 s', '59 s', '2 min', '1 h 7 min']
     assert [format_value(v) for v in (None, 0.0123456, 12345.6)] == ['-', '0.01235', '1.235e+04']

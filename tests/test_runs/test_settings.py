@@ -57,6 +57,12 @@ def test_one_target_is_a_list_too(targets):
         ScaleSettings('seed', targets=targets)
 
 
+def test_images_are_natural_unless_others_are_asked_for():
+    for settings in (SearchSettings(device='cpu'), ScaleSettings('seed', device='cpu')):
+        assert settings.source.spec == settings.fingerprint()['data'] == 'photographs'
+    assert MeasureSettings(archs=('seed',), device='cpu').source.spec == 'photographs'
+
+
 def test_resume_and_overwrite_exclude_each_other():
     with pytest.raises(InputError, match='give one'):
         SearchSettings(resume=True, overwrite=True)

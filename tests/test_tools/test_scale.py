@@ -73,7 +73,8 @@ def test_every_member_has_a_config_that_builds(finished):
         assert cfg.custom_hooks[0].type == 'asvit_mm.ProgressiveTokenizationHook'
         detection = Config.fromfile(folder / 'run' / member['detection_config'])
         assert detection.model.backbone.arch == member['arch']
-    assert len(list((folder / 'run' / 'configs').iterdir())) == 2 * len(result['series'])
+    networks = {one['config'] for one in [*result['series'], *result['front']]}
+    assert len(list((folder / 'run' / 'configs').iterdir())) == 2 * len(networks)
 
 
 @pytest.fixture
@@ -88,6 +89,25 @@ def test_from_the_result_of_a_search_to_a_budget_that_no_step_hits(here):
     assert 'every larger network exceeds 2,300,000 parameters' in out
     result = json.loads((here.folder / 'work_dirs' / 'scale' / 'result.json').read_text())
     assert result['topology'] == SEED
+
+
+def test_a_search_is_remembered(here):
+    """Its data, image size and limits, unless others are given."""
+    theirs = {'data': 'digits', 'img_size': 32, 'max_params': 2_300_000, 'max_flops': 7_000_000}
+    (here.folder / 'result.json').write_text(json.dumps({'arch': SEED, 'settings': theirs}))
+    tiny = ['--repeat', 1, '--batch-size', 4, '--device', 'cpu']
+    out = here.run('scale.py', 'result.json', '--max-flops', '9M', *tiny)
+    assert 'from result.json: data digits, max_params 2300000, img_size 32\n' in out
+    assert 'note: ' not in out
+    result = json.loads((here.folder / 'work_dirs' / 'scale' / 'result.json').read_text())
+    settings = result['settings']
+    assert (settings['data'], settings['img_size'], settings['min_params']) == ('digits', 32, None)
+    assert (settings['max_params'], settings['max_flops']) == (2_300_000, 9_000_000)
+    assert result['measured_on'] == {'data': 'digits', 'img_size': 32}
+    assert [use['limit'] for use in result['budget']] == ['--max-params', '--max-flops']
+    assert 'the next larger network would have 2,3' in out
+    out = here.run('scale.py', 'result.json', '--img-size', 16, *tiny, '--work-dir', 'other')
+    assert 'measured on digits at 32 pixels and this run on digits at 16: its scores are not' in out
 
 
 @pytest.mark.parametrize(

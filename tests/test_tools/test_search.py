@@ -92,9 +92,10 @@ def test_overwrite_and_another_seed(finished, copied, here):
     here.run('search.py', *args, '--seed', 1, '--overwrite')
     assert records(copied) != records(finished[0] / 'run')[:1]
     names = sorted(path.name for path in (copied / 'configs').iterdir())
-    assert len(names) == 2
+    result = json.loads((copied / 'result.json').read_text())
+    assert len(names) == 2 * len({result['config'], *(one['config'] for one in result['front'])})
     assert re.fullmatch(r'asvit-[\d.]+m-[\d.]+mf_b64_digits\.py', names[0])
-    assert re.fullmatch(r'mask-rcnn_asvit-[\d.]+m-[\d.]+mf_fpn_1x_coco\.py', names[1])
+    assert re.fullmatch(r'mask-rcnn_asvit-[\d.]+m-[\d.]+mf_fpn_1x_coco\.py', names[-1])
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,9 @@ def test_a_result_that_is_none(here):
         (['--max-flops', '0'], "'0' is not a number of multiply-adds"),
         (['--max-latency', 'nan'], '--max-latency nan is no limit: give milliseconds'),
         (['--max-latency', '-1'], '--max-latency -1 is no limit: give milliseconds'),
+        (['--finalists', '2'], "'photographs' has no labels to train on"),
+        (['--finalists', '1'], '--finalists 1 is too small: give at least 2'),
+        (['--race-minutes', '0'], '--race-minutes 0.0 is no time'),
         (['--max-params', '500k'], '--max-params 500,000 is less than the smallest seed has'),
         (['--max-flops', '1M'], '--max-flops 1,000,000 is less than the smallest seed has'),
         (['--max-latency', '1e-3'], '--max-latency 0.001 is less than the smallest seeds take'),
@@ -302,7 +306,7 @@ def test_what_is_not_resumed(finished, copied, here):
     ('name', 'old', 'new', 'words'),
     [
         ('trace.jsonl', '"reward": 0.0', '"reward": 0.5', 'reward is 0.5 there and 0.0 here'),
-        ('run.json', '"format": 3', '"format": 2', 'format is 2 there and 3 here'),
+        ('run.json', '"format": 4', '"format": 2', 'format is 2 there and 4 here'),
         ('run.json', '"torch": "', '"torch": "1', 'versions.torch is '),
     ],
 )

@@ -3,11 +3,11 @@ import math
 import pytest
 import torch
 
-from asvit_mm.analysis.training import shortened, train_and_test, training_config
 from asvit_mm.arch import Architecture
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
+from asvit_mm.runs.training import shortened, train_and_test, training_config
 
 from ..test_tools.runs import write_images
 

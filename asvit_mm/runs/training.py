@@ -1,13 +1,16 @@
 """One architecture trained on a fixed budget and tested, through MMEngine's Runner."""
 
+import copy
 import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -21,7 +24,7 @@ from ..engine.failures import config_failures, name_images
 from ..engine.runner import check_loaders
 from ..engine.token_grids import set_token_stride
 from ..errors import InputError
-from .study import file_name
+from ..utils.files import file_name
 
 # Fields of a schedule that count epochs.
 _EPOCH_FIELDS = ('begin', 'end', 'T_max', 'step_size', 'total_steps')
@@ -35,6 +38,7 @@ def training_config(
     seed: int = 0,
     workers: int = 0,
     validate: bool = False,
+    split: 'Split | None' = None,
 ) -> Config:
     """The config that trains ``arch`` on ``data`` for ``epochs`` and tests its last weights.
 
@@ -46,6 +50,7 @@ def training_config(
     Args:
         workers: processes that load the images; 0: the training process itself.
         validate: whether to validate after every epoch, on the images of the test.
+        split: which of the training images to train and to test on; None: to test on the validation set.
 
     Raises:
         InputError: data without labels or validation set, missing data, or a schedule that does not
@@ -56,14 +61,17 @@ def training_config(
             f'{data.spec!r} has no labels to train on: give digits, an image folder with train/ and '
             'val/, or an mmpretrain config'
         )
-    plan = recipe(data)
+    # The recipe of an image folder fits any length; others are shortened.
+    options = RecipeOptions(epochs=epochs) if data.kind == 'folder' else RecipeOptions()
+    plan = recipe(data, options)
     if not plan.by_epoch:
         raise InputError(
-            f'{data.root!r} trains by iterations and a study by epochs: give it a train_cfg with '
+            f'{data.root!r} trains by iterations, which cannot be shortened: give it a train_cfg with '
             'max_epochs'
         )
-    options = RecipeOptions(epochs=epochs if data.kind == 'folder' else None)
     cfg = Config.fromstring(config_text(arch, data, options=options), '.py')
+    if split is not None:
+        _hold_out(cfg, data, split)
     if cfg.get('val_dataloader') is None:
         raise InputError(
             f'{data.root!r} has no validation set, which the accuracy is of: '
@@ -79,6 +87,7 @@ def training_config(
     # The last weights are tested once, after the run.
     cfg.test_dataloader, cfg.test_cfg = cfg.val_dataloader, dict()
     cfg.test_evaluator = dict(type='Accuracy', topk=(1,))
+    hooks = [hook for hook in cfg.get('custom_hooks') or [] if not is_token_hook(hook)]
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.setdefault('collate_fn', dict(type='default_collate'))
         loader.num_workers = workers
@@ -87,13 +96,54 @@ def training_config(
     for part in ('dataloader', 'evaluator', 'cfg'):
         cfg[f'val_{part}'] = cfg[f'test_{part}'] if validate else None
     cfg.model.backbone.pop('drop_path_rate', None)
-    hooks = cfg.get('custom_hooks') or []
-    cfg.custom_hooks = [hook for hook in hooks if not is_token_hook(hook)]
+    cfg.custom_hooks = hooks
     cfg.setdefault('default_hooks', {})['checkpoint'] = None
     cfg.randomness = dict(seed=seed)
     cfg.launcher = 'none'
     cfg.load_from, cfg.resume = None, False
     return cfg
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training images by their indices, some to train on and some to test on.
+
+    Attributes:
+        trained: number of images to train on, evenly spread over those that are not held out.
+        every: every so many-th image is held out; where the images are sorted by class, of each class alike.
+        total: number of training images.
+    """
+
+    trained: int
+    every: int
+    total: int
+
+    @property
+    def held_out(self) -> list[int]:
+        """Indices of the images to test on."""
+        return list(range(self.every - 1, self.total, self.every))
+
+    @property
+    def training(self) -> list[int]:
+        """Indices of the images to train on."""
+        rest = np.setdiff1d(np.arange(self.total), self.held_out)
+        return rest[np.linspace(0, len(rest) - 1, self.trained).round().astype(int)].tolist()
+
+
+def _hold_out(cfg: Config, data: DataSource, split: Split) -> None:
+    """Let a config train on part of its training images, and validate on another part of them."""
+    own = cfg.get('val_dataloader') or {}
+    pipeline = (own.get('dataset') or {}).get('pipeline') or cfg.get('test_pipeline')
+    if pipeline is None:
+        raise InputError(
+            f'{data.root!r} does not say how images are validated: add val_dataloader or test_pipeline'
+        )
+    held = copy.deepcopy(cfg.train_dataloader)
+    held.pop('batch_sampler', None)
+    held.dataset.update(pipeline=pipeline, indices=split.held_out)
+    held.sampler = dict(type='DefaultSampler', shuffle=False)
+    cfg.train_dataloader.dataset.indices = split.training
+    cfg.val_dataloader = held
 
 
 def shortened(
@@ -132,31 +182,36 @@ class Trained(NamedTuple):
         top1: of the last weights on the validation set, in per cent.
         curve: top1 of every validation during the run, if the config has any.
         seconds: of all iterations, the loading of their images included, validation not.
+        testing: seconds of the test after the run, if there was any.
+        per_image: seconds per image of an iteration, as the median of all but the first.
         at_strides: top1 at further token strides.
     """
 
     top1: float
     curve: list[float]
     seconds: float
+    testing: float
+    per_image: float
     at_strides: dict[str, float]
 
 
 def train_and_test(
-    cfg: Config, study: Path, name: str, device: torch.device, strides: Sequence[int] = ()
+    cfg: Config, root: Path, name: str, device: torch.device, strides: Sequence[int] = ()
 ) -> Trained:
-    """Train ``cfg``, then test the last weights, also at further token ``strides``.
+    """Train ``cfg``, then test the last weights, unless they were validated, on the same images.
+
+    They are also tested at further token ``strides``.
 
     Args:
         cfg: of :func:`training_config`.
-        study: folder of the study; logs/NAME.log there is the Runner's log, which is not printed, and what
-            else the Runner writes is removed.
-        name: of the training in the study.
+        root: logs/NAME.log there is the Runner's log, which is not printed; what else it writes is removed.
+        name: of the training.
 
     Raises:
         InputError: it fails; logs/NAME.traceback.txt says where.
     """
     name = file_name(name)
-    folder, log = study / 'training' / name, study / 'logs' / f'{name}.log'
+    folder, log = root / 'training' / name, root / 'logs' / f'{name}.log'
     log.parent.mkdir(parents=True, exist_ok=True)
     # The name tells the logger and counts of this run from those of another in this process.
     cfg.work_dir, cfg.experiment_name = str(folder), f'{name}-{time.time_ns()}'
@@ -173,7 +228,9 @@ def train_and_test(
                 runner.model.to(device)
                 check_loaders(runner, ['train_dataloader', 'test_dataloader'])
                 runner.train()
-                top1 = float(runner.test()['accuracy/top1'])
+                began = time.perf_counter()
+                tested = {} if cfg.val_cfg is not None else runner.test()
+                testing = round(time.perf_counter() - began, 3)
                 at_strides = {}
                 for stride in strides:
                     set_token_stride(runner.model, stride)
@@ -186,7 +243,11 @@ def train_and_test(
         scalars = runner.message_hub.log_scalars
         validations = scalars.get('val/accuracy/top1')
         curve = [] if validations is None else validations.data[0].tolist()
-        seconds = round(float(scalars['train/time'].data[0].sum()), 3)
-        return Trained(top1, curve, seconds, at_strides)
+        top1 = curve[-1] if cfg.val_cfg is not None else float(tested['accuracy/top1'])
+        times = scalars['train/time'].data[0]
+        per_image = float(np.median(times[1:] if len(times) > 1 else times))
+        per_image /= cfg.train_dataloader.batch_size
+        seconds = round(float(times.sum()), 3)
+        return Trained(top1, curve, seconds, testing, per_image, at_strides)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,66 @@
+"""Who races, how long each round trains, who goes on."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asvit_mm.arch import SEARCH_SPACE
+from asvit_mm.nas import Cost, choose_finalists, plan_race, survivors
+from asvit_mm.nas.race import MIN_EPOCHS, halving
+
+
+def seed(*indices):
+    return SEARCH_SPACE.decode([*indices, *[0] * (12 - len(indices))])
+
+
+def test_finalists_are_not_alike_while_there_are_others():
+    first, near, far = seed(0), seed(1), seed(1, 1, 1)
+    assert choose_finalists([first], [near, far], 2) == [first, far]
+    assert choose_finalists([first], [first, near, far, near], 9) == [first, far, near]
+    assert choose_finalists([first, near], [far], 1) == [first]
+
+
+@pytest.mark.parametrize(
+    ('count', 'rounds'), [(2, [2]), (3, [3, 2]), (5, [5, 3, 2]), (8, [8, 4, 2])]
+)
+def test_every_round_halves(count, rounds):
+    assert halving(count) == rounds
+
+
+costs = st.lists(
+    st.builds(Cost, st.floats(0, 20), st.floats(1e-4, 1e-1), st.floats(0, 20)),
+    min_size=2,
+    max_size=9,
+)
+
+
+@given(costs, st.floats(60, 7200), st.integers(1, 4), st.integers(200, 50_000))
+def test_a_plan_keeps_its_time_and_every_training_sees_a_batch(costs, seconds, processes, images):
+    plan = plan_race(costs, seconds, processes, images, 64)
+    assert [one.networks for one in plan] == halving(len(costs))
+    ordered = sorted(costs, key=lambda cost: -cost.per_image)
+    for one in plan:
+        assert 64 <= one.images <= images
+        assert one.epochs >= 1
+        slowest = ordered[: one.networks]
+        fixed, per_image, validation = (
+            sum(getattr(cost, name) for cost in slowest) / one.networks
+            for name in ('fixed', 'per_image', 'validation')
+        )
+        takes = fixed + one.epochs * one.images * per_image + one.validations * validation
+        takes *= -(-one.networks // processes)
+        least = one.epochs == 1 and one.images == 64
+        assert least or takes <= seconds / len(plan)
+        # Fewer images than there are, only where they could not be seen often enough.
+        assert one.images == images or one.epochs <= MIN_EPOCHS
+
+
+def test_longer_rounds_for_fewer_networks():
+    plan = plan_race([Cost(1, 1e-3, 1)] * 8, 1200, 2, 8000, 64)
+    assert [one.epochs for one in plan] == sorted({one.epochs for one in plan})
+    assert {one.images for one in plan} == {8000}
+
+
+def test_the_most_accurate_goes_on_and_of_equal_ones_the_cheapest():
+    assert survivors([50.0, None, 60.0, 60.0], [1, 1, 9, 8], 4) == [3, 2, 0, 1]
+    assert survivors([50.0, None, 60.0, 60.0], [1, 1, 9, 8], 2) == [3, 2]

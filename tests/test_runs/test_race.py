@@ -1,0 +1,186 @@
+"""The race of a run's finalists: real trainings, resumed anywhere, and what a failing one costs."""
+
+import contextlib
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from asvit_mm.arch import PRESETS
+from asvit_mm.errors import InputError
+from asvit_mm.runs import race
+from asvit_mm.runs.race import Race
+from asvit_mm.runs.scale import run_scaling
+from asvit_mm.runs.search import run_search
+from asvit_mm.runs.settings import ScaleSettings, SearchSettings
+from asvit_mm.runs.training import Split, training_config
+from asvit_mm.utils.command_line import as_arguments
+
+from ..test_tools.kills import cut, files
+from ..test_tools.runs import Here, ended, torchrun, write_images
+
+QUICK = dict(data='digits', img_size=16, batch_size=4, repeat=1, device='cpu', race_minutes=0.01)
+SETTINGS = SearchSettings(work_dir='run', steps=3, finalists=3, **QUICK)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """A folder with a search in run/ whose finalists raced."""
+    folder = tmp_path_factory.mktemp('race')
+    with contextlib.chdir(folder):
+        run_search(SETTINGS)
+    return folder
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+@pytest.fixture
+def copied(finished, here):
+    shutil.copytree(finished / 'run', here.folder / 'run')
+    return here.folder / 'run'
+
+
+def races(work_dir):
+    """The lines of the trace that are the race's."""
+    lines = map(json.loads, (work_dir / 'trace.jsonl').read_text().splitlines())
+    return [line for line in lines if 'race' in line]
+
+
+@pytest.mark.slow
+def test_the_winner_is_the_result(finished):
+    result = json.loads((finished / 'run' / 'result.json').read_text())
+    found = result['race']
+    assert [one['networks'] for one in found['rounds']] == [3, 2]
+    assert (found['images'], found['held_out']) == (1150, 287)
+    winner, *others = found['finalists']
+    assert winner['arch'] == result['arch']
+    assert len({one['arch'] for one in found['finalists']}) == 3
+    assert [len(one['top1']) for one in found['finalists']] == [2, 2, 1]
+    assert winner['top1'][1] >= others[0]['top1'][1]
+    assert found['curve'][-1] == [found['rounds'][-1]['epochs'], winner['top1'][1]]
+    for one in found['finalists']:
+        assert (finished / 'run' / one['config']).is_file()
+        assert 0 <= min(one['top1']) <= max(one['top1']) <= 100
+    kinds = [line['race'] for line in races(finished / 'run')]
+    assert kinds == ['timing'] * 3 + ['plan'] + ['training'] * 5
+    assert result['front'][-1]['macs'] >= result['front'][0]['macs']
+    assert result['arch'] in [one['arch'] for one in result['front']]
+    page = (finished / 'run' / 'report.html').read_text()
+    assert 'id="race"' in page
+    assert 'race.png' in page
+    assert not list((finished / 'run').glob('.race.*'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('line', [5, 7, 11])
+def test_cut_after_the_plan_it_ends_as_it_would_have(finished, copied, line):
+    lines = (copied / 'trace.jsonl').read_bytes().splitlines(keepends=True)
+    begin = next(i for i, text in enumerate(lines) if b'"plan"' in text)
+    kept = b''.join(lines[: max(begin + 1, line)])
+    cut(copied, len(kept) + 9)
+    (copied / '.race.abcdefgh').mkdir()
+    result = run_search(replace(SETTINGS, resume=True))
+    assert files(copied) == files(finished / 'run')
+    assert result.race['finalists'][0]['arch'] == str(result.architecture)
+
+
+@pytest.mark.slow
+def test_interrupted_it_says_who_leads(copied, finished, monkeypatch):
+    lines = (copied / 'trace.jsonl').read_bytes().splitlines(keepends=True)
+    cut(copied, len(b''.join(lines[:-1])))
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(race, 'train', interrupt)
+        with pytest.raises(KeyboardInterrupt, match='after 3 of 3 steps'):
+            run_search(replace(SETTINGS, resume=True))
+    so_far = json.loads((copied / 'so_far.json').read_text())
+    first = races(copied)[4:7]
+    assert so_far['arch'] in [
+        r['arch'] for r in first if r['top1'] == max(x['top1'] for x in first)
+    ]
+    assert (copied / so_far['config']).is_file()
+    run_search(replace(SETTINGS, resume=True))
+    assert files(copied) == files(finished / 'run')
+
+
+@pytest.mark.slow
+def test_two_processes_race_as_one_does(finished, tmp_path):
+    words = as_arguments(SETTINGS, leave_out=('work_dir',))
+    process = torchrun('search.py', *words, '--work-dir', 'run', cwd=tmp_path)
+    status, _, errors = ended(process)
+    assert status == 0, errors
+    both = [races(folder / 'run') for folder in (finished, tmp_path)]
+    one, two = ([line for line in lines if line['race'] != 'timing'] for lines in both)
+    assert one == two
+
+
+@pytest.mark.slow
+def test_an_altered_accuracy_is_refused(finished, copied):
+    text = (copied / 'trace.jsonl').read_text()
+    cut(copied, len(text))
+    (copied / 'trace.jsonl').write_text(text.replace('"top1": ', '"top1": "x", "y": ', 1))
+    with pytest.raises(InputError, match='is not what this run gives'):
+        run_search(replace(SETTINGS, resume=True))
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_be_trained_comes_last(here, monkeypatch):
+    whole = race.train_and_test
+
+    def fail(cfg, root, name, device):
+        if cfg.model.backbone.arch == failing:
+            raise RuntimeError('out of memory')
+        return whole(cfg, root, name, device)
+
+    monkeypatch.setattr(race, 'train_and_test', fail)
+    failing = '8,2,3,1|4,1,2,1|4,1,4,2|4,1,6,1|32,32'
+    settings = ScaleSettings('seed', work_dir='run', max_params='2.3M', finalists=2, **QUICK)
+    result = run_scaling(settings)
+    order = [one['arch'] for one in result.race['finalists']]
+    assert len(order) == 2
+    assert str(result.architecture) == order[0] != failing
+    if failing in order:
+        assert result.race['finalists'][1]['failed'] == 'RuntimeError: out of memory'
+    failing = str(result.architecture)
+    again = run_scaling(replace(settings, work_dir='again'))
+    assert again.race['finalists'][1]['failed'] == 'RuntimeError: out of memory'
+    assert again.race['finalists'][1]['arch'] == failing != str(again.architecture)
+
+
+def test_held_out_images_are_not_trained_on(tmp_path):
+    split = Split(trained=7, every=5, total=23)
+    assert split.held_out == [4, 9, 14, 19]
+    assert len(set(split.training)) == 7
+    assert not set(split.training) & set(split.held_out)
+    assert (split.training[0], split.training[-1]) == (0, 22)
+    write_images(tmp_path)
+    settings = SearchSettings(data=str(tmp_path / 'images' / 'train'), img_size=16, device='cpu')
+    part = Split(trained=4, every=4, total=12)
+    cfg = training_config(PRESETS['seed'], settings.source, epochs=2, validate=True, split=part)
+    assert cfg.train_dataloader.dataset.indices == part.training
+    assert cfg.val_dataloader.dataset.indices == part.held_out
+    assert cfg.val_dataloader.dataset.data_prefix == cfg.train_dataloader.dataset.data_prefix
+    assert 'RandomFlip' not in [step.type for step in cfg.val_dataloader.dataset.pipeline]
+
+
+def test_a_data_set_that_cannot_be_divided_is_refused(tmp_path):
+    config = tmp_path / 'user.py'
+    write_images(tmp_path)
+    dataset = f"dict(type='CustomDataset', data_root={str(tmp_path / 'images' / 'train')!r})"
+    config.write_text(
+        "default_scope = 'mmpretrain'\n"
+        'data_preprocessor = dict(num_classes=2)\n'
+        'test_pipeline = []\n'
+        f'repeated = dict(type={"RepeatDataset"!r}, times=2, dataset={dataset})\n'
+        'train_dataloader = dict(batch_size=2, dataset=repeated)\n'
+    )
+    settings = SearchSettings(data=str(config), img_size=16, device='cpu', finalists=2)
+    with pytest.raises(InputError, match='trains on a RepeatDataset, of which no images'):
+        Race(settings, settings.source)
