@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .engine.config import is_detector
+from .engine.config import is_detector, is_segmentor
 from .errors import InputError
 from .export.network import read_pixels
 from .tokens import as_pair
@@ -23,8 +23,8 @@ EXPRESSIBLE = 'Resize, or ResizeEdge (short side) and CenterCrop, or CenterCrop 
 def preprocessing_of(cfg: Config) -> dict[str, Any]:
     """The preprocessing of a config's test images, as timm's ``pretrained_cfg`` has it.
 
-    A detector's images keep their size: of its preprocessing the dict has mean, std and, as the size, that of
-    the backbone's position embedding.
+    Images of a detector or a segmentor keep their size: the dict has mean, std and, as the size, that of the
+    backbone's position embedding.
 
     Returns:
         input_size (channels, height, width), interpolation, crop_pct, crop_mode, mean and std of pixels of 0
@@ -42,7 +42,7 @@ def preprocessing_of(cfg: Config) -> dict[str, Any]:
         mean=tuple(value / LEVELS for value in pixels.mean or (0.0,) * channels),
         std=tuple(value / LEVELS for value in pixels.std or (1.0,) * channels),
     )
-    if is_detector(cfg):
+    if is_detector(cfg) or is_segmentor(cfg):
         size = as_pair(backbone.get('img_size', 224), 'img_size')
         geometry = dict(interpolation='bilinear', crop_pct=1.0, crop_mode='center')
     else:

@@ -1,6 +1,7 @@
 """Studies of the measures and of the search, counting, and benchmarks: what tools/analysis_tools/ runs.
 
 Each study is one module: :mod:`.correlate` (does a measure predict trained accuracy?),
-:mod:`.seed_percentiles` (how do found seeds rank among random ones?), :mod:`.compare_methods` and
+:mod:`.seed_percentiles` (how do found seeds rank among random ones?), :mod:`.compare_methods`,
+:mod:`.referee` (measures judged by accuracies that others trained) and
 :mod:`.compare_schedules`.
 """

@@ -35,7 +35,15 @@ from .settings import StudySettings
 
 FORMAT = 4
 # What --overwrite removes.
-FILES = ('study.json', 'report.json', 'report.md', 'scatter.png', 'comparison.png', 'curves.png')
+FILES = (
+    'study.json',
+    'report.json',
+    'report.md',
+    'scatter.png',
+    'comparison.png',
+    'curves.png',
+    'tau.png',
+)
 FOLDERS = ('records', 'logs', 'training', 'searches')
 ANOTHER = 'give --overwrite, or another --work-dir'
 

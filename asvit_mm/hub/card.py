@@ -12,6 +12,7 @@ TASKS = {
     'Image Classification': 'image-classification',
     'Object Detection': 'object-detection',
     'Instance Segmentation': 'image-segmentation',
+    'Semantic Segmentation': 'image-segmentation',
 }
 TAGS = ['asvit_mm', 'timm', 'transformers', 'pytorch_model_hub_mixin', 'mmpretrain']
 PAPER = 'arxiv:2202.11921'
@@ -46,15 +47,8 @@ from mmpretrain import ImageClassificationInferencer
 classify = ImageClassificationInferencer('FOLDER/config.py', 'FOLDER/model.safetensors')
 ```
 """
-DETECTOR = """\
-```python
-import asvit_mm.zoo
-from mmdet.apis import DetInferencer
-
-detect = DetInferencer('FOLDER/config.py', 'FOLDER/model.safetensors')
-```
-
-timm, transformers and PyTorchModelHubMixin know no detectors: they open the backbone.
+BACKBONE = """
+timm, transformers and PyTorchModelHubMixin know classifiers only: they open the backbone.
 
 ```python
 import timm
@@ -63,6 +57,28 @@ import asvit_mm.timm
 backbone = timm.create_model('local-dir:FOLDER', pretrained=True)
 ```
 """
+SEGMENTOR = f"""\
+```python
+import asvit_mm.zoo
+from mmseg.apis import inference_model, init_model
+
+model = init_model('FOLDER/config.py', 'FOLDER/model.safetensors', device='cpu')
+```
+{BACKBONE}"""
+DETECTOR = f"""\
+```python
+import asvit_mm.zoo
+from mmdet.apis import DetInferencer
+
+detect = DetInferencer('FOLDER/config.py', 'FOLDER/model.safetensors')
+```
+{BACKBONE}"""
+
+USAGE = {
+    'image-classification': CLASSIFIER,
+    'object-detection': DETECTOR,
+    'image-segmentation': SEGMENTOR,
+}
 
 
 def write_card(
@@ -70,6 +86,7 @@ def write_card(
     config: Mapping[str, Any],
     params: int,
     results: Sequence[Mapping[str, Any]],
+    task: str,
 ) -> str:
     """The text of README.md.
 
@@ -78,9 +95,9 @@ def write_card(
         config: content of config.json.
         params: parameters of the whole model.
         results: as in a metafile; those that were measured with these weights.
+        task: the Hub's name of what the model does, a key of :data:`USAGE`.
     """
-    detects = not config['num_classes']
-    task = 'object-detection' if detects else 'image-classification'
+    classifies = task == 'image-classification'
     data = ModelCardData(
         license='apache-2.0',
         library_name='asvit_mm',
@@ -95,10 +112,10 @@ def write_card(
     rows = [
         ('Architecture', f'`{config["model_args"]["arch"]}`'.replace('|', r'\|')),
         ('Parameters', f'{params:,} ({format_count(params)})'),
-        ('Classes', str(config['num_classes'] or 'of the detector, see config.py')),
+        ('Classes', str(config['num_classes'] or 'see config.py')),
         ('Pixels', f'RGB, (pixel - mean) / std with mean {mean}, std {std}'),
     ]
-    if not detects:
+    if classifies:
         scale = f'{preprocessing["crop_pct"]:.4g}'
         how = f'{preprocessing["crop_mode"]}, crop {scale} of the resized image'
         rows += [
@@ -118,7 +135,7 @@ def write_card(
         "`pip install 'asvit_mm[mminstall]'`.\n\n"
         f'| | |\n|---|---|\n{table}\n'
         '`FOLDER` is the path of this folder; on the Hub it is `hf-hub:OWNER/NAME` for timm and `OWNER/NAME` '
-        f'for transformers and AsViTForImageClassification.\n\n{DETECTOR if detects else CLASSIFIER}'
+        f'for transformers and AsViTForImageClassification.\n\n{USAGE[task]}'
     )
 
 

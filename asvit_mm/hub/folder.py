@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..arch import PRESETS, as_architecture
 from ..checkpoints.reading import check_fit, read_checkpoint, save_safetensors
-from ..engine.config import is_detector, load_config
+from ..engine.config import is_detector, is_segmentor, load_config
 from ..errors import InputError, one_line
 from ..preprocessing import as_config, preprocessing_of
 from ..timm import AsVisionTransformer, default_cfgs, keep_what_timm_has
@@ -155,7 +155,7 @@ def write_folder(
     cfg = Config({**cfg.to_dict(), 'load_from': None, 'resume': False})
     cfg.pop('work_dir', None)
     contents: tuple[str | bytes, ...] = (
-        write_card(name, config, params, results),
+        write_card(name, config, params, results, _task(cfg)),
         f'# {name}, with all that it inherits.\n{cfg.pretty_text}',
         save_safetensors(weights, header),
         json.dumps(config, indent=2) + '\n',
@@ -172,6 +172,12 @@ def write_folder(
             f'{str(folder)!r} cannot be written to ({error.strerror}): name another folder'
         ) from None
     return folder
+
+
+def _task(cfg: Config) -> str:
+    if is_segmentor(cfg):
+        return 'image-segmentation'
+    return 'object-detection' if is_detector(cfg) else 'image-classification'
 
 
 def describe_for_timm(cfg: Config, classes: Sequence[str] | None = None) -> dict[str, Any]:

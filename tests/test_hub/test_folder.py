@@ -30,7 +30,7 @@ from ..hub_server import served_hub
 
 TRAINED = 'asvit-3.0m-10mf_b64-progressive_digits'
 DETECTOR = 'mask-rcnn_asvit-3.0m-10mf_fpn_12e_scenes'
-CLASSIFIERS = [model.name for model in zoo.index.models().values() if not model.detects]
+CLASSIFIERS = [model.name for model in zoo.index.models().values() if model.classifies]
 SMALL = dict(arch='5,2,2,1|3,2,3,2|2,1,2,1|3,1,2,1|16,16', img_size=24, num_classes=3)
 
 
