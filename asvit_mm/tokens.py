@@ -16,6 +16,8 @@ from .errors import InputError
 # Pixels of an image: one side of a square, or (height, width).
 ImageSize = int | Sequence[int]
 
+# Largest side of an image: one position vector per token at stride 4 takes 1.5 GB in As-ViT-Small.
+MAX_SIZE = 8192
 # How the patch embedding's kernel covers a coarse token: its taps spread, or the kernel enlarged.
 TOKEN_PROJECTIONS = ('dilate', 'resize')
 # Tokens per side after patch merging of n tokens. 'up': n / 2 rounded up, by padding. 'down': n / 2 rounded
@@ -142,12 +144,14 @@ def stage_sizes(
 
 
 def as_pair(size: ImageSize, name: str = 'img_size') -> tuple[int, int]:
-    """(height, width) from one positive integer or a pair of them; an InputError for anything else."""
+    """(height, width) from one integer in 1..MAX_SIZE or a pair of them; an InputError for anything else."""
     pair = (size, size) if type(size) is int else tuple(size) if isinstance(size, Sequence) else ()
     if len(pair) != 2 or any(type(side) is not int or side < 1 for side in pair):
         raise InputError(
             f'{name} = {size!r} is neither a positive integer nor a pair (height, width) of them'
         )
+    if max(pair) > MAX_SIZE:
+        raise InputError(f'{name} = {size!r} is too large: give at most {MAX_SIZE} pixels')
     return pair[0], pair[1]
 
 

@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from asvit_mm.errors import InputError, ShareError, one_line_errors
@@ -7,6 +9,12 @@ from asvit_mm.errors import InputError, ShareError, one_line_errors
     ('error', 'status', 'line'),
     [
         (InputError('x = 3 is not allowed: give 4'), 2, 'error: x = 3 is not allowed: give 4\n'),
+        (
+            OSError(errno.ENOSPC, 'No space left on device', 'run/trace.jsonl'),
+            2,
+            "error: cannot write to 'run/trace.jsonl' (No space left on device): make room and give the "
+            'command again, with --resume if it has one\n',
+        ),
         (KeyboardInterrupt(), 130, 'interrupted\n'),
         (KeyboardInterrupt('interrupted after 3 steps'), 130, 'interrupted after 3 steps\n'),
     ],
@@ -21,6 +29,8 @@ def test_one_line_and_a_status(error, status, line, capsys):
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ValueError, match='ours'), one_line_errors():
         raise ValueError('ours')
+    with pytest.raises(FileNotFoundError), one_line_errors():
+        raise FileNotFoundError(errno.ENOENT, 'none', 'x')
 
 
 @pytest.mark.parametrize(

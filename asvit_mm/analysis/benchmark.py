@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..arch import PRESETS, as_architecture
 from ..engine.config import shipped_configs
-from ..engine.runner import parse_options
+from ..engine.options import parse_options
 from ..errors import InputError
 from ..utils.files import atomic_write_json
 from ..utils.timing import device_name, median_and_spread, time_in_turn

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from ..arch import as_architecture
 from ..config_writer.recipes import recipe
 from ..engine.config import TOKEN_HOOK, check_data, merge_options
-from ..engine.runner import parse_options
+from ..engine.options import parse_options
 from ..errors import InputError
 from ..runs.training import train_and_test, training_config
 from ..token_schedule import all_strides, mean_cost, phases_for, read_schedule

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..engine.config import is_detector, is_segmentor
 from ..engine.models import build_model, load_model_config
-from ..engine.runner import parse_options
+from ..engine.options import parse_options
 from ..errors import InputError, one_line
 from ..tokens import as_pair
 from ..utils.files import atomic_write_json, check_writable, relative

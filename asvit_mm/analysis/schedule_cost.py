@@ -6,7 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
 from ..engine.config import is_token_hook, load_config, require
-from ..engine.runner import check_codebase, parse_options
+from ..engine.options import parse_options
+from ..engine.runner import check_codebase
 from ..errors import InputError
 from ..token_schedule import (
     PUBLISHED,

@@ -103,7 +103,8 @@ def read_named(archs: Sequence[str], run_seed: int) -> dict[str, Architecture]:
             raise InputError(f'{name!r} names two architectures: give them different names')
         if spec.endswith('.json'):
             result = read_object(Path(spec), 'give the result.json of a search')
-            if (result.get('settings') or {}).get('seed') == run_seed:
+            settings = result.get('settings')
+            if isinstance(settings, dict) and settings.get('seed') == run_seed:
                 raise InputError(
                     f'{spec} was found with the draws that it would be judged by (seed {run_seed}): '
                     'give another --seed'

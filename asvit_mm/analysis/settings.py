@@ -11,12 +11,20 @@ from typing import Any, Literal
 from ..arch import Architecture
 from ..cost import count_macs, count_params
 from ..errors import InputError
-from ..runs.settings import JobSettings, MeasuringSettings, find_device
+from ..runs.settings import (
+    MAX_NETWORK_IMAGES,
+    MAX_STEPS,
+    JobSettings,
+    MeasuringSettings,
+    find_device,
+)
 from ..token_schedule import PUBLISHED, read_schedule
+from ..tokens import MAX_SIZE, as_pair
 from ..utils.command_line import check_values, option, positional
 
 Mode = Literal['inference', 'training']
 Dtype = Literal['float32', 'bfloat16', 'float16']
+MAX_PROCESSES, MAX_ARCHS = 1024, 10_000
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # Fields of a config that a comparison of schedules lets the user change: the rest is the study's own.
@@ -78,7 +86,7 @@ BUDGETS = {
 class StudySettings(JobSettings):
     """Settings that all studies share; bad values of any settings here raise an :class:`InputError`."""
 
-    threads: int = option(default=1, at_least=1)
+    threads: int = option(default=1, at_least=1, at_most=MAX_PROCESSES)
     """of torch on the CPU, in each process; part of the study, since sums depend on it in the last digits"""
 
 
@@ -89,7 +97,7 @@ class TrainingStudySettings(StudySettings):
     data: str = 'digits'
     """to train on (and to measure on): digits (of scikit-learn), an image folder (train/ and val/ with class
     folders) or an mmpretrain config"""
-    workers: int = option(default=0, at_least=0)
+    workers: int = option(default=0, at_least=0, at_most=MAX_PROCESSES)
     """processes that load the images of a training; 0: the one that trains"""
 
 
@@ -99,7 +107,7 @@ class CorrelateSettings(TrainingStudySettings, MeasuringSettings):
 
     work_dir: str = 'work_dirs/correlate'
     # torchrun takes --num for an abbreviation of its own options.
-    num_archs: int = option(default=40, aliases=('--num',), at_least=3)
+    num_archs: int = option(default=40, aliases=('--num',), at_least=3, at_most=MAX_ARCHS)
     """architectures; under torchrun it must be written --num-archs"""
     strata: int = 4
     """parts by parameter count, equally many architectures of each"""
@@ -117,7 +125,7 @@ class SeedPercentileSettings(StudySettings, MeasuringSettings):
     """seeds to rank: preset, architecture string or result.json of a search, with a name for the report or
     without (default: seed, the published one)"""
     work_dir: str = 'work_dirs/seed_percentiles'
-    num_archs: int = option(default=200, aliases=('--num',), at_least=2)
+    num_archs: int = option(default=200, aliases=('--num',), at_least=2, at_most=MAX_ARCHS)
     """random seeds; under torchrun it must be written --num-archs"""
 
     def fingerprint(self) -> dict[str, Any]:
@@ -137,9 +145,9 @@ class MethodsSettings(StudySettings, MeasuringSettings):
     seeds: int = option(default=5, at_least=2)
     """searches of each method, from --seed on; each result is measured with the images and curves of the
     others"""
-    steps: int = option(default=500, at_least=1)
+    steps: int = option(default=500, at_least=1, at_most=MAX_STEPS)
     """of each search"""
-    reference: int = option(default=200, at_least=2)
+    reference: int = option(default=200, at_least=2, at_most=MAX_ARCHS)
     """random seeds that scores are percentiles among"""
 
 
@@ -209,7 +217,7 @@ class TimingSettings:
     """where models run"""
     rounds: int = option(default=9, at_least=1)
     """timed calls of each model, in turn"""
-    threads: int | None = option(default=None, at_least=1)
+    threads: int | None = option(default=None, at_least=1, at_most=MAX_PROCESSES)
     """CPU threads (default: torch's)"""
     json: str | None = option(default=None, metavar='FILE')
     """file to write the figures to"""
@@ -232,7 +240,7 @@ class BenchmarkSettings(TimingSettings):
     """float32, or autocast"""
     compile: Sequence[Literal['no', 'yes']] = ('no',)
     """yes: through torch.compile; both: every model as it is and compiled, in turn in the same rounds"""
-    batch_size: int = option(default=8, at_least=1)
+    batch_size: int = option(default=8, at_least=1, at_most=MAX_NETWORK_IMAGES)
     """images per call"""
     size: Sequence[str] = ('224',)
     """pixels: 384, or 224x320 (height x width)"""
@@ -269,9 +277,9 @@ class TokenizationSettings(TimingSettings):
     """presets or architectures"""
     dtype: Dtype = 'float32'
     """float32, or autocast"""
-    batch_size: int = option(default=8, at_least=1)
+    batch_size: int = option(default=8, at_least=1, at_most=MAX_NETWORK_IMAGES)
     """images per step"""
-    size: int = 224
+    size: int = option(default=224, at_least=4, at_most=MAX_SIZE)
     """pixels a side"""
 
 
@@ -282,9 +290,9 @@ def parse_size(text: str) -> tuple[int, int]:
         InputError: it is neither.
     """
     parts = text.lower().split('x')
-    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(part.isdecimal() and 0 < len(part) < 9 for part in parts):
         raise InputError(f'--size {text!r} is not pixels: write 224 or 224x320')
-    return int(parts[0]), int(parts[-1])
+    return as_pair((int(parts[0]), int(parts[-1])), '--size')
 
 
 @dataclass(frozen=True, kw_only=True)

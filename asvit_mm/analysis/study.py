@@ -4,11 +4,13 @@ A record is written whole when it is complete, so a study that was killed goes o
 missing, and the processes of a launcher need to share nothing but the folder.
 """
 
+import hashlib
 import json
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,11 +28,12 @@ from ..utils.files import (
     file_name,
     first_difference,
     read_object,
+    refuse_special_files,
     relative,
 )
 from .settings import StudySettings
 
-FORMAT = 3
+FORMAT = 4
 # What --overwrite removes.
 FILES = (
     'study.json',
@@ -77,7 +80,7 @@ class StudyFolder:
 
     Raises:
         InputError: there is a study already and it is neither to be resumed nor overwritten, another study
-            is to be resumed, or the folder cannot be written.
+            is to be resumed, the folder cannot be written, or a file of it is a link or a special file.
     """
 
     def __init__(self, settings: StudySettings, tool: str, share: Share, **facts: Any) -> None:
@@ -112,11 +115,11 @@ class StudyFolder:
             the records of all items, in their order.
 
         Raises:
-            InputError: a record cannot be read, or ``make`` raises it.
+            InputError: a record cannot be read or was changed, or ``make`` raises it.
         """
         main = self.share.rank == 0
         progress = show_progress('study', len(items)) if main else nullcontext()
-        done = [self._read(name)['name'] for name in items if self.record(name).is_file()]
+        done = [self._read(name)['name'] for name in items if self.record(name).exists()]
         if main and done:
             print(f'resumed: {len(done)} of {len(items)} are done')
         names = list(items)
@@ -125,7 +128,7 @@ class StudyFolder:
                 if name in done:
                     continue
                 record = {'name': name, **make(name, items[name])}
-                atomic_write_json(self.record(name), record)
+                atomic_write_json(self.record(name), {**record, 'sha256': _digest(record)})
                 if show is not None:
                     count = sum(self.record(other).is_file() for other in items)
                     show(count, f'{name}  {describe(record)}')
@@ -179,6 +182,8 @@ class StudyFolder:
         )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            refuse_special_files(self.path / name for name in (*FILES, *FOLDERS))
+            refuse_special_files(chain(*((self.path / name).rglob('*') for name in FOLDERS)))
             if overwrite:
                 for name in FILES:
                     (self.path / name).unlink(missing_ok=True)
@@ -208,7 +213,14 @@ class StudyFolder:
             raise InputError(
                 f'{self.record(name)} is of {record.get("name")!r}, not {name!r}: {redo}'
             )
+        if record.pop('sha256', None) != _digest(record):
+            raise InputError(f'{self.record(name)} was changed after it was written: {redo}')
         return record
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """By which a record is known to be as it was written."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

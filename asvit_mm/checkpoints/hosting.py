@@ -15,6 +15,7 @@ from urllib.request import Request, urlopen
 
 import torch
 from filelock import FileLock
+from mmengine.logging import print_log
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from ..errors import InputError
@@ -89,30 +90,38 @@ def is_remote(address: str) -> bool:
 def local_path(address: str | os.PathLike[str]) -> str:
     """The local path of the weights at an address, downloaded to torch's cache if necessary.
 
-    Published weights that come with the package are taken from there. The cache may be read-only if it has
-    the file. What is not an address is returned as it is.
+    Published weights that come with the package are taken from there. A file that has the name of the
+    address, which the user, torch or MMEngine has put into the cache, is taken. The cache may be read-only if
+    it has the file. What is not an address is returned as it is.
 
     Raises:
-        InputError: it cannot be downloaded, or is not what its name says.
+        InputError: it cannot be downloaded, or is published here and not what its name says.
     """
     text = str(address)
     if not is_remote(text):
         return text
     name = text.partition('?')[0].rpartition('/')[2]
-    if text.startswith(f'{WEIGHTS_URL}/') and (SHIPPED / name).is_file():
+    ours = text.startswith(f'{WEIGHTS_URL}/')
+    if ours and (SHIPPED / name).is_file():
         check_whole(SHIPPED / name)
         return str(SHIPPED / name)
-    if not PUBLISHED.fullmatch(name):
-        # Files at other addresses may have the same name.
-        name = f'{hashlib.sha256(text.encode()).hexdigest()[:16]}-{name}'
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    path = by_hand = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    if not ours:
+        path = downloaded_path(text)
+
+    def is_there() -> bool:
+        return path.is_file() and (not ours or _is_whole(path))
+
     try:
-        if not (path.is_file() and _is_whole(path)):
+        if not ours and name and by_hand.is_file():
+            print_log(f'{text} is taken from {by_hand}', logger='current')
+            return str(by_hand)
+        if not is_there():
             path.parent.mkdir(parents=True, exist_ok=True)
             # The processes of one machine share the cache: one downloads.
             with FileLock(f'{path}.lock', timeout=LOCK_TIMEOUT):
-                if not (path.is_file() and _is_whole(path)):
-                    _download(text, path)
+                if not is_there():
+                    _download(text, path, check=ours)
     except InputError:
         raise
     except (OSError, HTTPException, ValueError) as error:
@@ -123,14 +132,24 @@ def local_path(address: str | os.PathLike[str]) -> str:
     return str(path)
 
 
-def _download(address: str, path: Path) -> None:
-    """Download a file, all of it or nothing."""
+def downloaded_path(address: str) -> Path:
+    """Where :func:`local_path` keeps what it downloads from an address that is not of this project.
+
+    Files at different addresses may have the same name.
+    """
+    name = address.partition('?')[0].rpartition('/')[2]
+    digest = hashlib.sha256(address.encode()).hexdigest()[:16]
+    return Path(torch.hub.get_dir()) / 'checkpoints' / f'{digest}-{name}'
+
+
+def _download(address: str, path: Path, *, check: bool) -> None:
+    """Download a file, all of it or nothing; ``check`` it against the SHA-256 in its name."""
     request = Request(address, headers={'User-Agent': 'asvit_mm'})
     with urlopen(request, timeout=TIMEOUT) as response, atomic_file(path) as temporary:
         with temporary.open('wb') as file:
             shutil.copyfileobj(response, file)
         size, announced = temporary.stat().st_size, response.headers['Content-Length']
-        if announced not in (None, str(size)) or not _is_whole(temporary):
+        if announced not in (None, str(size)) or (check and not _is_whole(temporary)):
             raise InputError(
                 f'{address} came truncated or corrupted ({size} bytes): download it again, or ask its host'
             )

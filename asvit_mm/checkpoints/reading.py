@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .hosting import check_whole, is_remote, local_path, resolve
+from .hosting import check_whole, downloaded_path, is_remote, local_path, resolve
 
 # The weights in a folder of asvit_mm.save_pretrained.
 FOLDER_WEIGHTS = 'model.safetensors'
@@ -77,7 +77,7 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> 
     address = resolve(text)
     file = local_path(address)
     try:
-        checkpoint = _load(file, map_location)
+        checkpoint = _load(file, map_location, check=not is_remote(address))
     except InputError:
         raise
     except Exception as error:  # whatever it is, it is about the bytes of the file
@@ -87,8 +87,8 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> 
                 'loaded, since loading could run it: if you trust its author, save its state_dict alone'
             ) from error
         if is_remote(address):
-            with suppress(OSError):
-                os.unlink(file)  # or it would be taken from the cache for ever
+            with suppress(OSError):  # or it would be taken from the cache for ever
+                downloaded_path(address).unlink()
         raise InputError(
             f'checkpoint {text!r} is truncated or not a checkpoint ({_first_line(error)}): '
             'copy it again or take an earlier one'
@@ -100,7 +100,8 @@ def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> 
     return checkpoint
 
 
-def _load(path: str, map_location: Any) -> Any:
+def _load(path: str, map_location: Any, *, check: bool) -> Any:
+    """What is in a file; ``check``: hold a file that this project published to the hash in its name."""
     with ExitStack() as stack:
         file = Path(path).expanduser()
         if '://' in path and not file.exists():
@@ -121,7 +122,8 @@ def _load(path: str, map_location: Any) -> Any:
             )
         if not file.is_file():
             raise InputError(f'checkpoint {path!r} does not exist: give the path of a .pth file')
-        check_whole(file)
+        if check:
+            check_whole(file)
         if file.suffix == '.safetensors':
             return _load_safetensors(file, str(map_location or 'cpu'))
         # At every call: code that allows some of these temporarily forbids them afterwards.

@@ -79,7 +79,8 @@ def config_text(
         unit = {} if plan.by_epoch else {'by_epoch': False}
         hooks.append({'type': TOKEN_HOOK, 'phases': tokens.phases, **unit})
     if hooks:
-        blocks.append(f'custom_hooks = {"_base_.custom_hooks + " if kept else ""}{code(hooks)}')
+        place = '' if 'custom_hooks' in plan.settings else '_base_.'
+        blocks.append(f'custom_hooks = {f"{place}custom_hooks + " if kept else ""}{code(hooks)}')
     text = '\n\n'.join(block for block in blocks if block) + '\n'
     try:
         check_text(text, {**plan.settings, 'model': model})

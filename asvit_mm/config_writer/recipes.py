@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..data.source import DataSource
+from ..engine.config import is_pure_python
 from ..errors import InputError
 from .image_folder import (
     MIXING,
@@ -166,6 +167,9 @@ def _user_config(data: DataSource, config: Config) -> Recipe:
     kept = {name: model[name] for name in ('data_preprocessor', 'train_cfg') if model.get(name)}
     settings: dict[str, Any] = {}
     bases, body = [data.root], ''
+    if embedded := is_pure_python(data.root):
+        # It cannot be a base of a config of this style.
+        bases, settings = [], {k: v for k, v in config.to_dict().items() if k != 'model'}
     if not config.get('default_scope'):
         settings['default_scope'] = 'mmpretrain'
     if config.get('load_from'):
@@ -187,6 +191,6 @@ def _user_config(data: DataSource, config: Config) -> Recipe:
         by_epoch=bool(epochs) or not iterations,
         loss=(model.get('head') or {}).get('loss') or LABEL_SMOOTHING.copy(),
         model=kept,
-        replaces_model=bool(model),
+        replaces_model=bool(model) and not embedded,
         settings=settings,
     )

@@ -78,6 +78,8 @@ def scan_coco(
     path = os.path.realpath(path)
     content = _read(path)
     named = _named(content, path)
+    if not all(isinstance(one.get('category_id'), int) for one in content['annotations']):
+        raise InputError(f"{path!r}: every annotation needs an integer 'category_id': add it")
     counts = Counter(one.get('category_id') for one in content['annotations'])
     if unknown := [name for name in classes if name not in named.values()]:
         raise InputError(
@@ -117,14 +119,21 @@ def scan_coco(
 def _read(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise InputError(f'no annotations at {path!r}: give a JSON file in the format of COCO')
-    return read_object(Path(path), 'give a JSON file in the format of COCO')
+    return read_object(Path(path), 'give a JSON file in the format of COCO', depth=None)
 
 
 def _named(content: Mapping[str, Any], path: str) -> dict[Any, str]:
     """The name of each category by its id, in the order of the file, which is that of mmdet's labels."""
     for name in LISTS:
-        if not isinstance(content.get(name), list) or not content[name]:
+        items = content.get(name)
+        if (
+            not isinstance(items, list)
+            or not items
+            or not all(isinstance(one, dict) for one in items)
+        ):
             raise InputError(f'{path!r} has no {name!r}: give annotations in the format of COCO')
+    if not all(isinstance(one.get('id'), int) for one in content['categories']):
+        raise InputError(f"{path!r}: every category needs an integer 'id': add it")
     named = {one.get('id'): str(one.get('name')) for one in content['categories']}
     if len(set(named.values())) < len(content['categories']):
         raise InputError(f'{path!r} has two categories of the same name or id: rename one')
@@ -167,12 +176,12 @@ def _validation_split(path: str, images: str | None, classes: tuple[str, ...]) -
 
 def _image_folder(content: Mapping[str, Any], path: str, images: str | None) -> str:
     """The folder from which the names of the images lead to files."""
-    names = [one.get('file_name') for one in (content['images'][0], content['images'][-1])]
-    if None in names:
+    names = [one.get('file_name') for one in content['images']]
+    if not all(isinstance(name, str) for name in names):
         raise InputError(f"{path!r}: every image needs a 'file_name': add it")
     tried = list(_folders(path, images))
     for folder in tried:
-        if all((folder / name).is_file() for name in names):
+        if all((folder / name).is_file() for name in (names[0], names[-1])):
             return str(folder)
     raise InputError(
         f'image {names[0]!r} of {path!r} is in none of {", ".join(map(str, tried))}: give its folder by '

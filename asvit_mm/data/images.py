@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import InputError, one_line
+from ..errors import InputError
 from .folder import FolderScan, scan_folder
 from .image_sets import DIGITS, write_image_set
 from .photographs import random_crop
@@ -24,6 +24,8 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 # Longer over shorter side. An image is resized by its shorter side, so a thin one would become huge.
 MAX_ASPECT = 100
+# Of all images together, 3.2 GB as float32.
+MAX_PIXELS = 2**28
 # As many images show the channels' mean and deviation to about one level.
 STATISTICS_IMAGES = 128
 
@@ -47,10 +49,16 @@ def load_images(
         folder's images and crops of photographs by ImageNet's, a config's by its ``data_preprocessor``.
 
     Raises:
-        InputError: no such data, fewer than ``count`` images, or an image or config that cannot be read.
+        InputError: no such data, fewer than ``count`` images, more than ``MAX_PIXELS``, or an image or config
+            that cannot be read.
     """
     if count < 1 or img_size < 1:
         raise InputError(f'asked for {count} images of {img_size} pixels: both must be at least 1')
+    if count * img_size**2 > MAX_PIXELS:
+        raise InputError(
+            f'{count} images of {img_size} pixels a side are more than fit into memory: give a smaller '
+            '--img-size, --batch-size or --repeat'
+        )
     if not isinstance(data, DataSource):
         data = describe_data(data, img_size)
     rng = np.random.default_rng(seed)
@@ -175,6 +183,7 @@ def _config_images(
     from mmpretrain.registry import DATASETS, MODELS
 
     from ..engine.config import check_data, require
+    from ..engine.failures import explain
 
     require(config, ['train_dataloader'], 'drawing images from a config')
     check_data(config, ['train_dataloader'])
@@ -193,7 +202,7 @@ def _config_images(
         raise
     except Exception as error:
         raise InputError(
-            f'the training set of {path!r} cannot be read: {one_line(error)}'
+            f'the training set of {path!r} cannot be read: {explain(error, config._cfg_dict)}'
         ) from error
     if images.shape[-2:] != (img_size, img_size):
         images = torch.nn.functional.interpolate(

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import InputError, one_line_errors
-from ..utils.command_line import parse, positional
+from ..utils.command_line import check_values, option, parse, positional
 from .image_sets import DIGITS, split_image_set, write_once
 from .photographs import random_crop
 
@@ -35,24 +35,21 @@ TRIES = 20
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """The scenes that are written; an InputError if a number is too small."""
+    """The scenes that are written; an InputError if a number is too small or too large."""
 
     root: str = positional(default=ROOT, nargs='?')
     """the folder to write"""
-    train: int = 600
+    train: int = option(default=600, at_least=1, at_most=100_000)
     """number of scenes to train on"""
-    val: int = 120
+    val: int = option(default=120, at_least=1, at_most=100_000)
     """number of held-out scenes"""
-    size: int = 128
+    size: int = option(default=128, at_least=32, at_most=4096)
     """height and width of a scene in pixels"""
-    seed: int = 0
+    seed: int = option(default=0, at_least=0)
     """of all random numbers, from 0 up"""
 
     def __post_init__(self) -> None:
-        if self.train < 1 or self.val < 1 or self.size < 32 or self.seed < 0:
-            raise InputError(
-                'give at least 1 scene of each split, at least 32 pixels per side and a seed from 0 up'
-            )
+        check_values(self)
 
 
 def write_scenes(root: str | os.PathLike[str] = ROOT, **settings: int) -> Path:

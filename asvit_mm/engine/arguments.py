@@ -14,8 +14,8 @@ from ..errors import InputError
 
 CFG_OPTIONS_HELP = (
     'override settings of the config: KEY=VALUE pairs with dotted keys, e.g. '
-    'train_cfg.max_epochs=10. A list is key="[a,b]" or key=a,b; nested ones such as '
-    'key="[(a,b),(c,d)]" need the quotation marks and no white space'
+    'train_cfg.max_epochs=10. A list is key="[a,b]" or key=a,b, a dict key="dict(a=1)"; what has a | or @, '
+    'as an architecture or a schedule, is a string, and so is key="\'a,b\'"'
 )
 
 

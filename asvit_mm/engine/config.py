@@ -3,12 +3,15 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.runner import Runner
 from mmengine.utils import import_modules_from_strings
 
 from ..checkpoints.reading import secure_mmengine
@@ -81,6 +84,9 @@ def shipped_configs(codebase: str = 'mmdet') -> Path:
 def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
     """Read an MMEngine config and merge ``options`` (dotted keys, as ``--cfg-options`` has them).
 
+    One of the pure Python style, whose types are imported classes, becomes one with their names, and its
+    default scope is the package of its model if it has none.
+
     From then on no checkpoint that it names runs code
     (:func:`~asvit_mm.checkpoints.reading.secure_mmengine`).
 
@@ -96,6 +102,10 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     # A config is Python code: whatever it raises is an error of the config.
     try:
         cfg = Config.fromfile(path, import_custom_modules=False)
+        if is_pure_python(path):
+            cfg = Config(cfg.to_dict(), filename=cfg.filename)
+            if not cfg.get('default_scope') and isinstance(cfg.get('model'), dict):
+                cfg.default_scope = str(cfg.model.get('type')).partition('.')[0]
     except ModuleNotFoundError as error:
         missing = re.match(r'(\w+) is not installed', str(error))
         if missing is None:
@@ -112,20 +122,38 @@ def load_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None 
     return cfg
 
 
+def is_pure_python(path: str | os.PathLike[str]) -> bool:
+    """Whether a config has the style of ``read_base()`` and imported types, without ``_base_``."""
+    path = Path(path)
+    return path.suffix == '.py' and path.is_file() and bool(Config._is_lazy_import(str(path)))
+
+
 def merge_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
     """Merge ``options`` (dotted keys) into the config called ``name``; an InputError if they do not fit."""
     try:
         cfg.merge_from_dict(dict(options))
-    except (KeyError, TypeError, AssertionError, IndexError) as error:
+    except Exception as error:  # whatever MMEngine raises is about the options
         raise InputError(f'--cfg-options do not fit {name}: {one_line(error)}') from error
 
 
 def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
     """Raise an InputError if one of ``fields``, which ``purpose`` needs, is missing from a config or None."""
+    name = cfg.filename or 'the config'
     for field in fields:
         if cfg.get(field) is None:
+            close = get_close_matches(field, [key for key in cfg if key not in fields])
+            hint = f': did you mean it by {close[0]!r}?' if close else ''
+            raise InputError(f'{name} has no {field!r}, which {purpose} needs{hint}')
+
+
+def report_ignored(cfg: Config) -> None:
+    """Print which fields of a config nothing reads, though their names are close to those of a Runner's."""
+    read = [*signature(Runner).parameters, 'auto_scale_lr', 'custom_imports']
+    for key in cfg:
+        close = get_close_matches(key, read, n=1, cutoff=0.85) if key not in read else []
+        if close and cfg.get(close[0]) is None:
             name = cfg.filename or 'the config'
-            raise InputError(f'{name} has no {field!r}, which {purpose} needs')
+            print(f'note: nothing reads {key!r} of {name}: did you mean {close[0]!r}?')
 
 
 def is_detector(cfg: Config) -> bool:
@@ -139,8 +167,8 @@ def is_segmentor(cfg: Config) -> bool:
 
 
 def is_token_hook(hook: Mapping[str, Any]) -> bool:
-    """Whether the config of a hook is that of progressive tokenization, with or without the scope."""
-    return hook.get('type') in (TOKEN_HOOK, TOKEN_HOOK.removeprefix('asvit_mm.'))
+    """Whether the config of a hook is that of progressive tokenization, in any scope or module."""
+    return str(hook.get('type')).rpartition('.')[2] == TOKEN_HOOK.rpartition('.')[2]
 
 
 def check_data(cfg: Config, loaders: Sequence[str]) -> None:

@@ -8,8 +8,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from ..errors import InputError, one_line
+from ..errors import InputError
 from .config import find_config, load_config, require
+from .failures import explain
 from .runner import check_codebase
 
 
@@ -47,7 +48,8 @@ def build_model(cfg: Config, name: str) -> nn.Module:
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f'the model of {name} cannot be built: {one_line(error)}') from error
+            said = explain(error, {'model': cfg.model})
+            raise InputError(f'the model of {name} cannot be built: {said}') from error
     return model.eval()
 
 

@@ -8,8 +8,6 @@ import argparse
 import importlib
 import math
 import os
-import pickle
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -17,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.registry import METRICS, RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from ..checkpoints.reading import read_checkpoint, select_weights
-from ..errors import InputError, one_line
-from ..utils.files import atomic_write_json, check_writable
+from ..errors import InputError
+from ..utils.files import atomic_write_json, check_writable, refuse_special_files
+from .classes import check_classes
 from .config import (
     CODEBASES,
     MissingCodebaseError,
@@ -32,10 +31,13 @@ from .config import (
     is_detector,
     is_segmentor,
     load_config,
+    report_ignored,
     require,
 )
 from .console import ConsoleRunner, import_codebase
 from .distributed import check_launcher, start_processes
+from .failures import config_failures, name_images
+from .options import parse_options
 from .token_grids import set_token_stride
 
 MMCV_COMMAND = (
@@ -51,13 +53,24 @@ def train(args: argparse.Namespace) -> Runner:
         InputError: before training: a mistake in the arguments or the config, or a checkpoint that does not
             fit the model.
     """
-    cfg = _prepare(args)
+    cfg = _load(args)
+    with config_failures(cfg, 'training failed'):
+        return _train(cfg, args)
+
+
+def _train(cfg: Config, args: argparse.Namespace) -> Runner:
+    _prepare(cfg, args)
     require(cfg, ['model', 'train_cfg', 'train_dataloader', 'optim_wrapper'], 'training')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    elif _is_amp(cfg.optim_wrapper) and get_device() == 'cpu':
+        raise InputError(
+            f'{args.config} trains with AmpOptimWrapper, which needs a GPU, and there is none: give '
+            '--cfg-options optim_wrapper.type=OptimWrapper (and remove loss_scale and dtype, if it has them)'
+        )
     if args.auto_scale_lr:
         if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
             raise InputError(
@@ -71,14 +84,15 @@ def train(args: argparse.Namespace) -> Runner:
     loaders = ['train_dataloader', 'val_dataloader']
     _set_loader_defaults(cfg, args, loaders)
     check_data(cfg, loaders)
+    if cfg.get('load_from') is None and cfg.get('resume'):
+        cfg.load_from = latest_checkpoint(Path(cfg.work_dir))
     checkpoint = cfg.get('load_from')
-    if checkpoint is None and cfg.get('resume') and Path(cfg.work_dir).is_dir():
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
     content = None if checkpoint is None else read_checkpoint(checkpoint)
     runner = _build(cfg)
     if content is not None:
         _check_weights(runner.model, content, checkpoint, resume=bool(cfg.get('resume')))
         del content  # the Runner reads it again, to its own device
+    check_loaders(runner, loaders)
     runner.train()
     return runner
 
@@ -90,7 +104,13 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         InputError: a mistake in the arguments or the config, or no weight of the checkpoint fits the model.
     """
     out_item = _out_item(args)
-    cfg = _prepare(args)
+    cfg = _load(args)
+    with config_failures(cfg, 'testing failed'):
+        return _test(cfg, args, out_item)
+
+
+def _test(cfg: Config, args: argparse.Namespace, out_item: str | None) -> dict[str, Any]:
+    _prepare(cfg, args)
     require(cfg, ['model', 'test_dataloader', 'test_evaluator'], 'testing')
     # Instead of what the config may load or resume.
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -117,46 +137,41 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         dumper = 'mmdet.DumpDetResults' if is_detector(cfg) else 'DumpResults'
         metric = METRICS.build(dict(type=dumper, out_file_path=args.out))
         runner.test_evaluator.metrics.append(metric)
+    check_loaders(runner, ['test_dataloader'])
     metrics = runner.test()
     if out_item == 'metrics' and runner.rank == 0:
         atomic_write_json(args.out, _plain(metrics))
     return metrics
 
 
-def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` words as MMEngine's DictAction does, to values by dotted keys.
-
-    Raises:
-        InputError: a word without ``=``.
-    """
-    if not pairs:
-        return {}
-    for pair in pairs:
-        if not pair.partition('=')[0] or '=' not in pair:
-            raise InputError(f'--cfg-options {pair!r} is not KEY=VALUE')
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    return parser.parse_args(['--cfg-options', *pairs]).cfg_options
-
-
-def _prepare(args: argparse.Namespace) -> Config:
-    """The config with its options, work directory and launcher; imports its codebase."""
+def _load(args: argparse.Namespace) -> Config:
+    """The config with its options and work directory; also prepares this process."""
     # So that other libraries' own calls of torch.load cannot run a checkpoint either.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
+    name_images()
     cfg = load_config(args.config, parse_options(args.cfg_options))
-    check_codebase(cfg)
-    scope = cfg.get('default_scope')
-    import_codebase(scope if scope in CODEBASES else 'mmpretrain')
-    check_launcher(args.launcher)
-    if args.amp and not torch.cuda.is_available():
-        raise InputError('--amp needs a GPU and there is none: leave it out')
-    cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if not isinstance(cfg.work_dir, str):
+        raise InputError(
+            f'work_dir = {cfg.work_dir!r} of {args.config} is not the path of a folder'
+        )
     return cfg
+
+
+def _prepare(cfg: Config, args: argparse.Namespace) -> None:
+    """Check what a config needs of this machine, and set the launcher; imports its codebase."""
+    check_codebase(cfg)
+    scope = cfg.get('default_scope')
+    import_codebase(scope if scope in CODEBASES else 'mmpretrain')
+    report_ignored(cfg)
+    check_launcher(args.launcher)
+    if args.amp and not torch.cuda.is_available():
+        raise InputError('--amp needs a GPU and there is none: leave it out')
+    cfg.launcher = args.launcher
 
 
 def check_codebase(cfg: Config) -> None:
@@ -218,16 +233,42 @@ def _build(cfg: Config) -> Runner:
         cfg.model_wrapper_cfg = ConfigDict(cfg.get('model_wrapper_cfg') or wrapper)
         if cfg.model_wrapper_cfg.get('type', wrapper.type) == wrapper.type:
             cfg.model_wrapper_cfg.device_ids = None
-    try:
+    refuse_special_files(Path(cfg.work_dir).iterdir())
+    with config_failures(cfg, 'cannot be built', shared=True):
         return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
-    except (RuntimeError, pickle.UnpicklingError) as error:
-        # From a model that reads weights by itself, such as timm's.
-        if not re.search('weights.only', str(error), re.IGNORECASE):
-            raise
-        raise InputError(
-            'the config names a checkpoint with more than weights and plain data, which is not loaded, since '
-            f'loading could run it: {one_line(error)}'
-        ) from error
+
+
+def latest_checkpoint(work_dir: Path) -> str | None:
+    """The checkpoint that a run in ``work_dir`` goes on from; None if there is none.
+
+    MMEngine writes its path into last_checkpoint, as it was at that time: a work dir may have been moved or
+    copied since, and the file may be cut where the disk was full.
+    """
+    file = work_dir / 'last_checkpoint'
+    refuse_special_files([file])
+    try:
+        recorded = file.read_text(encoding='utf-8', errors='replace').strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f'{str(file)!r} cannot be read ({error.strerror}): remove it') from None
+    if not recorded:
+        raise InputError(f'{str(file)!r} is empty: give the checkpoint with --resume PATH')
+    here = work_dir / Path(recorded).name
+    return str(here) if here.is_file() else recorded
+
+
+def _is_amp(optim_wrapper: Any) -> bool:
+    kind = optim_wrapper.get('type') if isinstance(optim_wrapper, Mapping) else None
+    return str(getattr(kind, '__name__', kind)).endswith('AmpOptimWrapper')
+
+
+def check_loaders(runner: Runner, names: Sequence[str]) -> None:
+    """Build the data loaders that a run will use, and compare their classes with the model's."""
+    for name in names:
+        loader = getattr(runner, name, None)
+        if isinstance(runner.model, torch.nn.Module) and loader is not None:
+            check_classes(runner.model, loader.dataset, name)
 
 
 def _check_weights(

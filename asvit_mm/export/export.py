@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..engine.models import build_model, load_model_config
-from ..engine.runner import parse_options
+from ..engine.options import parse_options
 from ..errors import InputError
 from ..utils.console import print_summary
 from ..utils.files import atomic_file, check_writable, relative

@@ -40,7 +40,7 @@ class ExportSettings:
     """largest difference from eager torch at which the file is kept (default: 0.0001; with onnx-int8 any)"""
     evaluate: bool = False
     """test the written classifier and eager torch on the config's test set: top-1 of both"""
-    batch_size: int = option(default=1, at_least=1)
+    batch_size: int = option(default=1, at_least=1, at_most=4096)
     """images of a call that is timed"""
     cfg_options: tuple[str, ...] = option(default=(), metavar='KEY=VALUE')
     """override settings of the config: dotted keys, as train_cfg.max_epochs=10 or key=a,b"""

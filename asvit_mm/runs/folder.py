@@ -19,6 +19,7 @@ from ..utils.files import (
     first_difference,
     parse_object,
     read_object,
+    refuse_special_files,
 )
 
 FORMAT = 4
@@ -30,6 +31,7 @@ NAMES = (
 # Both attention kernels give the same values up to rounding, so a run may be resumed with the other one.
 NOT_COMPARED = 'attention_kernel'
 ANOTHER = 'give --overwrite, or another --work-dir'
+_AGAIN = f'remove it and give --resume again, or {ANOTHER}'
 
 
 class RunFolder:
@@ -58,7 +60,8 @@ class RunFolder:
 
     Raises:
         InputError: the folder cannot be written; it holds a run and neither flag is given; the run to be
-            resumed is another one or cannot be read; or another process is at work in it.
+            resumed is another one or cannot be read; another process is at work in it; or a file of a run is
+            a link or a special file.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class RunFolder:
         try:
             with ExitStack() as stack:
                 self.path.mkdir(parents=True, exist_ok=True)
+                refuse_special_files(self.path / name for name in ('.lock', *NAMES))
                 stack.enter_context(FileLock(self.path / '.lock', timeout=0))
                 for name in NAMES:
                     for unfinished in self.path.glob(f'.{name}.????????'):
@@ -159,7 +163,7 @@ class RunFolder:
         """Write result.json: the task, ``result`` and ``run``. If it is there, the run is complete.
 
         Raises:
-            InputError: the trace has more records than this run.
+            InputError: the trace has more records than this run, or result.json is there with another result.
         """
         if self.replaying:
             raise InputError(
@@ -167,7 +171,12 @@ class RunFolder:
                 f'{len(self._records)}: {ANOTHER}'
             )
         _remove(self.so_far)
-        self._write(self.result, result)
+        if not self.result.exists():
+            self._write(self.result, result)
+            return
+        theirs, mine = self._read_result(), json.loads(json.dumps(self._whole(result)))
+        if difference := first_difference(theirs, mine):
+            raise InputError(f'{self.result} is not what this run gives ({difference}): {_AGAIN}')
 
     def write_so_far(self, result: Mapping[str, Any]) -> None:
         """Write so_far.json, the result of the steps before an interruption."""
@@ -182,12 +191,18 @@ class RunFolder:
         """
         if not self.result.exists():
             return False
-        result = read_object(self.result, f'remove it and give --resume again, or {ANOTHER}')
+        result = self._read_result()
         self._refuse_another(self.result, {key: result.get(key) for key in self.run})
         return True
 
+    def _read_result(self) -> dict[str, Any]:
+        return read_object(self.result, _AGAIN)
+
+    def _whole(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        return {'task': self.run['task'], **result, **self.run}
+
     def _write(self, path: Path, result: Mapping[str, Any]) -> None:
-        atomic_write_json(path, {'task': self.run['task'], **result, **self.run})
+        atomic_write_json(path, self._whole(result))
 
     def _open(self, resume: bool) -> None:
         file = self.path / 'run.json'
@@ -200,6 +215,10 @@ class RunFolder:
         if not found:
             atomic_write_json(file, self.run)
             return
+        for path in found:
+            if path.is_dir() != (path == self.configs):
+                kind, other = ('folder', 'file') if path.is_dir() else ('file', 'folder')
+                raise InputError(f'{path} is a {kind} and should be a {other}: {ANOTHER}')
         if not file.exists():
             raise InputError(
                 f'{found[0]} is there without a run.json, which says of which run it is: {ANOTHER}'
@@ -227,7 +246,7 @@ class RunFolder:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..arch import Architecture
+from ..arch import Architecture, as_architecture
 from ..config_writer.naming import RunConfigs
+from ..cost import count_params
+from ..errors import InputError
+from ..utils.files import read_object
 from ..utils.units import format_count
 
 
@@ -95,6 +98,7 @@ def network_record(arch: Architecture, configs: RunConfigs) -> dict[str, Any]:
         'macs': data.macs(arch),
         'num_classes': data.num_classes,
         'train_img_size': data.img_size,
+        **({} if data.in_channels == 3 else {'in_channels': data.in_channels}),
         'measured_on': {'data': data.spec, 'img_size': data.pixels},
         **configs.add(arch),
     }
@@ -119,13 +123,30 @@ def read_scale_result(work_dir: Path) -> ScaleResult:
     )
 
 
-def read_found(path: Path) -> dict[str, Any] | None:
-    """The content of the result.json or so_far.json of a run; None if the file is neither."""
-    try:
-        found = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and isinstance(found.get('arch'), str) else None
+def read_found(path: Path) -> dict[str, Any]:
+    """The content of the result.json or so_far.json of a run.
+
+    Raises:
+        InputError: the file is neither, or its costs are not those of its architecture.
+    """
+    advice = 'give the result.json of a search'
+    found = read_object(path, advice)
+    arch, size, classes = map(found.get, ('arch', 'train_img_size', 'num_classes'))
+    channels = found.get('in_channels', 3)
+    if not isinstance(arch, str):
+        raise InputError(f'{str(path)!r} is no result of a search: {advice}')
+    # A scaling run has the costs of each member of its series instead.
+    if 'params' in found:
+        params = None
+        if type(size) is type(classes) is type(channels) is int:
+            known = as_architecture(arch)
+            params = count_params(known, classes, img_size=size, in_channels=channels)
+        if found['params'] != params:
+            raise InputError(
+                f'{str(path)!r} was changed: {found["params"]!r} are not the parameters of {arch}; '
+                f'{advice} as it was written'
+            )
+    return found
 
 
 def cost_rows(network: Network) -> dict[str, str]:

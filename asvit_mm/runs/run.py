@@ -220,12 +220,12 @@ class Run(ABC, Generic[S]):
         self.folder = folder = open_folder(settings, self.TASK, self.fingerprint())
         command = resume_command(settings, self.tools / f'{self.TASK}.py')
         with folder, resumable(self._interrupted, command):
-            if folder.is_complete():
+            complete = folder.is_complete()
+            if complete:
                 print(f'the run in {relative(folder.path)} is complete: its result')
-            else:
-                if folder.resumed:
-                    print(f'resumed: {self.progress(folder.kept)} are done')
-                self._complete()
+            elif folder.resumed:
+                print(f'resumed: {self.progress(folder.kept)} are done')
+            self._complete(write_configs=not complete)
             self.print_result()
 
     def print_rows(self, network: Found, rows: Mapping[str, str]) -> None:
@@ -244,7 +244,8 @@ class Run(ABC, Generic[S]):
             }
         )
 
-    def _complete(self) -> None:
+    def _complete(self, *, write_configs: bool) -> None:
+        """Take all steps; of a complete run this gives its result again, from the trace, to compare."""
         remeasure, folder, measure = self.settings.remeasure, self.folder, self.measure
         known = known_measurements(folder.kept, remeasure=remeasure)
         if folder.resumed:
@@ -256,10 +257,12 @@ class Run(ABC, Generic[S]):
             result = self.take_steps()
             if self.settings.latency_runtime != 'torch':
                 result['latency_runtime'] = self.settings.latency_runtime
-            folder.write_configs(self.configs.texts)
+            if write_configs:
+                folder.write_configs(self.configs.texts)
             folder.write_result(result)
         except KeyboardInterrupt:
-            if not folder.replaying and (found := self.partial_result()) is not None:
+            unfinished = write_configs and not folder.replaying
+            if unfinished and (found := self.partial_result()) is not None:
                 folder.write_configs(self.configs.texts)
                 folder.write_so_far(found)
             raise

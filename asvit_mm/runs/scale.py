@@ -51,7 +51,7 @@ def read_topology(spec: str | Architecture) -> Architecture:
     """
     spec = str(spec)
     if spec.endswith('.json'):
-        spec = _read_result(spec)['arch']
+        spec = read_found(Path(spec))['arch']
     return as_architecture(spec).seed
 
 
@@ -64,7 +64,7 @@ def inherit(settings: ScaleSettings) -> ScaleSettings:
     spec = str(settings.arch)
     if not spec.endswith('.json'):
         return settings
-    theirs = _read_result(spec).get('settings')
+    theirs = read_found(Path(spec)).get('settings')
     theirs = theirs if isinstance(theirs, Mapping) else {}
     limited = settings.targets or settings.min_params is not None
     names = ['data', 'max_flops', 'max_latency', *(() if limited else ('max_params',))]
@@ -84,13 +84,6 @@ def inherit(settings: ScaleSettings) -> ScaleSettings:
             f'note: the search measured on {before[0]} at {before[1]} pixels and this run on '
             f'{found.source.spec} at {found.pixels}: its scores are not used, all are measured anew'
         )
-    return found
-
-
-def _read_result(spec: str) -> dict[str, Any]:
-    found = read_found(Path(spec))
-    if found is None:
-        raise InputError(f'{spec!r} is no result of a search: give its result.json')
     return found
 
 

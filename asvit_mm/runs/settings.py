@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MIN_PARAMS = '80M'
 MAX_PARAMS = '110M'
+# Larger values are typing errors: they would take days, or more memory than there is.
+MAX_MEASURED_SIZE, MAX_NETWORK_IMAGES, MAX_STEPS = 2048, 4096, 10**6
+MAX_SEED = 2**31 - 1  # numpy's seeds end at 2**32, and trainings add to it
 
 # Those of asvit_mm.nas.METHODS, which takes a second to import; Python may add further ones there.
 METHOD_NAMES = ('reinforce', 'evolution', 'random')
@@ -44,10 +47,10 @@ class InputSettings:
     """images for the NTK condition number and what the configs train on: an image folder (class folders, or
     train/ and val/ with them), an mmpretrain config, digits (of scikit-learn), photographs (crops of two that
     scikit-learn ships) or noise (default: photographs)"""
-    img_size: int | None = option(default=None, at_least=4)
+    img_size: int | None = option(default=None, at_least=4, at_most=MAX_MEASURED_SIZE)
     """pixels per side of the images (default: 32 for digits, a config's own, a folder's images', at most
     224)"""
-    seed: int = option(default=0, at_least=0)
+    seed: int = option(default=0, at_least=0, at_most=MAX_SEED)
     """of the images, circles, weights and samples"""
     device: str = 'auto'
     """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
@@ -103,9 +106,9 @@ class MeasuringSettings(JobSettings):
     """Settings of a job that measures networks."""
 
     # A single gradient has no condition number.
-    batch_size: int = option(default=16, at_least=2)
+    batch_size: int = option(default=16, at_least=2, at_most=MAX_NETWORK_IMAGES)
     """images per network"""
-    repeat: int = option(default=5, at_least=1)
+    repeat: int = option(default=5, at_least=1, at_most=MAX_NETWORK_IMAGES)
     """networks to average over"""
 
 
@@ -163,7 +166,7 @@ class SearchSettings(RunSettings):
 
     work_dir: str = 'work_dirs/search'
     """folder of the results"""
-    steps: int = option(default=500, at_least=1)
+    steps: int = option(default=500, at_least=1, at_most=MAX_STEPS)
     """architectures to measure"""
     method: str = option(default='reinforce', choices=METHOD_NAMES)
     """the paper's, or one of two to compare it with"""
@@ -211,9 +214,9 @@ class MeasureSettings(InputSettings):
     """names of measures, or all (default: length_distortion ntk_condition_number params flops)"""
     list: bool = False
     """print the measures and stop"""
-    repeat: int = option(default=5, at_least=1)
+    repeat: int = option(default=5, at_least=1, at_most=MAX_NETWORK_IMAGES)
     """networks to average over"""
-    batch_size: int = option(default=16, at_least=1)
+    batch_size: int = option(default=16, at_least=1, at_most=MAX_NETWORK_IMAGES)
     """images per network"""
     data: str | None = None
     """images for the measures that need some: an image folder, an mmpretrain config, digits (of

@@ -20,6 +20,8 @@ from ..config_writer.configs import config_text
 from ..config_writer.recipes import RecipeOptions, recipe
 from ..data.source import DataSource
 from ..engine.config import check_data, is_token_hook
+from ..engine.failures import config_failures, name_images
+from ..engine.runner import check_loaders
 from ..engine.token_grids import set_token_stride
 from ..errors import InputError
 from ..utils.files import file_name
@@ -204,18 +206,27 @@ def train_and_test(
         cfg: of :func:`training_config`.
         root: logs/NAME.log there is the Runner's log, which is not printed; what else it writes is removed.
         name: of the training.
+
+    Raises:
+        InputError: it fails; logs/NAME.traceback.txt says where.
     """
     name = file_name(name)
     folder, log = root / 'training' / name, root / 'logs' / f'{name}.log'
     log.parent.mkdir(parents=True, exist_ok=True)
     # The name tells the logger and counts of this run from those of another in this process.
     cfg.work_dir, cfg.experiment_name = str(folder), f'{name}-{time.time_ns()}'
+    name_images()
     try:
         # Printed, the Runner's log would break into the progress bar.
-        with log.open('w', encoding='utf-8') as file, redirect_stdout(file):
+        with (
+            log.open('w', encoding='utf-8') as file,
+            redirect_stdout(file),
+            config_failures(cfg, f'training {name} failed', log.with_suffix('.traceback.txt')),
+        ):
             runner = Runner.from_cfg(cfg)
             try:
                 runner.model.to(device)
+                check_loaders(runner, ['train_dataloader', 'test_dataloader'])
                 runner.train()
                 began = time.perf_counter()
                 tested = {} if cfg.val_cfg is not None else runner.test()

@@ -35,6 +35,7 @@ def option(
     positional: bool = False,
     aliases: Collection[str] = (),
     at_least: int | None = None,
+    at_most: int | None = None,
     **arguments: Any,
 ) -> Any:
     """A field whose flag is not what its name and type make of it.
@@ -44,13 +45,14 @@ def option(
         positional: whether the command line takes it without a flag. A field that Python takes by position
             too is written ``field(kw_only=False, metadata=POSITIONAL)``, which type checkers understand.
         aliases: further flags.
-        at_least: the smallest value that :func:`check_values` accepts.
+        at_least, at_most: the smallest and the largest value that :func:`check_values` accepts.
         arguments: of argparse's ``add_argument``: nargs, metavar, choices.
     """
     metadata = {
         'positional': positional,
         'aliases': aliases,
         'at_least': at_least,
+        'at_most': at_most,
         'arguments': arguments,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -82,7 +84,8 @@ def check_values(settings: Any) -> None:
     """Check settings that Python has created, where argparse has not seen them; None is not checked.
 
     Raises:
-        InputError: a value below ``at_least`` of its field, or none of those of a ``Literal`` field.
+        InputError: a value below ``at_least`` or above ``at_most`` of its field, or none of those of a
+            ``Literal`` field.
     """
     hints = get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
@@ -92,6 +95,9 @@ def check_values(settings: Any) -> None:
         smallest = field.metadata.get('at_least')
         if smallest is not None and value < smallest:
             raise InputError(f'{_flag(field)} {value} is too small: give at least {smallest}')
+        largest = field.metadata.get('at_most')
+        if largest is not None and value > largest:
+            raise InputError(f'{_flag(field)} {value} is too large: give at most {largest}')
         kind, several = _word_of(hints[field.name])
         if get_origin(kind) is not Literal:
             continue

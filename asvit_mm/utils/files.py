@@ -3,13 +3,25 @@
 import json
 import os
 import re
+import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+
+# Levels of lists and objects in a JSON file; ours have five.
+MAX_JSON_DEPTH = 50
+
+_SPECIAL = {
+    stat.S_IFLNK: 'a link',
+    stat.S_IFIFO: 'a FIFO',
+    stat.S_IFSOCK: 'a socket',
+    stat.S_IFCHR: 'a device',
+    stat.S_IFBLK: 'a device',
+}
 
 
 @contextmanager
@@ -85,20 +97,61 @@ def existing_folder(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
-def read_object(path: Path, advice: str) -> dict[str, Any]:
-    """The JSON object in a file; without one an InputError, which ends with ``advice`` on what to do."""
-    return parse_object(path.read_bytes(), str(path), advice)
+def refuse_special_files(paths: Iterable[Path]) -> None:
+    """Raise an InputError if one of ``paths`` is a link or a special file; none has to exist.
+
+    To write to a link changes what it points to, and to open a FIFO waits for ever.
+    """
+    for path in paths:
+        try:
+            kind = stat.S_IFMT(path.lstat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if kind in _SPECIAL:
+            raise InputError(
+                f'{path} is {_SPECIAL[kind]}, which is neither read nor written: remove it, or give '
+                'another folder'
+            )
 
 
-def parse_object(text: str | bytes, place: str, advice: str) -> dict[str, Any]:
+def read_object(path: Path, advice: str, depth: int | None = MAX_JSON_DEPTH) -> dict[str, Any]:
+    """The JSON object in a file; without one an InputError, which ends with ``advice`` on what to do.
+
+    Args:
+        depth: how many levels of objects and lists are allowed; None, for a large file, is not checked.
+    """
+    refuse_special_files([Path(os.path.realpath(path))])  # the user may name a link
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(f'{path} cannot be read ({error.strerror}): {advice}') from None
+    return parse_object(text, str(path), advice, depth)
+
+
+def parse_object(
+    text: str | bytes, place: str, advice: str, depth: int | None = MAX_JSON_DEPTH
+) -> dict[str, Any]:
     """The JSON object in ``text``, which was read from ``place``; see :func:`read_object`."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f'{place} cannot be read ({error}): {advice}') from None
     if not isinstance(value, dict):
         raise InputError(f'{place} holds a {type(value).__name__}, not an object: {advice}')
+    if depth is not None and _is_deeper(value, depth):
+        raise InputError(f'{place} is nested more than {depth} levels deep: {advice}')
     return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and dicts are nested more than ``levels`` deep."""
+    level = [value]
+    for _ in range(levels):
+        inner: list[Any] = []
+        for item in level:
+            inner += item.values() if isinstance(item, dict) else item
+        level = [item for item in inner if isinstance(item, dict | list)]
+    return bool(level)
 
 
 def first_difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -55,7 +56,8 @@ def test_two_processes_share_the_records(settings):
     folder.share = Share(1, 2)
     folder.wait = lambda: None
     made = []
-    with pytest.raises(FileNotFoundError):  # of the other process, which is none here
+    # Of the other process, which is none here.
+    with pytest.raises(InputError, match='No such file'):
         folder.complete(ITEMS, lambda name, item: made.append(name) or {}, str)
     assert made == ['b|2']
 
@@ -129,3 +131,30 @@ def test_tables(capsys):
     assert lines[0].startswith('Title')
     assert 'b' * 60 in lines[-2]
     assert '2' * 60 in lines[-2]
+
+
+def test_links_are_refused_and_what_they_point_to_stays(folder, settings, tmp_path):
+    kept = tmp_path / 'kept'
+    kept.mkdir()
+    (kept / 'a.log').write_text('kept')
+    places = {'logs': kept, 'records/a_1.json': kept / 'a.log', 'report.md': kept / 'a.log'}
+    for place, target in places.items():
+        (folder.path / place).symlink_to(target)
+        for way in ({'resume': True}, {'overwrite': True}):
+            with pytest.raises(InputError, match=f'{place} is a link'):
+                make(replace(settings, **way))
+        (folder.path / place).unlink()
+    assert (kept / 'a.log').read_text() == 'kept'
+    os.mkfifo(folder.path / 'records/a_1.json')
+    with pytest.raises(InputError, match='is a FIFO'):
+        make(replace(settings, resume=True))
+
+
+@pytest.mark.parametrize(
+    'text', ['{"name": "b|2", "top1": 99.0}', '{"name": "b|2"}', '[]', '{' * 2000, '\xff']
+)
+def test_a_record_that_was_changed_is_not_believed(folder, settings, text):
+    folder.record('b|2').write_bytes(text.encode('latin-1'))
+    with pytest.raises(InputError, match='remove it and give --resume: it is made again') as error:
+        make(replace(settings, resume=True)).complete(ITEMS, lambda *_: {}, str)
+    assert '\n' not in str(error.value)

@@ -4,7 +4,8 @@ import shutil
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,16 @@ def refusal(path: str) -> str:
     return str(error.value)
 
 
+@contextmanager
+def ours(folder: Path) -> Iterator[str]:
+    """Serve a folder as the host of published weights."""
+    with served(folder) as address, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hosting, 'WEIGHTS_URL', address)
+        yield address
+
+
 def test_a_download_is_checked_kept_and_fetched_once(published, cache):
-    with served(published.parent) as address:
+    with ours(published.parent) as address:
         for _ in range(2):
             found = hosting.local_path(f'{address}/{published.name}')
             assert Path(found) == cache / published.name
@@ -68,7 +77,7 @@ def test_a_download_is_checked_kept_and_fetched_once(published, cache):
 @pytest.mark.parametrize('cut', [True, False])
 def test_a_damaged_download_is_refused_and_leaves_nothing(published, cache, cut):
     damage(published, cut)
-    with served(published.parent) as address:
+    with ours(published.parent) as address:
         message = refusal(f'{address}/{published.name}')
     assert 'came truncated or corrupted' in message
     assert [p for p in cache.iterdir() if p.suffix != '.lock'] == []
@@ -76,7 +85,7 @@ def test_a_damaged_download_is_refused_and_leaves_nothing(published, cache, cut)
 
 @pytest.mark.parametrize('cut', [True, False])
 def test_a_damaged_copy_in_the_cache_is_fetched_again(published, cache, cut):
-    with served(published.parent) as address:
+    with ours(published.parent) as address:
         copy = Path(hosting.local_path(f'{address}/{published.name}'))
         damage(copy, cut)
         again = hosting.local_path(f'{address}/{published.name}')
@@ -92,10 +101,25 @@ def test_a_damaged_file_is_refused(published, cut):
 def test_only_names_that_are_ours_are_held_to_their_hash(published):
     """Other projects' files have such names, too, and not all of them the hash of what is served."""
     other = published.with_name('mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth')
-    shutil.copy(published, other)
+    alike = published.with_name('their-asvit_b1_x_20200205-d4b0c5d6.pth')
+    for path in (other, alike):
+        shutil.copy(published, path)
     with served(published.parent) as address:
-        for path in (str(other), f'{address}/{other.name}'):
+        for path in (str(other), f'{address}/{other.name}', f'{address}/{alike.name}'):
             assert 'weight' in read_checkpoint(path)['state_dict']
+
+
+def test_what_the_user_put_into_the_cache_is_found_and_never_removed(published, cache):
+    """By the name that torch and MMEngine would give it; there need be no such host."""
+    by_hand = cache / 'resnet50_8xb32_in1k_20210831-ea4938fa.pth'
+    cache.mkdir(parents=True)
+    shutil.copy(published, by_hand)
+    address = f'https://weights.invalid/{by_hand.name}'
+    assert hosting.local_path(address) == str(by_hand)
+    assert 'weight' in read_checkpoint(f'{address}?download=1')['state_dict']
+    damage(by_hand, cut=True)
+    assert 'truncated' in refusal(address)
+    assert by_hand.exists()
 
 
 def test_a_cache_that_has_the_file_is_left_alone(published, cache):

@@ -245,12 +245,21 @@ def test_a_config_of_data_alone_gets_a_schedule(tmp_path):
     assert cfg.val_dataloader.dataset.data_prefix == 'val'
 
 
-def test_what_no_config_can_be_built_on_is_one_line(tmp_path):
+def test_a_config_of_the_pure_python_style_is_taken_in(tmp_path):
     """MMEngine takes no base of its other kind."""
     path = tmp_path / 'lazy.py'
     path.write_text('import torch\ndata_preprocessor = dict(num_classes=7)\n')
-    with pytest.raises(InputError, match=r'no config can be built on .*lazy') as caught:
-        config_text(TINY, describe_data(path, 32))
+    cfg = read(TINY, describe_data(path, 32))
+    assert cfg.data_preprocessor.num_classes == cfg.model.head.num_classes == 7
+
+
+def test_what_no_config_can_be_built_on_is_one_line(tmp_path):
+    path = tmp_path / 'gone.py'
+    path.write_text('data_preprocessor = dict(num_classes=7)\n')
+    data = describe_data(path, 32)
+    path.unlink()
+    with pytest.raises(InputError, match=r'no config can be built on .*gone') as caught:
+        config_text(TINY, data)
     assert '\n' not in str(caught.value)
 
 

@@ -119,7 +119,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match='2'):
         _main()
     error = capsys.readouterr().err
-    assert 'at least 32 pixels per side' in error
+    assert '--size 8 is too small: give at least 32' in error
     assert error.count('\n') == 1
-    with pytest.raises(InputError, match='a seed from 0 up'):
+    with pytest.raises(InputError, match='--seed -1 is too small'):
         write_scenes(tmp_path / 'new', seed=-1)

@@ -63,15 +63,6 @@ def _one_line(call: Any, message: str) -> None:
     assert '\n' not in str(caught.value)
 
 
-def test_options_are_read_as_mmengine_reads_them() -> None:
-    assert runner.parse_options(['a.b=3', 'c=[1,2]', 'd=x', 'e=True']) == {
-        'a.b': 3, 'c': [1, 2], 'd': 'x', 'e': True,
-    }  # fmt: skip
-    assert runner.parse_options(None) == {}
-    _one_line(lambda: runner.parse_options(['a.b']), "'a.b' is not KEY=VALUE")
-    _one_line(lambda: runner.parse_options(['=1']), 'is not KEY=VALUE')
-
-
 def test_configs_that_cannot_be_used(here: Path) -> None:
     (here / 'raises.py').write_text('x = 1 / 0')
     (here / 'base.py').write_text("_base_ = ['absent.py']")

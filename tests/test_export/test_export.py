@@ -10,7 +10,7 @@ import torch
 
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.engine.models import build_model, load_model_config
-from asvit_mm.engine.runner import parse_options
+from asvit_mm.engine.options import parse_options
 from asvit_mm.errors import InputError
 from asvit_mm.export.export import run_export
 from asvit_mm.export.formats import DESCRIPTION

@@ -1,7 +1,10 @@
 """The folder of a run: killed anywhere it goes on to the same files; what it refuses."""
 
 import json
+import os
+import resource
 import shutil
+from multiprocessing import get_context
 
 import pytest
 import torch
@@ -285,3 +288,86 @@ def test_overwrite_removes_what_is_a_runs_only(whole):
     (whole / 'search.png').write_text('old')
     with RunFolder(str(whole), RUN, overwrite=True):
         assert set(files(whole)) == {'mine.txt', 'run.json', 'trace.jsonl'}
+
+
+@pytest.mark.parametrize('way', [{'resume': True}, {'overwrite': True}, {}])
+@pytest.mark.parametrize(
+    'name', ['.lock', 'run.json', 'result.json', 'trace.jsonl', 'search.png', 'configs']
+)
+def test_links_are_refused_and_what_they_point_to_stays(whole, tmp_path, name, way):
+    kept = tmp_path / 'kept'
+    kept.mkdir()
+    (kept / 'file').write_text('kept')
+    path = whole / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    path.symlink_to(kept if name == 'configs' else kept / 'file')
+    with pytest.raises(InputError, match=f'{name} is a link, which is neither read nor written'):
+        RunFolder(str(whole), RUN, **way)
+    assert [file.name for file in kept.iterdir()] == ['file']
+    assert (kept / 'file').read_text() == 'kept'
+
+
+@pytest.mark.parametrize('name', ['run.json', 'result.json', 'trace.jsonl', 'timing.jsonl'])
+def test_special_files_and_folders_where_files_should_be(whole, name):
+    (whole / name).unlink()
+    os.mkfifo(whole / name)
+    with pytest.raises(InputError, match=f'{name} is a FIFO'):
+        RunFolder(str(whole), RUN, resume=True)
+    (whole / name).unlink()
+    (whole / name).mkdir()
+    with pytest.raises(InputError, match=f'{name} is a folder and should be a file'):
+        RunFolder(str(whole), RUN, resume=True)
+    with RunFolder(str(whole), RUN, overwrite=True) as folder:
+        assert not folder.resumed
+
+
+def test_a_work_dir_may_be_a_link_itself(tmp_path):
+    (tmp_path / 'disk').mkdir()
+    (tmp_path / 'run').symlink_to(tmp_path / 'disk')
+    assert work(tmp_path / 'run') == 0
+    assert (tmp_path / 'disk/result.json').exists()
+
+
+@pytest.mark.parametrize('depth', [60, 900, 100_000])
+def test_json_nested_too_deep(whole, depth):
+    for name, text in (
+        ('run.json', '{"a":' * depth + '1' + '}' * depth),
+        ('trace.jsonl', '{"a":' + '[' * depth + ']' * depth + '}\n'),
+    ):
+        before = (whole / name).read_bytes()
+        (whole / name).write_text(text)
+        with pytest.raises(InputError, match=r'nested|cannot be read'):
+            RunFolder(str(whole), RUN, resume=True)
+        (whole / name).write_bytes(before)
+
+
+def test_an_altered_result_is_not_believed(whole):
+    result = json.loads((whole / 'result.json').read_text())
+    result['found'] = 'something else'
+    (whole / 'result.json').write_text(json.dumps(result))
+    with pytest.raises(InputError, match=r'is not what this run gives \(found is'):
+        work(whole, resume=True)
+
+
+def _limited(path, size):
+    """A run in a process that can write no file of more than ``size`` bytes; 3 if it ends for that."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        work(path, resume=path.exists())
+    except (OSError, InputError) as error:
+        os._exit(3 if 'File too large' in str(error) else 1)
+    os._exit(0)
+
+
+def test_a_disk_that_is_full_at_any_byte(whole, tmp_path):
+    """The processes have ever more room; the last one finds enough."""
+    largest = max(path.stat().st_size for path in whole.rglob('*') if path.is_file())
+    for first in range(0, largest - 20, 50):
+        path = tmp_path / f'run{first}'
+        for size in (first, first + 20):
+            process = get_context('fork').Process(target=_limited, args=(path, size))
+            process.start()
+            process.join()
+            assert process.exitcode == 3
+        work(path, resume=True)
+        assert files(path) == files(whole)

@@ -115,7 +115,7 @@ def test_a_search_is_remembered(here):
     [
         (['1,2,3'], 'neither a preset'),
         (['8,2,3|4,1,2|4,1,4|4,1,6|31'], 'H (heads) = 31 is not allowed'),
-        (['no.json'], 'is no result of a search'),
+        (['no.json'], 'cannot be read (No such file or directory): give the result.json'),
         (['seed', '--max-params', 'many'], "'many' is not a number of parameters"),
         (['seed', '--min-params', '9M', '--max-params', '8M'], 'at most 8,000,000'),
         (['seed', '--min-params', '1', '--max-params', '1M'], 'give at least 2,'),

@@ -99,11 +99,42 @@ def test_overwrite_and_another_seed(finished, copied, here):
 
 
 @pytest.mark.parametrize(
+    ('key', 'value'), [('arch', '8,2,3|4,1,2|4,1,4|4,1,6|32'), ('params', 7), ('config', 'x.py')]
+)
+def test_an_altered_result_is_not_believed(copied, here, key, value):
+    """Neither by the search itself nor as a seed to scale."""
+    file = copied / 'result.json'
+    result = {**json.loads(file.read_text()), key: value}
+    file.write_text(json.dumps(result))
+    line = here.refusal('search.py', *RUN, '--resume')
+    assert f'run/result.json is not what this run gives ({key} is {value!r} there' in line
+    if key == 'params':
+        assert 'was changed: 7 are not the parameters of' in here.refusal('scale.py', file)
+    file.unlink()
+    here.run('search.py', *RUN, '--resume')
+    assert json.loads(file.read_text())[key] != value
+
+
+def test_a_result_that_is_none(here):
+    for text in ('[]', '{}', '{"arch": 3}', '{"arch": ' + '[' * 5000, 'text'):
+        (here.folder / 'result.json').write_text(text)
+        assert 'give the result.json of a search' in here.refusal('scale.py', 'result.json')
+    os.mkfifo('fifo.json')
+    assert 'fifo.json is a FIFO' in here.refusal('scale.py', 'fifo.json')
+    os.mkdir('folder.json')
+    assert 'Is a directory' in here.refusal('scale.py', 'folder.json')
+
+
+@pytest.mark.parametrize(
     ('args', 'words'),
     [
         (['--data', 'nowhere'], "no data at 'nowhere'"),
         (['--data', 'digits', '--batch-size', '2000'], 'holds 1437 images and 2000 are needed'),
         (['--batch-size', '1'], '--batch-size 1 is too small'),
+        (['--img-size', '100000'], '--img-size 100000 is too large: give at most 2048'),
+        (['--img-size', '2048', '--repeat', '90'], 'are more than fit into memory: give a smaller'),
+        (['--steps', '10000000000'], '--steps 10000000000 is too large'),
+        (['--seed', '4294967296'], '--seed 4294967296 is too large'),
         (['--steps', '0'], '--steps 0 is too small'),
         (['--device', 'gpu'], "--device 'gpu' is no device"),
         (['--device', 'cuda:99'], "'cuda:99' is not there"),

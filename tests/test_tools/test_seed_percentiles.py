@@ -96,7 +96,7 @@ def test_half_done_and_resumed_with_another_seed(finished, here):
     ('args', 'words'),
     [
         (['nothing'], "'nothing' is neither a preset"),
-        (['lost.json'], "'lost.json' is no result of a search"),
+        (['lost.json'], 'lost.json cannot be read (No such file or directory): give the result'),
         (['a=seed', f'a={OTHER}'], "'a' names two architectures"),
         (['--num-archs', '1'], '--num-archs 1 is too small'),
         (['--num-archs', '20000'], 'give at most 10000'),

@@ -51,7 +51,7 @@ def main() -> None:
     with one_line_errors():
         args = parse_args()
         from asvit_mm.data.scenes import ROOT, SceneSettings, write_scenes
-        from asvit_mm.engine.runner import parse_options
+        from asvit_mm.engine.options import parse_options
         from asvit_mm.utils.files import atomic_write_json
 
         parse_options(args.cfg_options)
@@ -244,7 +244,7 @@ def draw(
 
     from asvit_mm.analysis.plots import plot_detections
     from asvit_mm.data.scenes import CLASSES, FOLDERS
-    from asvit_mm.engine.runner import parse_options
+    from asvit_mm.engine.options import parse_options
 
     options = parse_options(args.cfg_options)
     model = init_detector(str(config), checkpoint, device='cpu', cfg_options=options)

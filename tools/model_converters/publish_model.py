@@ -44,7 +44,7 @@ def main() -> None:
     """Publish, evaluate, record."""
     with one_line_errors():
         given = parse_args()
-        from asvit_mm.engine.runner import parse_options
+        from asvit_mm.engine.options import parse_options
         from asvit_mm.zoo.publishing import metafile_of, publish, read_metafile, record
 
         arguments = {

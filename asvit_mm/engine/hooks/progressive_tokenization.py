@@ -8,7 +8,7 @@ and the number of the epoch and iteration alone.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,29 @@ from ..token_grids import find_backbones
 
 # The backward pass costs about twice the forward pass.
 FORWARD_PASSES = 3
+
+
+def count_images(batch: Any) -> int:
+    """Images that the backbone sees in a step, all views of each; 1 if there is no telling.
+
+    Args:
+        batch: of a data loader: a dict with ``inputs``, or with the inputs first, or a tuple or list (inputs,
+            labels). Inputs are a tensor (N, C, H, W), a list of images (C, H, W), a list of views, which are
+            inputs themselves, or a dict of modalities, of which ``img``, otherwise the first, counts.
+    """
+    if isinstance(batch, Mapping) and batch:
+        named = [batch[key] for key in ('inputs', 'img') if key in batch]
+        return count_images((named or list(batch.values()))[0])
+    if isinstance(batch, tuple) and batch:
+        return count_images(batch[0])
+    if isinstance(batch, list) and batch:
+        # Labels have fewer dimensions, or none.
+        return sum(count_images(item) for item in batch if _ndim(item) == _ndim(batch[0]))
+    return batch.shape[0] if _ndim(batch) == 4 else 1
+
+
+def _ndim(value: Any) -> int:
+    return getattr(value, 'ndim', 0)
 
 
 @HOOKS.register_module()
@@ -161,7 +184,7 @@ class ProgressiveTokenizationHook(Hook):
         end = self.phases[-1].end
         values = {
             'tokens': self._tokens[stride],
-            'step_gmacs': FORWARD_PASSES * len(data_batch['inputs']) * self._macs[stride] / 1e9,
+            'step_gmacs': FORWARD_PASSES * count_images(data_batch) * self._macs[stride] / 1e9,
             # All epochs have the same number of iterations.
             'saved_percent': saved((runner.iter + 1) * end / runner.max_iters),
             'saved_percent_of_run': saved(end),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import BaseModel
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import HOOKS as MMPRETRAIN_HOOKS
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -20,6 +21,7 @@ from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, schedule_share
 from asvit_mm.data.scenes import write_scenes
 from asvit_mm.engine.hooks import ProgressiveTokenizationHook
+from asvit_mm.engine.hooks.progressive_tokenization import count_images
 from asvit_mm.errors import InputError
 
 from ...autocast import CPUAutocast
@@ -533,3 +535,68 @@ def test_a_detector_whose_maps_keep_their_sizes(
         options = ['--out', out, '--work-dir', 'w', *detector_options(f'tested_{stride}')]
         here.run('test.py', config, weights, '--token-stride', stride, *options)
         assert 'coco/segm_mAP_50' in json.loads((tmp_path / out).read_text())
+
+
+@pytest.mark.parametrize(
+    ('batch', 'images'),
+    [
+        ({'inputs': torch.zeros(4, 3, 8, 8)}, 4),
+        ({'inputs': [torch.zeros(3, 8, 8)] * 3, 'data_samples': []}, 3),
+        ((torch.zeros(4, 3, 8, 8), torch.zeros(4)), 4),
+        ([torch.zeros(4, 3, 8, 8), torch.zeros(4, 8, 8)], 4),
+        ([torch.zeros(3, 8, 8)] * 2, 2),
+        # two views of each of four images
+        ({'inputs': [torch.zeros(4, 3, 8, 8), torch.zeros(4, 3, 6, 6)]}, 8),
+        ({'inputs': [[torch.zeros(3, 8, 8)] * 4, [torch.zeros(3, 6, 6)] * 4]}, 8),
+        ({'inputs': {'img': torch.zeros(4, 3, 8, 8), 'text': ['a'] * 4}}, 4),
+        ({'inputs': {'text': ['a'] * 5, 'img': [torch.zeros(3, 8, 8)] * 5}}, 5),
+        ({'pixels': torch.zeros(4, 3, 8, 8)}, 4),
+        ((), 1),
+        ({}, 1),
+        (None, 1),
+    ],
+)
+def test_batches_of_every_form_are_counted(batch: Any, images: int) -> None:
+    assert count_images(batch) == images
+
+
+class Pairs(Bars):
+    """The same images as (image, label)."""
+
+    def __getitem__(self, i: int) -> Any:
+        return super().__getitem__(i)['inputs'], i % 2
+
+
+class TakesPairs(BaseModel):
+    """A classifier outside of any codebase, which takes (images, labels)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = MMPRETRAIN_MODELS.build(MODEL['backbone'])
+        self.head = torch.nn.Linear(256, 2)
+
+    def forward(self, inputs: torch.Tensor, labels: torch.Tensor, mode: str) -> Any:
+        logits = self.head(self.backbone(inputs)[0].mean((2, 3)))
+        return {'loss': torch.nn.functional.cross_entropy(logits, labels)}
+
+
+def test_a_model_whose_batches_are_pairs(tmp_path: Path) -> None:
+    runner = Runner(
+        TakesPairs(),
+        str(tmp_path),
+        train_dataloader=dict(
+            batch_size=8,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler'),
+            dataset=Pairs(),
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        custom_hooks=[dict(type=HOOK, phases='8@1,4@2')],
+        experiment_name=uuid.uuid4().hex,
+    )
+    runner.train()
+    macs = runner.model.backbone.count_macs(4)
+    logged = runner.message_hub.get_scalar('train/step_gmacs').current()
+    assert logged == pytest.approx(3 * 8 * macs / 1e9)

@@ -1,0 +1,48 @@
+"""Classes of datasets, of annotations and of heads that do not agree."""
+
+import json
+
+import pytest
+
+from asvit_mm.data.scenes import write_scenes
+
+from ..small_detector import SIZE, TRAIN, VAL, options, place
+from ..test_coco_configs import SCENES
+from ..test_tools.runs import Here
+
+CLASSES = 'train_dataloader.dataset.metainfo.classes'
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp('scenes') / 'own', train=TRAIN, val=VAL, size=SIZE)
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path, scenes):
+    place(scenes, tmp_path)
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        (f'{CLASSES}=(cat,dog)', 'three, four, ... (10) and the dataset the classes cat'),
+        (f"{CLASSES}=(zero,one,cat)", "classes zero, one, cat, of which 'cat' is none of these: set"),
+        ('model.roi_head.bbox_head.num_classes=3', 'model.roi_head.bbox_head has 3: set'),
+        ('model.roi_head.mask_head.num_classes=9', 'model.roi_head.mask_head has 9: set'),
+        (f'{CLASSES}=cat', 'classes'),
+    ],
+)  # fmt: skip
+def test_a_detector_of_other_classes(here, option, words):
+    said = here.refusal('train.py', SCENES, '--no-validate', *options(option, option))
+    assert words in said
+
+
+def test_annotations_that_are_none(here):
+    """Not JSON, not an object, and without categories."""
+    for i, content in enumerate(('no json', '[]', json.dumps({'images': []}))):
+        (here.folder / 'annotations.json').write_text(content)
+        option = f'train_dataloader.dataset.ann_file={here.folder / "annotations.json"}'
+        said = here.refusal('train.py', SCENES, '--no-validate', *options(f'none{i}', option))
+        assert 'training failed' in said
