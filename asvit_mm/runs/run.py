@@ -327,9 +327,9 @@ def versions(device: torch.device, runtime: str = 'torch') -> dict[str, str]:
     others = () if runtime == 'torch' else (runtime,)
     for name in ('numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', *others):
         try:
-            found[name] = version(name)
+            found.setdefault(name, version(name))  # torch's own has its build, as '+cu128'
         except PackageNotFoundError:
-            found[name] = 'not installed'
+            found.setdefault(name, 'not installed')
     on_gpu = device.type == 'cuda'
     found['device'] = torch.cuda.get_device_name(device) if on_gpu else platform.machine()
     return found
