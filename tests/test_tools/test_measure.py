@@ -47,7 +47,7 @@ def test_json(finished):
     names = [record['name'] for record in result['architectures']]
     assert names == ['seed', SCALED]
     assert [record['arch'] for record in result['architectures']] == [str(PRESETS['seed']), SCALED]
-    images = load_images('noise', 32, 8, 0).reshape(2, 4, 3, 32, 32)
+    images = load_images('photographs', 32, 8, 0).reshape(2, 4, 3, 32, 32)
     for record in result['architectures']:
         arch = as_architecture(record['arch'])
         expected = measure(arch, images, names=MEASURES, img_size=32, repeat=2)
