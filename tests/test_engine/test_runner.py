@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
 from asvit_mm.checkpoints.reading import read_checkpoint
@@ -34,7 +35,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits, and weights of the model of ``LEAF`` as x.pth."""
     folder = tmp_path_factory.mktemp('data')
     write_image_set(DIGITS, folder / 'digits')
-    model = MODELS.build(load_config(LEAF).model)
+    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MODELS.build(load_config(LEAF).model)
     torch.save({'state_dict': model.state_dict()}, folder / 'x.pth')
     return folder
 
