@@ -114,7 +114,7 @@ def test_report(tmp_path, capsys):
     folder.write_report('{num_archs} of {data}: {command}\n{table}\n', {'table': table}, found=3)
     words = f"seed 'x=4|2' --seed 2 --device cpu --work-dir {tmp_path} --num-archs 4"
     assert (tmp_path / 'report.md').read_text() == (
-        f'4 of noise: python tools/analysis_tools/seed_percentiles.py {words}\n'
+        f'4 of photographs: python tools/analysis_tools/seed_percentiles.py {words}\n'
         '| a | b |\n| --- | ---: |\n| x\\|y | 1.5 ± 0.7 |\n'
     )
     assert json.loads((tmp_path / 'report.json').read_text()) == {'study': folder.study, 'found': 3}
