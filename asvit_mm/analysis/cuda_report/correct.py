@@ -159,8 +159,6 @@ def _measure(context: Context, name: str, dtype: str) -> Figures:
     arguments: dict[str, Any] = dict(names=[name], img_size=size, repeat=1)
     images = random_images(4 if context.quick else 8, size)[None]
     (expected,) = measure(SEED, images, dtype=torch.float64, **arguments).values()
-    if not expected.valid:
-        raise Skipped(f'at {size} pixels: {expected.reason}')
     precision = getattr(torch, dtype)
     (score,) = measure(SEED, images, dtype=precision, device=context.device, **arguments).values()
     difference = _difference(score.value, expected.value)

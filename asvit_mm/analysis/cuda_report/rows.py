@@ -66,9 +66,9 @@ class Job:
 
 
 def relative_difference(value: Tensor, expected: Tensor) -> float:
-    """Norm of the difference over the norm of ``expected``, in float64 on the CPU."""
+    """Norm of the difference over the norm of ``expected`` (if not 0), in float64 on the CPU."""
     value, expected = value.detach().double().cpu(), expected.detach().double().cpu()
-    return float((value - expected).norm() / expected.norm())
+    return float((value - expected).norm() / (expected.norm() or 1))
 
 
 def check(difference: float, tolerance: float, **figures: Any) -> Figures:
