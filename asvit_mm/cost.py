@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .arch import BASE_STRIDE, Architecture
+from .arch import BASE_STRIDE, NUM_STAGES, Architecture
 from .token_schedule import Phase, all_strides, mean_cost
 from .tokens import (
     ImageSize,
@@ -51,7 +51,8 @@ def count_params(
         num_classes: of the classifier, whose head is the output norm of stage 4, linear, tanh, linear; None:
             the backbone without output norms.
         img_size: determines the grid of the position embedding, one vector per token of the full grid.
-        out_norms: stages (from 0) whose outputs have a norm, for a backbone.
+        out_norms: stages (from 0) whose outputs a backbone returns, each with a norm; those behind the last
+            are not built. Empty: all stages without norms.
     """
     widths = arch.widths
     # Patch embedding: weight, bias and norm.
@@ -59,7 +60,8 @@ def count_params(
     if abs_pos_embed:
         height, width = as_pair(img_size)
         total += embedded(height, arch.stride) * embedded(width, arch.stride) * widths[0]
-    for i, w in enumerate(widths):
+    last_stage = max(out_norms, default=NUM_STAGES - 1)
+    for i, w in enumerate(widths[: last_stage + 1]):
         inner, hidden = arch.stage_heads[i] * arch.head_dims[i], arch.expansions[i] * w
         attention = w * 3 * inner + 3 * inner + inner * w + w
         feed_forward = w * hidden + hidden + hidden * w + w

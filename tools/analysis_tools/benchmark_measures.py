@@ -63,7 +63,10 @@ def explicit_attention() -> Any:
     from asvit_mm.models import asvit
     from asvit_mm.ops.attention import explicit_attention
 
-    return patch.object(asvit, 'attend', lambda *args: explicit_attention(*args)[0])
+    def attend(qkv: Any, scale: float, mask: Any = None, dropout: float = 0.0) -> Any:
+        return explicit_attention(qkv, scale, mask)[0]
+
+    return patch.object(asvit, 'attend', attend)
 
 
 def published_speeds(model: Any, circle: Any, coordinates: int) -> Any:
