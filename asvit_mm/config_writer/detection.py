@@ -22,9 +22,9 @@ STAGES = tuple(range(NUM_STAGES))
 def detection_windows(arch: Architecture) -> tuple[int, ...]:
     """Tokens per side of each stage's windows at 224 x 224 pixels.
 
-    At the usual stride they are (56, 28, 14, 7) over the splits. Fixed at these, windows cost and see in detection what they do in pretraining; if they grew with the
-    image, attention alone would cost several times the rest. They tile the long side of COCO's images, 1344
-    pixels, in every stage (1344 = 6 * 224).
+    At the usual stride they are (56, 28, 14, 7) over the splits. Fixed at these, windows cost and see in
+    detection what they do in pretraining; if they grew with the image, attention alone would cost several
+    times the rest. They tile the long side of COCO's images, 1344 pixels, in every stage (1344 = 6 * 224).
     """
     return tuple(map(window_length, stage_sizes(IMAGENET_SIZE, arch.stride), arch.splits))
 
