@@ -82,7 +82,7 @@ class ExportNetwork(nn.Module):
     def describe_images(self) -> str:
         """What the input is expected to be, in words."""
         if self.raw:
-            return 'RGB pixels of 0 to 255, normalised inside'
+            return f'{"RGB " if self.pixels.order else ""}pixels of 0 to 255, normalised inside'
         order = self.pixels.order or 'channels as the config feeds them'
         if not self.pixels.mean:
             return f'{order}, not normalised'

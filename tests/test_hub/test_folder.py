@@ -266,6 +266,11 @@ def test_what_cannot_be_saved_is_refused_in_one_line(tmp_path):
         ({'model.head.type': 'LinearClsHead'}, 'not LinearClsHead'),
         ({'data_preprocessor.to_rgb': False}, 'are BGR'),
         ({'model.backbone.type': 'SwinTransformer'}, 'not SwinTransformer'),
+        # timm resizes before it crops.
+        (
+            {'test_dataloader.dataset.pipeline': [dict(type='CenterCrop', crop_size=32)]},
+            'no words for the test pipeline CenterCrop: use Resize',
+        ),
     ):
         model._config = Config.fromfile(zoo.find(TRAINED).config)
         model._config.merge_from_dict(option)
