@@ -17,7 +17,7 @@ from .export.network import read_pixels
 from .tokens import as_pair
 
 LEVELS = 255
-EXPRESSIBLE = 'Resize, or ResizeEdge (short side) and CenterCrop, or CenterCrop alone'
+EXPRESSIBLE = 'Resize, with or without CenterCrop, or ResizeEdge (short side) and CenterCrop'
 
 
 def preprocessing_of(cfg: Config) -> dict[str, Any]:
@@ -95,9 +95,8 @@ def _geometry(cfg: Config) -> tuple[tuple[int, int], dict[str, Any]]:
             mode, scales = 'squash', (height, width)
         case ('ResizeEdge', 'CenterCrop') if first.get('edge', 'short') == 'short':
             mode, scales = 'center', as_pair(first['scale'], 'scale')
-        case () | ('CenterCrop',):  # images that have the size, or more
-            size = cfg.model.backbone.get('img_size', 224) if crop is None else crop
-            mode, scales = 'center', as_pair(size, 'crop_size')
+        case ():  # images that have the size
+            mode, scales = 'center', as_pair(cfg.model.backbone.get('img_size', 224), 'img_size')
         case kinds:
             raise InputError(
                 f'{cfg.filename}: timm has no words for the test pipeline {", ".join(kinds)}: '

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..arch import NUM_STAGES, Architecture
+from ..arch import Architecture
 from ..cost import count_macs, count_params
 from ..data.coco import CocoScan
 from ..data.images import channel_statistics_of
 from ..data.source import IMAGENET_SIZE
 from ..utils.units import format_count
 from .configs import drop_path_rate
-from .detection import STAGES, detection_windows
+from .detection import ANCHOR_SIDE, STAGES, detection_windows, stride_settings
 from .image_folder import NO_VALIDATION, SEED
 from .text import assignments, check_text, code, comment, launch_command
 
@@ -23,7 +23,7 @@ COCO_SCALE = (1333, 800)
 # Boxes of fewer pixels a side are hard to find: images of such boxes are enlarged, once, to twice their size.
 TINY_BOX = 8.0
 # Sides of the smallest anchors in pixels, of which one is chosen; the first is mmdet's.
-ANCHOR_SIDES = (32, 24, 16, 12, 8)
+ANCHOR_SIDES = (ANCHOR_SIDE, 24, 16, 12, 8)
 # The learning rate for four images a step; for other batches in proportion.
 RATE, RATE_BATCH = 2e-4, 4
 STEPS, EPOCH_RANGE = 6_000, (12, 100)
@@ -176,18 +176,16 @@ def _model(
     normalization: dict[str, Any],
 ) -> dict[str, Any]:
     channels, classes = plan.channels, len(data.classes)
-    strides = [arch.stride * 2**i for i in range(NUM_STAGES + 1)]
-    extractor = {'out_channels': channels, 'featmap_strides': strides[:NUM_STAGES]}
-    heads = {
-        'bbox_roi_extractor': extractor,
-        'bbox_head': {
-            'in_channels': channels,
-            'fc_out_channels': 4 * channels,
-            'num_classes': classes,
-        },
+    rpn, extractors = stride_settings(arch, plan.anchor_side, masks=data.masks)
+    heads: dict[str, Any] = {
+        name: {'out_channels': channels, **extractor} for name, extractor in extractors.items()
+    }
+    heads['bbox_head'] = {
+        'in_channels': channels,
+        'fc_out_channels': 4 * channels,
+        'num_classes': classes,
     }
     if data.masks:
-        heads['mask_roi_extractor'] = extractor
         heads['mask_head'] = {
             'in_channels': channels,
             'conv_out_channels': channels,
@@ -197,11 +195,7 @@ def _model(
         'data_preprocessor': normalization,
         'backbone': {'_delete_': True, **network},
         'neck': {'in_channels': list(arch.widths), 'out_channels': channels},
-        'rpn_head': {
-            'in_channels': channels,
-            'feat_channels': channels,
-            'anchor_generator': {'scales': [plan.anchor_side // arch.stride], 'strides': strides},
-        },
+        'rpn_head': {'in_channels': channels, 'feat_channels': channels, **rpn},
         'roi_head': heads,
     }
 

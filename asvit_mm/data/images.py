@@ -182,13 +182,12 @@ def _config_images(
     from mmengine.registry import DefaultScope
     from mmpretrain.registry import DATASETS, MODELS
 
-    from ..engine.config import check_data, require
+    from ..engine.config import check_data, preprocessor_settings, require
     from ..engine.failures import explain
 
     require(config, ['train_dataloader'], 'drawing images from a config')
     check_data(config, ['train_dataloader'])
-    model = config.get('model') or {}
-    preprocessing = config.get('data_preprocessor') or model.get('data_preprocessor') or {}
+    preprocessing = preprocessor_settings(config)
     # Whatever the user's dataset and pipeline raise is an error of the config.
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):

@@ -120,12 +120,12 @@ def describe_data(spec: str | os.PathLike[str], img_size: int | None = None) -> 
 
 def _user_config(path: str, img_size: int | None) -> DataSource:
     # The OpenMMLab stack takes seconds to import, and the other sources need none of it.
-    from ..engine.config import load_config
+    from ..engine.config import load_config, preprocessor_settings
 
     config = load_config(path)
     if (scope := config.get('default_scope', 'mmpretrain')) != 'mmpretrain':
         raise InputError(f'{path!r} is a config of {scope}: give one of mmpretrain')
-    model, preprocessor = config.get('model') or {}, config.get('data_preprocessor') or {}
+    model, preprocessor = config.get('model') or {}, preprocessor_settings(config)
     head, backbone = model.get('head') or {}, model.get('backbone') or {}
     num_classes = head.get('num_classes') or preprocessor.get('num_classes')
     if type(num_classes) is not int or num_classes < 2:

@@ -156,6 +156,12 @@ def report_ignored(cfg: Config) -> None:
             print(f'note: nothing reads {key!r} of {name}: did you mean {close[0]!r}?')
 
 
+def preprocessor_settings(cfg: Config) -> dict[str, Any]:
+    """The settings of a config's data preprocessor: the model's own come first, as in MMEngine's Runner."""
+    found = {**cfg, **(cfg.get('model') or {})}.get('data_preprocessor')
+    return dict(found or {})
+
+
 def is_detector(cfg: Config) -> bool:
     """Whether it is a config of mmdet or mmrotate, hence of a detector."""
     return cfg.get('default_scope') in ('mmdet', 'mmrotate')

@@ -23,6 +23,11 @@ def build_loader(cfg: Config, network: ExportNetwork) -> DataLoader[Any]:
     """
     if is_detector(cfg) or network.outputs != LOGITS:
         raise InputError('--evaluate: only logits of a classifier have an accuracy')
+    if network.raw and network.channels != 3:
+        raise InputError(
+            f'--raw and --evaluate: images of {network.channels} channels have no order RGB: leave one of '
+            'them out'
+        )
     require(cfg, ['test_dataloader'], '--evaluate')
     check_data(cfg, ['test_dataloader'])
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmpretrain'):
@@ -48,7 +53,7 @@ def count_right(
 def prepare(pixels: Tensor, network: ExportNetwork) -> Tensor:
     """Images (N, channels, H, W) as a pipeline packs them (BGR, 0 to 255) to those that the network takes."""
     images, settings = pixels.float(), network.pixels
-    if network.raw or settings.order == 'RGB':
+    if settings.order == 'RGB' or (network.raw and settings.order):
         images = images.flip(1)
     if network.raw or not settings.mean:
         return images

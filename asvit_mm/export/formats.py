@@ -182,7 +182,7 @@ def _write_int8(network: ExportNetwork, description: Mapping[str, Any], path: Pa
     """ONNX whose linear layers have 8-bit weights, and inputs that are quantized at run time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    whole = path.with_name('float32.onnx')
+    whole = path.with_name(f'float32-{path.name}')
     _write_onnx(network, description, whole)
     root = logging.getLogger()
     level = root.level

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..checkpoints.reading import check_fit, read_checkpoint, select_weights
-from ..engine.config import is_detector
+from ..engine.config import is_detector, preprocessor_settings
 from ..errors import InputError
 from ..models import AsViT
 from ..tokens import as_pair
@@ -82,7 +82,7 @@ class ExportNetwork(nn.Module):
     def describe_images(self) -> str:
         """What the input is expected to be, in words."""
         if self.raw:
-            return 'RGB pixels of 0 to 255, normalised inside'
+            return f'{"RGB " if self.pixels.order else ""}pixels of 0 to 255, normalised inside'
         order = self.pixels.order or 'channels as the config feeds them'
         if not self.pixels.mean:
             return f'{order}, not normalised'
@@ -204,8 +204,7 @@ def _find_part(
 
 def read_pixels(cfg: Config, channels: int) -> Pixels:
     """What a config's data preprocessor does to images of that many channels, which MMCV reads as BGR."""
-    # As in MMEngine's Runner, the model's own settings come first.
-    settings = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    settings = preprocessor_settings(cfg)
     to_rgb = settings.get('to_rgb') or settings.get('bgr_to_rgb')
     mean, std = (tuple(map(float, settings.get(name) or ())) for name in ('mean', 'std'))
     order = '' if channels != 3 else 'RGB' if to_rgb else 'BGR'

@@ -33,7 +33,13 @@ from ..version import __version__
 from .card import TAGS, write_card
 
 # Settings of AsViT that timm's model has (by timm's names), and those that do not change what is computed.
-ARGUMENTS = {'img_size': 'img_size', 'in_channels': 'in_chans', 'window_size': 'window_size'}
+ARGUMENTS = {
+    'img_size': 'img_size',
+    'in_channels': 'in_chans',
+    'window_size': 'window_size',
+    'token_stride': 'token_stride',
+    'token_projection': 'token_projection',
+}
 WITHOUT_EFFECT = {
     *('type', 'arch', 'out_indices', 'drop_rate', 'attn_drop_rate', 'drop_path_rate', 'with_cp'),
     *('frozen_stages', 'init_cfg', 'keep_map_sizes'),
@@ -269,8 +275,12 @@ def _config_of(model: AsVisionTransformer) -> Config:
     size = {'input_size': (backbone.in_channels, *backbone.img_size)}
     given = {**getattr(model, 'pretrained_cfg', {}), **size}
     data = as_config(resolve_data_config(pretrained_cfg=given))
-    windows = backbone.window_sizes
+    windows, stride = backbone.window_sizes, backbone.token_stride
     settings = {} if set(windows) == {None} else {'window_size': windows}
+    if stride != backbone.base_token_stride:
+        settings['token_stride'] = stride
+    if backbone.token_projection != 'dilate':
+        settings['token_projection'] = backbone.token_projection
     return Config(
         {
             'default_scope': 'mmpretrain',

@@ -65,3 +65,5 @@ class SelfDistilledClassifier(ImageClassifier):
                 return self.head(self.extract_feat(inputs))
         finally:
             self.train()
+            # Autocast keeps weights that it has cast, here without gradients: the next pass casts its own.
+            torch.clear_autocast_cache()

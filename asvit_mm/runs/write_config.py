@@ -15,7 +15,7 @@ from ..config_writer.recipes import RecipeOptions, recipe
 from ..config_writer.text import launch_command
 from ..data.coco import CocoScan, is_coco, scan_coco
 from ..data.source import IMAGENET_SIZE, describe_data
-from ..engine.config import load_config
+from ..engine.config import load_config, preprocessor_settings
 from ..errors import InputError
 from ..utils.console import print_summary
 from ..utils.files import atomic_write_text, relative
@@ -24,7 +24,9 @@ from .settings import WriteConfigSettings
 FOLDER = Path('work_dirs/configs')
 ZOO = 'zoo'
 # Arguments of a backbone that the data or the detector decides.
-_DECIDED = ('type', 'arch', 'img_size', 'drop_path_rate', 'out_indices', 'window_size', 'init_cfg')
+_DECIDED = (
+    'type', 'arch', 'img_size', 'in_channels', 'drop_path_rate', 'out_indices', 'window_size', 'init_cfg',
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class NamedNetwork:
         backbone: further arguments of the model's backbone.
         img_size: that the model is trained at; None without a model.
         normalization: ``mean`` and ``std`` of the model's images.
+        bgr: whether they are normalized as BGR.
     """
 
     arch: Architecture
     backbone: Mapping[str, Any] = field(default_factory=dict)
     img_size: int | None = None
     normalization: Mapping[str, Any] | None = None
+    bgr: bool = False
 
 
 def write_config(settings: WriteConfigSettings, tools: Path = Path('tools')) -> Path:
@@ -55,12 +59,10 @@ def write_config(settings: WriteConfigSettings, tools: Path = Path('tools')) -> 
     detection = _detects(settings)
     network = find_network(str(settings.arch))
     checkpoint = _find_weights(settings)
-    backbone = dict(network.backbone)
-    if checkpoint is not None:
-        backbone['init_cfg'] = _pretrained(checkpoint)
     # The images of a model whose weights are taken look to them as its own did.
     normalization = network.normalization if checkpoint is not None else None
     if detection:
+        _check_order(network, checkpoint)
         data = scan_coco(
             settings.data, val=settings.val, images=settings.images, classes=settings.classes
         )
@@ -69,7 +71,7 @@ def write_config(settings: WriteConfigSettings, tools: Path = Path('tools')) -> 
             'batch_size': settings.batch_size,
             'long_side': settings.img_size,
             'img_size': (checkpoint and network.img_size) or IMAGENET_SIZE,
-            'backbone': backbone,
+            'backbone': _backbone(network, checkpoint, 3),
             'normalization': normalization,
         }
         path = _target(settings, _detector_name(network.arch, data))
@@ -77,6 +79,8 @@ def write_config(settings: WriteConfigSettings, tools: Path = Path('tools')) -> 
         note = f'{len(data.files):,} images, {len(data.classes)} classes'
     else:
         source = describe_data(settings.data, settings.img_size)
+        if source.kind == 'folder':  # other data have a normalization of their own
+            _check_order(network, checkpoint)
         options = RecipeOptions(
             settings.epochs, settings.batch_size, checkpoint is not None, normalization
         )
@@ -90,7 +94,7 @@ def write_config(settings: WriteConfigSettings, tools: Path = Path('tools')) -> 
             progressive=settings.progressive,
             path=relative(path),
             options=options,
-            backbone=backbone,
+            backbone=_backbone(network, checkpoint, source.in_channels),
         )
         gpus = plan.gpus
         note = f'{source.num_classes} classes at {source.img_size}x{source.img_size} pixels'
@@ -129,13 +133,16 @@ def find_network(spec: str) -> NamedNetwork:
         raise InputError(
             f'{path!r} has no AsViT backbone: give a config that has, or an architecture'
         )
-    found = cfg.get('data_preprocessor') or model.get('data_preprocessor') or {}
+    found = preprocessor_settings(cfg)
+    rgb = found.get('to_rgb') or found.get('bgr_to_rgb') or backbone.get('in_channels', 3) != 3
+    mean, std = (list(found.get(name) or ()) for name in ('mean', 'std'))
     img_size = backbone.get('img_size', IMAGENET_SIZE)
     return NamedNetwork(
         as_architecture(backbone.get('arch', 'small')),
         {key: value for key, value in backbone.items() if key not in _DECIDED},
         img_size if type(img_size) is int else max(img_size),
-        {name: list(found[name]) for name in ('mean', 'std')} if 'mean' in found else None,
+        {'mean': mean, 'std': std} if mean and std else None,
+        bool(mean and not rgb),
     )
 
 
@@ -168,13 +175,36 @@ def _find_weights(settings: WriteConfigSettings) -> str | None:
     return str(Path(settings.weights).resolve())
 
 
-def _pretrained(checkpoint: str) -> dict[str, str]:
-    """``init_cfg`` that loads the backbone of a classifier or detector, or a checkpoint of it alone."""
+def _check_order(network: NamedNetwork, checkpoint: str | None) -> None:
+    """Refuse weights that saw BGR images: the configs that are written here give them RGB."""
+    if checkpoint is not None and network.bgr:
+        raise InputError(
+            f'the images of {checkpoint!r} were BGR (to_rgb=False), and those here are RGB: leave --weights '
+            'out, or give those of a model with to_rgb=True'
+        )
+
+
+def _backbone(network: NamedNetwork, checkpoint: str | None, channels: int) -> dict[str, Any]:
+    """Further arguments of the backbone for images of ``channels``.
+
+    Weights are those of a classifier or detector with the backbone, or of the backbone alone.
+    """
+    if checkpoint is None:
+        return dict(network.backbone)
     content = read_checkpoint(checkpoint)
     weights = content.get('state_dict', content)
     whole = any(key.startswith('backbone.') for key in weights)
     prefix = {'prefix': 'backbone.'} if whole else {}
-    return {'type': 'Pretrained', 'checkpoint': checkpoint, **prefix}
+    first = weights.get(f'{prefix.get("prefix", "")}patch_embed.proj.weight')
+    if first is not None and first.shape[1] != channels:
+        raise InputError(
+            f'{checkpoint!r} takes images of {first.shape[1]} channels, and the data have {channels}: leave '
+            '--weights out, or give others'
+        )
+    return {
+        **network.backbone,
+        'init_cfg': {'type': 'Pretrained', 'checkpoint': checkpoint, **prefix},
+    }
 
 
 def _detector_name(arch: Architecture, data: CocoScan) -> str:

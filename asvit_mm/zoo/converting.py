@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def to_detectron2(
 
     The checkpointer refuses what else a checkpoint of a run holds, and skips weights of another shape with no
     more than a warning. So they are held against the architecture here, and the position embedding is
-    resampled.
+    resampled. Splits and stride leave no trace in shapes: they are compared where the checkpoint has the
+    config of its run.
 
     Args:
         checkpoint: of a classifier, detector or segmentor with the backbone, or of the backbone alone.
@@ -48,6 +50,7 @@ def to_detectron2(
     """
     content = read_checkpoint(checkpoint)
     weights = select_weights(content, 'backbone.') or select_weights(content, '')
+    _check_architecture(content, arch, str(checkpoint))
     positions = weights.get(POSITIONS)
     if img_size is None and positions is not None and positions.ndim == 4:
         stride = as_architecture(arch).stride
@@ -74,3 +77,15 @@ def to_detectron2(
         raise InputError(
             f'{str(out)!r} cannot be written ({error.strerror}): name another'
         ) from None
+
+
+def _check_architecture(content: dict[str, Any], arch: str, name: str) -> None:
+    """Compare with the one AsViT of the config, as text, that MMEngine keeps in the checkpoints of a run."""
+    text = str((content.get('meta') or {}).get('cfg', ''))
+    own = (
+        set(re.findall(r"\barch='([^']*)'", text)) if text.count("'asvit_mm.AsViT'") == 1 else set()
+    )
+    if len(own) == 1 and as_architecture(found := own.pop()) != as_architecture(arch):
+        raise InputError(
+            f'{name!r} does not fit --arch {arch}: by its config it is of {found}: give that'
+        )

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -41,6 +42,21 @@ def test_the_windows_are_those_of_pretraining():
             outputs.append(network(image))
     for first, second in zip(*outputs, strict=True):
         assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize('stride', [1, 2, 4])
+def test_anchors_regions_and_windows_follow_the_stride(stride):
+    arch = as_architecture(f'{SPLIT}/{stride}'.removesuffix('/4'))
+    cfg = read(arch)
+    strides = [stride * 2**i for i in range(5)]
+    anchors, heads = cfg.model.rpn_head.anchor_generator, cfg.model.roi_head
+    assert (anchors.strides, anchors.scales) == (strides, [32 // stride])
+    assert heads.bbox_roi_extractor.featmap_strides == strides[:4]
+    assert heads.mask_roi_extractor.featmap_strides == strides[:4]
+    sides = [224 // stride // 2**i for i in range(4)]
+    assert cfg.model.backbone.window_size == tuple(
+        side // split for side, split in zip(sides, arch.splits, strict=True)
+    )
 
 
 def test_the_windows_tile_the_long_side_of_coco():

@@ -115,6 +115,11 @@ def test_config_images_pass_its_pipeline_and_normalisation(digits: Path, tmp_pat
     assert random.getstate() == states[0]
     assert np.array_equal(np.random.get_state()[1], states[1])
     assert torch.equal(torch.get_rng_state(), states[2])
+    # As in training, a model's own normalisation comes before that of the config.
+    config.write_text(
+        f'{text}\nmodel = dict(data_preprocessor=dict(num_classes=10, mean=[0], std=[2]))'
+    )
+    assert torch.equal(2 * load_images(str(config), 16, 6, seed=(1, 2))[:, 0], pixels[:, 0].round())
     grey = text.replace("'LoadImageFromFile'", "'LoadImageFromFile', color_type='grayscale'")
     grey = re.sub('mean=.*?to_rgb=True', 'mean=[100], std=[50]', grey)
     config.write_text(grey)

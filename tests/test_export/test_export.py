@@ -267,6 +267,19 @@ def test_what_onnx_needs_is_named(folder, monkeypatch):
         ),
         ({'format': 'openvino', 'dynamic_size': True}, 'openvino'),
         ({'output': 'features', 'evaluate': True}, '--evaluate: only logits'),
+        (
+            {
+                'checkpoint': None,
+                'raw': True,
+                'evaluate': True,
+                'cfg_options': [
+                    'model.backbone.in_channels=1',
+                    'data_preprocessor.mean=[120]',
+                    'data_preprocessor.std=[60]',
+                ],
+            },
+            'images of 1 channels have no order',
+        ),
         ({'evaluate': True}, 'has no .test_dataloader.'),
         ({'output': 'maps'}, "--output 'maps' is not known: choose from logits, features"),
         ({'tolerance': 0.0}, '--tolerance'),

@@ -75,11 +75,11 @@ def test_a_file_gives_what_the_network_does(name, tmp_path):
 @torch.no_grad()
 def test_eight_bits_are_eight_bits(tmp_path):
     """Weights and inputs are rounded to a 127th of what is largest, no more."""
-    path, whole = tmp_path / 'int8.onnx', network(Linear())
+    path, whole = tmp_path / 'float32.onnx', network(Linear())
     FORMATS['onnx-int8'].write(whole, {}, path)
     types = {node.op_type for node in onnx.load(path).graph.node}
     assert {'MatMulInteger', 'DynamicQuantizeLinear'} <= types
-    assert [p.name for p in tmp_path.iterdir()] == ['int8.onnx']
+    assert [p.name for p in tmp_path.iterdir()] == ['float32.onnx']
     images = torch.rand(3, 2, 6, 4)
     expected, found = whole(images), FORMATS['onnx-int8'].read(path)(images)
     assert torch.allclose(found[0], expected[0])

@@ -7,6 +7,7 @@ from torch import nn
 
 from asvit_mm.arch import PRESETS
 from asvit_mm.errors import InputError
+from asvit_mm.export.accuracy import prepare
 from asvit_mm.export.network import ExportNetwork, Pixels, size_step
 from asvit_mm.models import AsViT
 
@@ -51,3 +52,12 @@ def test_raw_pixels_are_normalized_as_the_preprocessor_does(order):
     expected = preprocessor({'inputs': as_read})['inputs']
     network = ExportNetwork(Both(), ('a', 'b'), (8, 8), pixels=Pixels(order, mean, std), raw=True)
     torch.testing.assert_close(network(rgb.float()), (expected, 2 * expected))
+    assert torch.equal(prepare(as_read, network), rgb.float())
+
+
+@pytest.mark.parametrize('raw', [False, True])
+def test_channels_without_an_order_stay_where_they_are(raw):
+    pixels = torch.randint(0, 256, (2, 4, 8, 8), dtype=torch.uint8)
+    settings = Pixels('', (0.0,) * 4, (1.0,) * 4)
+    network = ExportNetwork(Both(), ('a', 'b'), (8, 8), pixels=settings, raw=raw)
+    assert torch.equal(prepare(pixels, network), pixels.float())

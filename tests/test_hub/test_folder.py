@@ -182,6 +182,23 @@ def test_models_of_timm_and_of_the_mixin_are_saved_alike(tmp_path):
     assert (first / 'config.json').read_text() == (tmp_path / 'second/config.json').read_text()
 
 
+@pytest.mark.parametrize('projection', ['dilate', 'resize'])
+@torch.no_grad()
+def test_the_token_grid_is_kept(projection, tmp_path):
+    grid = dict(token_stride=8, token_projection=projection)
+    model = scrambled(timm.create_model('asvit_seed', **SMALL, **grid))
+    folder = asvit_mm.save_pretrained(model, tmp_path / 'first')
+    theirs = get_model(str(folder / 'config.py'), pretrained=str(folder / 'model.safetensors'))
+    again = asvit_mm.save_pretrained(theirs, tmp_path / 'second')
+    x = torch.randn(2, 3, 24, 24)
+    expected = model(x)
+    assert difference(theirs(x), expected) <= 1e-6
+    for path in (folder, again):
+        opened = timm.create_model(f'local-dir:{path}', pretrained=True).eval()
+        assert difference(opened(x), expected) == 0
+        assert difference(AsViTForImageClassification.from_pretrained(path)(x), expected) == 0
+
+
 @torch.no_grad()
 def test_other_sizes_classes_and_features(digits):
     """What timm makes of a folder: the position embedding is resampled, a new classifier is drawn."""
@@ -249,6 +266,11 @@ def test_what_cannot_be_saved_is_refused_in_one_line(tmp_path):
         ({'model.head.type': 'LinearClsHead'}, 'not LinearClsHead'),
         ({'data_preprocessor.to_rgb': False}, 'are BGR'),
         ({'model.backbone.type': 'SwinTransformer'}, 'not SwinTransformer'),
+        # timm resizes before it crops.
+        (
+            {'test_dataloader.dataset.pipeline': [dict(type='CenterCrop', crop_size=32)]},
+            'no words for the test pipeline CenterCrop: use Resize',
+        ),
     ):
         model._config = Config.fromfile(zoo.find(TRAINED).config)
         model._config.merge_from_dict(option)

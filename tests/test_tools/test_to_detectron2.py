@@ -41,6 +41,15 @@ def test_a_bare_backbone_without_positions(here):
     assert set(written) == {f'backbone.bottom_up.{name}' for name in backbone.state_dict()}
 
 
+def test_splits_and_stride_are_those_of_the_config(here):
+    backbone = f"backbone = dict(type='asvit_mm.AsViT', arch='{ARCH}', img_size=32)"
+    content = {'state_dict': AsViT(ARCH, 32).state_dict(), 'meta': {'cfg': backbone}}
+    torch.save(content, here.folder / 'run.pth')
+    for other in (f'{ARCH}/2', ARCH.replace('6,2,6,2', '6,4,6,2')):
+        assert f'of {ARCH}' in here.refusal(TOOL, 'run.pth', 'd2.pth', '--arch', other)
+    here.run(TOOL, 'run.pth', 'd2.pth', '--arch', ARCH)
+
+
 def test_another_architecture_and_a_folder_that_is_none(here):
     (source,) = SHIPPED.glob('asvit-3.0m*.pth')
     assert 'does not fit' in here.refusal(TOOL, source, 'd2.pth', '--arch', 'small')

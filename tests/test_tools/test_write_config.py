@@ -3,10 +3,12 @@
 import shlex
 
 import pytest
+import torch
 from mmengine.config import Config
 
 import asvit_mm
 from asvit_mm.errors import InputError
+from asvit_mm.models import AsViT
 
 from ..test_data.test_coco import write_set
 from .runs import TOOLS, Here, write_images
@@ -76,6 +78,31 @@ def test_weights_of_the_zoo_and_then_of_the_run_go_to_other_classes(here):
 def test_the_architecture_carries_its_stride(here):
     path = asvit_mm.write_config(f'{TINY}/2', data='images', out='fine.py')
     assert Config.fromfile(path).model.backbone.arch == f'{TINY}/2'
+
+
+def trained(folder, channels, **preprocessor):
+    """A config of a classifier, ``own.py``, and the weights of its backbone, ``own.pth``."""
+    backbone = dict(type='asvit_mm.AsViT', arch=TINY, img_size=32, in_channels=channels)
+    model = dict(backbone=backbone, data_preprocessor=preprocessor)
+    (folder / 'own.py').write_text(f'model = {model}\ndata_preprocessor = dict(mean=[9], std=[8])')
+    torch.save(AsViT(TINY, 32, channels).state_dict(), folder / 'own.pth')
+    return 'own.py', '--data', 'images', '--weights', 'own.pth', '--out', 'new.py'
+
+
+def test_the_normalization_is_what_the_model_was_trained_with(here):
+    here.run('write_config.py', *trained(here.folder, 3, mean=[1, 2, 3], std=[4], to_rgb=True))
+    cfg = Config.fromfile('new.py')
+    assert (cfg.data_preprocessor.mean, cfg.data_preprocessor.std) == ([1, 2, 3], [4])
+    bgr = trained(here.folder, 3, mean=[1, 2, 3], std=[4, 5, 6])
+    assert 'were BGR' in here.refusal('write_config.py', *bgr, '--overwrite')
+
+
+def test_the_data_decide_the_channels(here):
+    words = trained(here.folder, 1, mean=[2], std=[3])
+    refusal = here.refusal('write_config.py', *words)
+    assert 'takes images of 1 channels, and the data have 3' in refusal
+    here.run('write_config.py', *words[:3], '--out', 'new.py')
+    assert 'in_channels' not in Config.fromfile('new.py').model.backbone
 
 
 @pytest.mark.parametrize(

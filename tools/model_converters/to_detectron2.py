@@ -16,7 +16,8 @@ class ConvertSettings:
     out: Path = positional()
     """the file to write (.pth), for train.init_checkpoint or MODEL.WEIGHTS"""
     arch: str = 'small'
-    """of the backbone: a preset or an architecture string; other weights are refused"""
+    """of the backbone: a preset or an architecture string; weights of other shapes are refused, and other
+    splits or another stride if the checkpoint has the config of its run"""
     img_size: tuple[int, ...] | None = option(default=None, nargs='+', metavar='PIXELS')
     """img_size of the model in Detectron2, one number or height and width (default: the checkpoint's)"""
     prefix: str = 'backbone.bottom_up.'

@@ -142,6 +142,16 @@ def test_the_full_grid_teaches_the_coarse_one() -> None:
         torch.testing.assert_close(one.grad, other.grad)
 
 
+def test_mixed_precision_trains_every_weight() -> None:
+    model = MODELS.build(TAUGHT).train()
+    model.backbone.set_token_stride(8)
+    samples = [_loader()['dataset'][i]['data_samples'] for i in range(2)]
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model.loss(torch.randn(2, 3, 32, 32), samples)
+    sum(losses.values()).backward()
+    assert [name for name, value in model.named_parameters() if value.grad is None] == []
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [(dict(distill_weight=2), 'from 0 to 1'), (LENET, 'token grid of LeNet5 cannot change')],
