@@ -34,8 +34,8 @@ PAGE = """# How seeds rank among random ones
 
 {num_archs} distinct seeds drawn uniformly from the search space for these images, and the named ones, each \
 measured on {repeat} freshly initialised network(s): {data}, {img_size} pixels, batches of {batch_size}, \
-seed {seed}, {device}, {threads} thread(s) a process. Images, curves and weights are those of run seed {run_seed:,}: what \
-a search of another seed found is judged by draws that it has not seen.
+seed {seed}, {device}, {threads} thread(s) a process. Images, curves and weights are those of run seed \
+{run_seed:,}: what a search of another seed found is judged by draws that it has not seen.
 
     {command}
 
