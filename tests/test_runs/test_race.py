@@ -231,3 +231,23 @@ def test_images_of_several_labels_are_refused(own):
     settings = own(head='MultiLabelClsHead')
     with pytest.raises(InputError, match=r'has images of several labels, .* leave --finalists out'):
         Race(settings, settings.source)
+
+
+@pytest.mark.parametrize('kind', [torch.OutOfMemoryError, FloatingPointError, KeyError])
+def test_what_a_network_fails_of_is_told_from_a_mistake(tmp_path, monkeypatch, kind):
+    write_images(tmp_path)
+
+    def fail(runner):
+        raise kind('no more')
+
+    monkeypatch.setattr(Runner, 'train', fail)
+    training = race.Training(
+        str(tmp_path / 'images'), 16, PRESETS['seed'], 1, 1, Split(6, 5, 12), 0, 'cpu', 'none', 1,
+        str(tmp_path / 'root'), '1-a', str(tmp_path / 'race' / 'a.txt'),
+    )  # fmt: skip
+    if kind is KeyError:
+        with pytest.raises(InputError, match=r'training 1-a failed: .*a\.txt'):
+            race.train(training)
+    else:
+        assert race.train(training) == {'failed': f'{kind.__name__}: no more'}
+    assert 'in fail' in (tmp_path / 'race' / 'a.txt').read_text()
