@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from mmengine.config import utils
+from mmengine.registry import DefaultScope
 
 from .wheels import built_once
 
@@ -33,3 +34,12 @@ def pytest_collection_modifyitems(items):
 def wheels(tmp_path_factory):
     """See :func:`tests.wheels.built_once`."""
     return built_once(tmp_path_factory)
+
+
+@pytest.fixture(autouse=True)
+def _default_scope():
+    """What a test's Runner sets as the default scope of its process goes with the test."""
+    kept = DefaultScope._instance_dict.copy()
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(kept)

@@ -97,7 +97,7 @@ def plan_training(
     mixed = (
         f'Mixup and CutMix, which end after {MIXING_SHARE:.0%} of the run'
         if mixing
-        else f'no Mixup or CutMix, which pay from {MIXING_EPOCHS} epochs on {MIXING_IMAGES:,} images on'
+        else f'no Mixup or CutMix, which take at least {MIXING_EPOCHS} epochs and {MIXING_IMAGES:,} images'
     )
     reasons = (
         f'Recipe for {count} of {img_size}x{img_size} pixels in {classes} classes, {epochs} epochs'

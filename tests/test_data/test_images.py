@@ -133,7 +133,7 @@ def test_a_config_that_draws_no_images_is_one_line(tmp_path):
         (CONFIG.format(root='/no/such'), "'/no/such' .* does not"),
         (
             f"{head}train_dataloader = dict(dataset=dict(type='Nothing'))",
-            'cannot be read: KeyError',
+            "type = 'Nothing' is not known",
         ),
     ):
         (tmp_path / 'bad.py').write_text(text)

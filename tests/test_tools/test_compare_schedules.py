@@ -26,7 +26,7 @@ def records(work_dir):
     found = {}
     for path in (work_dir / 'records').iterdir():
         record = json.loads(path.read_text())
-        del record['seconds']
+        del record['seconds'], record['sha256']
         found[record['schedule'], record['seed']] = record
     return found
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_done_is_said_in_one_line(monkeypatch, capsys, tmp_path):
     assert 'demo with seed 3, not 0' in here.refusal(*tool, 1)
     (tmp_path / 'demo' / 'train' / 'epoch_60.pth').unlink()
     assert 'epoch_60.pth is gone: remove demo' in here.refusal(*tool, 1, '--seed', 3)
-    assert 'at least 1 scene' in here.refusal(*tool, 0)
+    assert '--scenes 0 is too small' in here.refusal(*tool, 0)
     with pytest.raises(InputError, match='costs as much'):
         DEMO['swin_width'](10**11)
 

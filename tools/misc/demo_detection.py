@@ -33,7 +33,7 @@ class DetectionDemoSettings:
     """the --work-dir of tools/misc/demo.py"""
     peer: bool = False
     """the same with a Swin"""
-    scenes: int = 600
+    scenes: int = option(default=600, at_least=1)
     """to train on; a fifth as many are held out"""
     seed: int = 0
     """of all random numbers"""
