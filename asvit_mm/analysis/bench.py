@@ -25,7 +25,7 @@ from ..data.images import read_image
 from ..errors import InputError
 from ..nas import space_for
 from ..runs.settings import find_device
-from ..utils.files import atomic_write_json
+from ..utils.files import atomic_write_json, first_difference, read_object
 from ..utils.timing import device_name
 from .plain_training import Images, PlainRecipe, build_classifier, train_side_by_side
 from .settings import BUDGETS, BenchBudget, BenchSettings
@@ -67,7 +67,7 @@ def run_bench(settings: BenchSettings) -> None:
     so neither what is shared nor what was there before changes a record, apart from its time.
 
     Raises:
-        InputError: a mistake in the settings, or images that are not those of the records.
+        InputError: a mistake in the settings, or records of other images, or trained otherwise.
     """
     MMLogger.get_instance('mmengine').setLevel('WARNING')
     device = find_device(settings.device)
@@ -79,8 +79,16 @@ def run_bench(settings: BenchSettings) -> None:
     train, test = read_split(settings.data, settings.img_size, device)
     classes = int(train.labels.max()) + 1
     recipe = PlainRecipe(epochs=settings.epochs)
+    about = {
+        'data': f'{len(train.labels)} training and {len(test.labels)} test images of {classes} classes',
+        'img_size': settings.img_size,
+        'recipe': asdict(recipe),
+    }
+    items = bench_items(settings, classes)
+    for item in items:
+        item.check(folder, about)
     share, count = settings.share
-    mine = bench_items(settings, classes)[share::count]
+    mine = items[share::count]
     todo = [item for item in mine if not item.record(folder).exists()]
     for start in range(0, len(todo), settings.together):
         if time.time() - begin > 60 * settings.minutes:
@@ -98,6 +106,7 @@ def run_bench(settings: BenchSettings) -> None:
                 'index': item.index,
                 'seed': item.seed,
                 'arch': str(item.arch),
+                **about,
                 'top1': network.top1,
                 'train_loss': float(losses[-len(losses) // settings.epochs :].mean()),
                 'short_loss': means,
@@ -106,14 +115,8 @@ def run_bench(settings: BenchSettings) -> None:
             }
             atomic_write_json(item.record(folder), record)
             print(f'{item.budget} {item.index} seed {item.seed}: {network.top1:.2f} %', flush=True)
-    about = {
-        'data': f'{len(train.labels)} training and {len(test.labels)} test images of {classes} classes',
-        'img_size': settings.img_size,
-        'recipe': asdict(recipe),
-        'device': device_name(device.type),
-        'torch': str(torch.__version__),
-    }
-    write_table(folder, bench_items(settings, classes), about)
+    about |= {'device': device_name(device.type), 'torch': str(torch.__version__)}
+    write_table(folder, items, about)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,15 @@ class BenchItem:
     def record(self, folder: Path) -> Path:
         """The file of its record."""
         return folder / f'{self.budget}-{self.index:03d}-{self.seed}.json'
+
+    def check(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """Raise an InputError if there is a record of another network, or not ``about`` the same."""
+        file, advice = self.record(folder), 'give another --work-dir'
+        if not file.exists():
+            return
+        mine, found = {**about, 'arch': str(self.arch)}, read_object(file, advice)
+        if difference := first_difference({key: found.get(key) for key in mine}, mine):
+            raise InputError(f'{str(file)!r} is of another table ({difference}): {advice}')
 
 
 def bench_items(settings: BenchSettings, classes: int) -> list[BenchItem]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ..arch import Architecture
-from ..nas import METHODS
+from ..nas import METHODS, space_for
 from ..runs.progress import format_value
 from ..runs.run import make_measure
 from ..runs.search import run_search
@@ -76,7 +76,8 @@ def run_comparison(settings: MethodsSettings, tools: Path = Path('tools')) -> Re
     seeds = range(settings.seed, settings.seed + settings.seeds)
     searches = [search_settings(settings, m, seed, device) for seed in seeds for m in METHODS]
     measures = [make_measure(search) for search in searches[:: len(METHODS)]]
-    random = draw_seeds(settings.reference, (settings.seed, *REFERENCE_STREAM))
+    stream, space = (settings.seed, *REFERENCE_STREAM), space_for(settings.pixels)
+    random = draw_seeds(settings.reference, stream, space)
     folder = StudyFolder(settings, 'compare_methods', share, methods=list(METHODS))
 
     def complete(archs: Sequence[Architecture]) -> list[Record]:

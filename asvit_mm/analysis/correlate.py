@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arch import PRESETS, SEARCH_SPACE, Architecture
+from ..arch import PRESETS, SEARCH_SPACE, Architecture, SearchSpace
 from ..cost import count_params
 from ..errors import InputError
 from ..measures import MEASURES, find_measures, measure
+from ..nas import space_for
 from ..nas.evaluator import usable
 from ..runs.run import make_measure
 from ..runs.training import train_and_test, training_config
@@ -67,7 +68,9 @@ def run_study(settings: CorrelateSettings) -> Record | None:
     def size(arch: Architecture) -> int:
         return count_params(arch, data.num_classes, img_size=data.img_size)
 
-    archs = sample_architectures(settings.num_archs, size, settings.strata, settings.seed)
+    archs = sample_architectures(
+        settings.num_archs, size, settings.strata, settings.seed, space_for(settings.pixels)
+    )
     training_config(PRESETS['seed'], data, epochs=settings.epochs)  # fails now or never
     folder = StudyFolder(settings, 'correlate', share)
 
@@ -104,9 +107,13 @@ def run_study(settings: CorrelateSettings) -> Record | None:
 
 
 def sample_architectures(
-    num: int, size: Callable[[Architecture], int], strata: int = 4, seed: int = 0
+    num: int,
+    size: Callable[[Architecture], int],
+    strata: int = 4,
+    seed: int = 0,
+    space: SearchSpace = SEARCH_SPACE,
 ) -> list[Architecture]:
-    """Distinct seeds of the search space, equally many of each stratum of size.
+    """Distinct seeds of a search space, equally many of each stratum of size.
 
     A pool of at least 2,000 distinct seeds is drawn uniformly, ranked by size and cut into ``strata`` parts
     of equal number (quantiles); each gives its share of ``num``. The result is shuffled, so that taking every
@@ -129,7 +136,7 @@ def sample_architectures(
     rng = np.random.default_rng(seed)
     pool: dict[Architecture, int] = {}
     while len(pool) < max(POOL, POOL_PER_DRAWN * num):
-        arch = SEARCH_SPACE.sample(rng)
+        arch = space.sample(rng)
         if arch not in pool:
             pool[arch] = size(arch)
     archs = list(pool)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arch import Architecture
+from ..arch import BASE_STRIDE, Architecture, SearchSpace
 from ..errors import InputError
-from ..nas import ComplexityMeasure
+from ..nas import ComplexityMeasure, space_for
 from ..nas.evaluator import usable
 from ..runs.progress import format_value
 from ..runs.run import make_measure
@@ -32,10 +32,10 @@ TITLES = ('L^E', 'kappa')
 
 PAGE = """# How seeds rank among random ones
 
-{num_archs} distinct seeds drawn uniformly from the search space, and the named ones, each measured on \
-{repeat} freshly initialised network(s): {data}, {img_size} pixels, batches of {batch_size}, seed {seed}, \
-{device}, {threads} thread(s) a process. Images, curves and weights are those of run seed {run_seed:,}: what \
-a search of another seed found is judged by draws that it has not seen.
+{num_archs} distinct seeds drawn uniformly from the search space for these images, and the named ones, each \
+measured on {repeat} freshly initialised network(s): {data}, {img_size} pixels, batches of {batch_size}, \
+seed {seed}, {device}, {threads} thread(s) a process. Images, curves and weights are those of run seed \
+{run_seed:,}: what a search of another seed found is judged by draws that it has not seen.
 
     {command}
 
@@ -75,7 +75,8 @@ def run_study(settings: SeedPercentileSettings) -> Record | None:
     named = read_named(settings.archs, run_seed)
     share, device = take_share(settings)
     measure = make_measure(replace(settings, device=str(device), seed=run_seed))
-    random = {str(arch): arch for arch in draw_seeds(settings.num_archs, settings.seed)}
+    space = space_of(named, settings.pixels)
+    random = {str(arch): arch for arch in draw_seeds(settings.num_archs, settings.seed, space)}
     items = {**random, **{str(arch): arch for arch in named.values()}}
     folder = StudyFolder(settings, 'seed_percentiles', share, run_seed=run_seed)
     with folder.resumable():
@@ -110,6 +111,21 @@ def read_named(archs: Sequence[str], run_seed: int) -> dict[str, Architecture]:
                     'give another --seed'
                 )
     return found
+
+
+def space_of(named: Mapping[str, Architecture], img_size: int) -> SearchSpace:
+    """The search space that architectures are judged by draws of: that for the images and their stride.
+
+    Raises:
+        InputError: architectures of several strides.
+    """
+    strides = sorted({arch.stride for arch in named.values()}) or [BASE_STRIDE]
+    if len(strides) > 1:
+        raise InputError(
+            f'the architectures have strides {" and ".join(map(str, strides))} of the patch embedding, which '
+            'are ranked apart: give those of one stride at a time'
+        )
+    return space_for(img_size, strides[0])
 
 
 def measure_networks(measure: ComplexityMeasure, arch: Architecture) -> Record:

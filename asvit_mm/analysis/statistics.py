@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from ..arch import SEARCH_SPACE, Architecture
+from ..arch import SEARCH_SPACE, Architecture, SearchSpace
 from ..data.images import Seed
 from ..errors import InputError
 from ..measures import Score
@@ -59,8 +59,8 @@ def kendall_tau(values: Sequence[float], target: Sequence[float], seed: int) -> 
     return {key: value if math.isfinite(value) else None for key, value in found.items()}
 
 
-def draw_seeds(num: int, seed: Seed) -> list[Architecture]:
-    """``num`` distinct seeds of the search space, drawn uniformly.
+def draw_seeds(num: int, seed: Seed, space: SearchSpace = SEARCH_SPACE) -> list[Architecture]:
+    """``num`` distinct seeds of a search space, drawn uniformly.
 
     Args:
         seed: decides the draw; a larger draw of the same ``seed`` begins with these.
@@ -73,7 +73,7 @@ def draw_seeds(num: int, seed: Seed) -> list[Architecture]:
     rng = np.random.default_rng(seed)
     drawn: dict[Architecture, None] = {}
     while len(drawn) < num:
-        drawn[SEARCH_SPACE.sample(rng)] = None
+        drawn[space.sample(rng)] = None
     return list(drawn)
 
 

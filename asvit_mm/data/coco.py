@@ -95,7 +95,8 @@ def scan_coco(
     train = CocoSplit(path, _image_folder(content, path, images))
     other = _find_validation(path) if val is None else os.path.realpath(val)
     split = None if other is None else _validation_split(other, images, tuple(chosen.values()))
-    low, *_, high = quantiles(sides, n=10) if len(sides) > 1 else [sides[0]] * 2
+    # Inclusive deciles of a few boxes lie among these boxes.
+    deciles = quantiles(sides, n=10, method='inclusive') if len(sides) > 1 else sides
     sizes = [(one.get('width'), one.get('height')) for one in content['images']]
     if not all(type(side) is int and side > 0 for size in sizes for side in size):
         raise InputError(f"{path!r}: every image needs 'width' and 'height' in pixels: add them")
@@ -106,8 +107,8 @@ def scan_coco(
         tuple(chosen.values()),
         tuple(os.path.join(train.images, one['file_name']) for one in content['images']),
         (median_low(w for w, _ in sizes), median_low(h for _, h in sizes)),
-        low,
-        high,
+        deciles[0],
+        deciles[-1],
         all(one.get('segmentation') for one in objects),
         f'{len(unused)} of {len(named)} categories not trained on, {unused[0]!r} first'
         if unused

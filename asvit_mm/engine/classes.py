@@ -34,7 +34,8 @@ def check_classes(model: nn.Module, dataset: Any, loader: str) -> None:
         return
     for name, module in model.named_modules():
         count = getattr(module, 'num_classes', None)
-        last = name.rpartition('.')[2]
+        # The heads of a cascade are numbered: roi_head.bbox_head.0.
+        last = name.rstrip('.0123456789').rpartition('.')[2]
         if type(count) is not int or 'head' not in last or last in _OTHER_HEADS:
             continue
         difference = (

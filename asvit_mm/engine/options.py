@@ -50,7 +50,7 @@ def _read(text: str, depth: int = 0) -> Any:
     text = text.strip()
     if depth > MAX_DEPTH:
         raise ValueError('brackets are nested too deep')
-    if text[:1] in ('"', "'") and text[-1:] == text[:1] and len(text) > 1:
+    if text[:1] in ('"', "'") and text.find(text[0], 1) == len(text) - 1:
         return _literal(text)
     if text.startswith('{') or (text.startswith('dict(') and text.endswith(')')):
         return _literal(text)

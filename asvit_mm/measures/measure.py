@@ -65,13 +65,18 @@ def _on_images(function: Callable[..., Score]) -> Callable[[ProbeNetwork], Score
 
 def _params(probe: ProbeNetwork) -> int:
     if isinstance(probe.arch, Architecture):
-        return count_params(probe.arch, img_size=probe.img_size, abs_pos_embed=False)
+        return count_params(
+            probe.arch,
+            img_size=probe.img_size,
+            abs_pos_embed=False,
+            in_channels=probe.in_channels,
+        )
     return sum(parameter.numel() for parameter in probe.network.parameters())
 
 
 def _macs(probe: ProbeNetwork) -> int:
     if isinstance(probe.arch, Architecture):
-        return count_macs(probe.arch, probe.img_size)
+        return count_macs(probe.arch, probe.img_size, in_channels=probe.in_channels)
     return count_multiply_adds(probe.network, probe.img_size)
 
 

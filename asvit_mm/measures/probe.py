@@ -98,11 +98,16 @@ class ProbeNetwork:
     dtype: torch.dtype = torch.float32
     memory_limit: int | None = None
 
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images."""
+        return 3 if self.batch is None else self.batch.shape[1]
+
     @cached_property
     def network(self) -> Probed:
         """The network, with its norms; As-ViT's without position embedding."""
-        channels = 3 if self.batch is None else self.batch.shape[1]
-        network = fresh_network(self.arch, (_WEIGHTS, *self.seed, self.index), channels)
+        seed = (_WEIGHTS, *self.seed, self.index)
+        network = fresh_network(self.arch, seed, self.in_channels)
         return network.to(self.device, self.dtype)
 
     @cached_property

@@ -31,12 +31,13 @@ from ..data.source import DataSource, describe_data
 from ..engine.distributed import find_share
 from ..errors import InputError, one_line
 from ..nas import Cost, Round, call_on_all_ranks, plan_race, survivors
+from ..utils.files import file_name
 from .folder import RunFolder
 from .progress import show_progress
 from .settings import RunSettings, find_device
 from .training import Split, train_and_test, training_config
 
-# Every fifth training image is held out, or fewer where that would be more than these.
+# One of five training images is held out, or fewer where that would be more than these.
 HELD_OUT = 5
 MAX_HELD_OUT = 5000
 # Batches of the training that is timed.
@@ -52,7 +53,7 @@ class Training:
     Attributes:
         data, img_size: see :func:`~asvit_mm.data.source.describe_data`.
         timed: whether it is done for its time only.
-        root, name: see :func:`~.training.train_and_test`.
+        root, name, kept: see :func:`~.training.train_and_test`.
     """
 
     data: str
@@ -67,6 +68,7 @@ class Training:
     threads: int
     root: str
     name: str
+    kept: str
     timed: bool = False
 
 
@@ -220,7 +222,7 @@ class Race:
         return plan
 
     def _training(self, arch: Architecture, number: int, one: Round) -> Training:
-        settings = self.settings
+        settings, name = self.settings, f'{number}-{arch}'
         return Training(
             self.data.spec,
             self.data.img_size,
@@ -233,7 +235,9 @@ class Race:
             settings.launcher,
             self.folder.run['threads'],
             self.root,
-            f'{number}-{arch}',
+            name,
+            # Outside the root, which is removed.
+            str(self.folder.path / 'race' / f'{file_name(name)}.traceback.txt'),
             timed=number == 0,
         )
 
@@ -298,11 +302,14 @@ def train(training: Training) -> Record:
     interval = -(-training.epochs // training.validations)
     cfg.train_cfg.val_interval = interval
     try:
-        trained = train_and_test(cfg, Path(training.root), training.name, device)
-    except InputError:
-        raise
-    except (RuntimeError, ValueError, ArithmeticError) as error:
-        return {'failed': one_line(error)}
+        trained = train_and_test(
+            cfg, Path(training.root), training.name, device, kept=Path(training.kept)
+        )
+    except InputError as error:
+        # What else fails is a mistake in data or config, and fails for all networks.
+        if not isinstance(error.__cause__, RuntimeError | ArithmeticError):
+            raise
+        return {'failed': one_line(error.__cause__)}
     if training.timed:
         fixed = time.perf_counter() - started - trained.seconds - trained.testing
         return {
@@ -342,9 +349,12 @@ def _count_images(data: DataSource) -> tuple[int, int]:
     Raises:
         InputError: data without labels, or a data set that cannot be divided.
     """
-    cfg = training_config(PRESETS['seed'], data, epochs=1, split=Split(1, 2, 2))
+    cfg = training_config(PRESETS['seed'], data, epochs=1, split=Split(0, 1, 0))
     settings = cfg.train_dataloader.dataset
+    # As the user has them, not as they were split.
     del settings['indices']
+    if data.config and 'indices' in data.config.train_dataloader.dataset:
+        settings.indices = data.config.train_dataloader.dataset.indices
     try:
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             dataset = DATASETS.build(settings)

@@ -135,7 +135,7 @@ def read_found(path: Path) -> dict[str, Any]:
     channels = found.get('in_channels', 3)
     if not isinstance(arch, str):
         raise InputError(f'{str(path)!r} is no result of a search: {advice}')
-    # A scaling run has the costs of each member of its series instead.
+    # What a scaling run has found so far has the costs of the members of its series only.
     if 'params' in found:
         params = None
         if type(size) is type(classes) is type(channels) is int:

@@ -323,11 +323,10 @@ def versions(device: torch.device, runtime: str = 'torch') -> dict[str, str]:
         'python': platform.python_version(),
         'torch': torch.__version__,
     }
-    # torch has said more of itself above than its package's metadata do.
-    others = () if runtime == 'torch' else (runtime,)
-    for name in ('numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', *others):
+    for name in ('numpy', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', runtime):
         try:
-            found.setdefault(name, version(name))  # torch's own has its build, as '+cu128'
+            # torch has said more of itself above, such as '+cu128'.
+            found.setdefault(name, version(name))
         except PackageNotFoundError:
             found.setdefault(name, 'not installed')
     on_gpu = device.type == 'cuda'

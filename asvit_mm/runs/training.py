@@ -53,13 +53,18 @@ def training_config(
         split: which of the training images to train and to test on; None: to test on the validation set.
 
     Raises:
-        InputError: data without labels or validation set, missing data, or a schedule that does not
-            count epochs.
+        InputError: data without labels, with several an image or without validation set, missing data, or a
+            schedule that does not count epochs.
     """
     if data.kind == 'imagenet':
         raise InputError(
             f'{data.spec!r} has no labels to train on: give digits, an image folder with train/ and '
             'val/, or an mmpretrain config'
+        )
+    if data.given_head is not None:
+        raise InputError(
+            f'{data.root!r} has images of several labels, and networks are compared by the accuracy of one: '
+            'give other data, or leave --finalists out'
         )
     # The recipe of an image folder fits any length; others are shortened.
     options = RecipeOptions(epochs=epochs) if data.kind == 'folder' else RecipeOptions()
@@ -110,7 +115,8 @@ class Split:
 
     Attributes:
         trained: number of images to train on, evenly spread over those that are not held out.
-        every: every so many-th image is held out; where the images are sorted by class, of each class alike.
+        every: one of so many images is held out. They are drawn at random, always alike, as every so many-th
+            may be of one class.
         total: number of training images.
     """
 
@@ -121,7 +127,8 @@ class Split:
     @property
     def held_out(self) -> list[int]:
         """Indices of the images to test on."""
-        return list(range(self.every - 1, self.total, self.every))
+        drawn = np.random.default_rng(0).permutation(self.total)[: self.total // self.every]
+        return sorted(drawn.tolist())
 
     @property
     def training(self) -> list[int]:
@@ -140,10 +147,19 @@ def _hold_out(cfg: Config, data: DataSource, split: Split) -> None:
         )
     held = copy.deepcopy(cfg.train_dataloader)
     held.pop('batch_sampler', None)
-    held.dataset.update(pipeline=pipeline, indices=split.held_out)
-    held.sampler = dict(type='DefaultSampler', shuffle=False)
-    cfg.train_dataloader.dataset.indices = split.training
+    whole = held.dataset.get('indices')
+    held.dataset.update(pipeline=pipeline, indices=_among(whole, split.held_out, split.total))
+    held.sampler, held.drop_last = dict(type='DefaultSampler', shuffle=False), False
+    cfg.train_dataloader.dataset.indices = _among(whole, split.training, split.total)
     cfg.val_dataloader = held
+
+
+def _among(indices: Sequence[int] | int | None, chosen: Sequence[int], total: int) -> list[int]:
+    """Of the ``total`` images that ``indices`` of a dataset of MMEngine are, those at ``chosen``."""
+    if indices is None or isinstance(indices, int):
+        # The first so many or, where it is negative, the last.
+        indices = range(-total, 0) if indices is not None and indices < 0 else range(total)
+    return [indices[i] for i in chosen]
 
 
 def shortened(
@@ -196,7 +212,12 @@ class Trained(NamedTuple):
 
 
 def train_and_test(
-    cfg: Config, root: Path, name: str, device: torch.device, strides: Sequence[int] = ()
+    cfg: Config,
+    root: Path,
+    name: str,
+    device: torch.device,
+    strides: Sequence[int] = (),
+    kept: Path | None = None,
 ) -> Trained:
     """Train ``cfg``, then test the last weights, unless they were validated, on the same images.
 
@@ -206,13 +227,15 @@ def train_and_test(
         cfg: of :func:`training_config`.
         root: logs/NAME.log there is the Runner's log, which is not printed; what else it writes is removed.
         name: of the training.
+        kept: the file for the traceback of a failure (default: logs/NAME.traceback.txt in ``root``).
 
     Raises:
-        InputError: it fails; logs/NAME.traceback.txt says where.
+        InputError: it fails; its cause is what was raised.
     """
     name = file_name(name)
     folder, log = root / 'training' / name, root / 'logs' / f'{name}.log'
     log.parent.mkdir(parents=True, exist_ok=True)
+    kept = kept or log.with_suffix('.traceback.txt')
     # The name tells the logger and counts of this run from those of another in this process.
     cfg.work_dir, cfg.experiment_name = str(folder), f'{name}-{time.time_ns()}'
     name_images()
@@ -221,7 +244,7 @@ def train_and_test(
         with (
             log.open('w', encoding='utf-8') as file,
             redirect_stdout(file),
-            config_failures(cfg, f'training {name} failed', log.with_suffix('.traceback.txt')),
+            config_failures(cfg, f'training {name} failed', kept),
         ):
             runner = Runner.from_cfg(cfg)
             try:

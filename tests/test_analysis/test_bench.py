@@ -63,6 +63,18 @@ def test_parts_and_a_second_run_give_the_same_table(settings, tmp_path):
     assert (tmp_path / 'parts' / 'table.json').read_bytes() == before
 
 
+def test_records_of_another_table_are_refused(settings, tmp_path):
+    work_dir = str(tmp_path / 'kept')
+    run_bench(settings(work_dir=work_dir, together=4))
+    with pytest.raises(InputError, match=r'recipe\.epochs is 1 there and 2 here\): give another'):
+        run_bench(settings(work_dir=work_dir, epochs=2))
+    with pytest.raises(InputError, match='img_size is 16 there and 8 here'):
+        run_bench(settings(work_dir=work_dir, img_size=8))
+    (tmp_path / 'images' / 'train' / 'a' / '0.png').unlink()
+    with pytest.raises(InputError, match=r'data is .140 training .* and .139 training'):
+        run_bench(settings(work_dir=work_dir))
+
+
 def test_bad_settings(settings, tmp_path):
     for part in ('3/2', '0/2', 'x', '1/'):
         with pytest.raises(InputError, match='is no part'):

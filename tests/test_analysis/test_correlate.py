@@ -9,6 +9,7 @@ from asvit_mm.analysis.correlate import sample_architectures, summarise
 from asvit_mm.analysis.plots import plot_correlations
 from asvit_mm.cost import count_params
 from asvit_mm.errors import InputError
+from asvit_mm.nas import space_for
 
 from .pictures import is_picture
 
@@ -30,6 +31,12 @@ def test_architectures_of_all_sizes_in_a_random_order():
         counts = np.bincount(quarters, minlength=4)
         assert counts.min() >= len(part) / 4 - 4
     assert set(sampled) != set(sample_architectures(42, size, 4, seed=1))
+
+
+def test_sampled_from_the_space_for_the_images():
+    assert sample_architectures(8, size, 4, 0, space_for(224)) == sample_architectures(8, size)
+    sampled = sample_architectures(40, size, 4, 0, space_for(32))
+    assert {arch.splits[0] for arch in sampled} == {2, 4}
 
 
 @pytest.mark.parametrize(

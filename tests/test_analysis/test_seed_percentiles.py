@@ -1,12 +1,16 @@
 """A summary of made-up records whose right answer is known."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from asvit_mm.analysis.plots import plot_percentiles
-from asvit_mm.analysis.seed_percentiles import pair_of, summarise
+from asvit_mm.analysis.seed_percentiles import pair_of, space_of, summarise
 from asvit_mm.analysis.statistics import draw_seeds
+from asvit_mm.arch import PRESETS
+from asvit_mm.errors import InputError
+from asvit_mm.nas import space_for
 
 from .pictures import is_picture
 
@@ -45,6 +49,17 @@ def test_summary():
     assert [noise['architectures'] for noise in summary['noise']] == [5, 4]
     assert summary['noise'][1]['reliability'] == pytest.approx([1] * NETWORKS)
     json.dumps(summary, allow_nan=False)
+
+
+def test_judged_by_networks_of_the_same_stride_that_fit_the_images():
+    seed = PRESETS['seed']
+    assert draw_seeds(50, 3, space_of({'a': seed}, 224)) == draw_seeds(50, 3)
+    drawn = draw_seeds(50, 3, space_of({'a': replace(seed, stride=2)}, 32))
+    assert drawn == draw_seeds(50, 3, space_for(32, 2))
+    assert {arch.stride for arch in drawn} == {2}
+    assert {arch.splits[0] for arch in draw_seeds(50, 3, space_of({}, 32))} == {2, 4}
+    with pytest.raises(InputError, match='strides 2 and 4 of the patch embedding'):
+        space_of({'a': replace(seed, stride=2), 'b': seed}, 32)
 
 
 @pytest.mark.parametrize('bad', [False, True])

@@ -55,6 +55,14 @@ def test_classes_sizes_and_the_validation_set_are_found(tmp_path):
     assert (found.small_box, found.large_box) == pytest.approx((10, 22), abs=1)
 
 
+def test_the_sides_of_two_boxes_are_not_extrapolated(tmp_path):
+    boxes = [
+        dict(id=i, image_id=0, category_id=7, bbox=[0, 0, s, s]) for i, s in ((1, 10), (2, 100))
+    ]
+    found = scan_coco(write_set(tmp_path, annotations=boxes))
+    assert (found.small_box, found.large_box) == pytest.approx((19, 91))
+
+
 def test_what_is_given_is_taken(tmp_path):
     train = write_set(tmp_path, masks=False)
     (tmp_path / 'train').rename(tmp_path / 'pictures')

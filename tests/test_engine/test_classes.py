@@ -1,10 +1,14 @@
 """Classes of datasets, of annotations and of heads that do not agree."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from asvit_mm.data.scenes import write_scenes
+from asvit_mm.engine.classes import check_classes
+from asvit_mm.errors import InputError
 
 from ..small_detector import SIZE, TRAIN, VAL, options, place
 from ..test_coco_configs import SCENES
@@ -37,6 +41,17 @@ def here(monkeypatch, capsys, tmp_path, scenes):
 def test_a_detector_of_other_classes(here, option, words):
     said = here.refusal('train.py', SCENES, '--no-validate', *options(option, option))
     assert words in said
+
+
+def test_the_heads_of_a_cascade_are_checked():
+    model, heads = nn.Module(), [nn.Identity() for _ in range(3)]
+    model.roi_head = nn.Module()
+    model.roi_head.bbox_head = nn.ModuleList(heads)
+    for head, count in zip(heads, (3, 2, 3), strict=True):
+        head.num_classes = count
+    dataset = SimpleNamespace(metainfo={'classes': ('cat', 'dog', 'fox')})
+    with pytest.raises(InputError, match=r'roi_head\.bbox_head\.1 has 2: set'):
+        check_classes(model, dataset, 'train_dataloader')
 
 
 def test_annotations_that_are_none(here):

@@ -41,6 +41,7 @@ from asvit_mm.errors import InputError
         ("'a,b'", 'a,b'),
         ("'[1,2]'", '[1,2]'),
         ("'\"'", '"'),
+        ("'x','y'", ['x', 'y']),
         ("['a,b', 'c d', 3]", ['a,b', 'c d', 3]),
         ("{'a': [1, 2], 'b': {}}", {'a': [1, 2], 'b': {}}),
         ("dict(type='X', y=(1, 2), z=dict(a=None))", {'type': 'X', 'y': (1, 2), 'z': {'a': None}}),

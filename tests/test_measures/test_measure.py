@@ -107,6 +107,14 @@ def test_the_order_is_that_of_the_names_and_does_not_matter():
     assert forwards['params'].seconds < forwards['extrinsic_curvature'].seconds
 
 
+def test_costs_are_those_of_the_images_channels():
+    gray = torch.zeros(1, 1, 1, 24, 24)
+    found = measure(TINY, gray, names=['params', 'flops'], img_size=24, repeat=1)
+    assert found['params'].value == count_params(TINY, abs_pos_embed=False, in_channels=1)
+    assert found['flops'].value == count_macs(TINY, 24, in_channels=1)
+    assert found['flops'].value < count_macs(TINY, 24)
+
+
 def test_images_are_not_needed_where_nothing_looks_at_them():
     names = ['params', 'flops', 'synflow', 'length_distortion']
     without = measure(TINY, None, names=names, img_size=24, repeat=2)

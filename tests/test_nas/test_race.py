@@ -1,5 +1,7 @@
 """Who races, how long each round trains, who goes on."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +20,15 @@ def test_finalists_are_not_alike_while_there_are_others():
     assert choose_finalists([first], [near, far], 2) == [first, far]
     assert choose_finalists([first], [first, near, far, near], 9) == [first, far, near]
     assert choose_finalists([first, near], [far], 1) == [first]
+
+
+def test_finalists_may_differ_in_their_stride():
+    finer = replace(seed(0), stride=2)
+    assert choose_finalists([seed(0)], [finer, replace(seed(1, 1, 1), stride=2)], 3) == [
+        seed(0),
+        replace(seed(1, 1, 1), stride=2),
+        finer,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
+from mmengine.runner import Runner
 
 from asvit_mm.arch import PRESETS
 from asvit_mm.errors import InputError
@@ -132,14 +134,14 @@ def test_an_altered_accuracy_is_refused(finished, copied):
 
 @pytest.mark.slow
 def test_a_network_that_cannot_be_trained_comes_last(here, monkeypatch):
-    whole = race.train_and_test
+    whole = Runner.train
 
-    def fail(cfg, root, name, device):
-        if cfg.model.backbone.arch == failing:
-            raise RuntimeError('out of memory')
-        return whole(cfg, root, name, device)
+    def fail(runner):
+        if runner.cfg.model.backbone.arch == failing:
+            raise torch.OutOfMemoryError('out of memory')
+        return whole(runner)
 
-    monkeypatch.setattr(race, 'train_and_test', fail)
+    monkeypatch.setattr(Runner, 'train', fail)
     failing = '8,2,3,1|4,1,2,1|4,1,4,2|4,1,6,1|32,32'
     settings = ScaleSettings('seed', work_dir='run', max_params='2.3M', finalists=2, **QUICK)
     result = run_scaling(settings)
@@ -147,19 +149,24 @@ def test_a_network_that_cannot_be_trained_comes_last(here, monkeypatch):
     assert len(order) == 2
     assert str(result.architecture) == order[0] != failing
     if failing in order:
-        assert result.race['finalists'][1]['failed'] == 'RuntimeError: out of memory'
+        assert result.race['finalists'][1]['failed'] == 'OutOfMemoryError: out of memory'
     failing = str(result.architecture)
     again = run_scaling(replace(settings, work_dir='again'))
-    assert again.race['finalists'][1]['failed'] == 'RuntimeError: out of memory'
+    assert again.race['finalists'][1]['failed'] == 'OutOfMemoryError: out of memory'
+    assert 'in fail' in next((here.folder / 'again' / 'race').glob('*.txt')).read_text()
     assert again.race['finalists'][1]['arch'] == failing != str(again.architecture)
 
 
 def test_held_out_images_are_not_trained_on(tmp_path):
     split = Split(trained=7, every=5, total=23)
-    assert split.held_out == [4, 9, 14, 19]
+    assert len(split.held_out) == 4
+    assert split.held_out == sorted(split.held_out)
     assert len(set(split.training)) == 7
     assert not set(split.training) & set(split.held_out)
-    assert (split.training[0], split.training[-1]) == (0, 22)
+    rest = sorted(set(range(23)) - set(split.held_out))
+    assert (split.training[0], split.training[-1]) == (rest[0], rest[-1])
+    # Where classes take turns, all are held out.
+    assert len({i % 10 for i in Split(trained=1, every=5, total=500).held_out}) == 10
     write_images(tmp_path)
     settings = SearchSettings(data=str(tmp_path / 'images' / 'train'), img_size=16, device='cpu')
     part = Split(trained=4, every=4, total=12)
@@ -184,3 +191,63 @@ def test_a_data_set_that_cannot_be_divided_is_refused(tmp_path):
     settings = SearchSettings(data=str(config), img_size=16, device='cpu', finalists=2)
     with pytest.raises(InputError, match='trains on a RepeatDataset, of which no images'):
         Race(settings, settings.source)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Writes an mmpretrain config of 24 images whose data set has some options, and gives its settings."""
+    write_images(tmp_path)
+
+    def write(dataset='', loader='', head='LinearClsHead'):
+        config = tmp_path / 'user.py'
+        config.write_text(
+            "default_scope = 'mmpretrain'\n"
+            f"model = dict(head=dict(type='{head}', num_classes=2))\n"
+            'test_pipeline = []\n'
+            f'root = {str(tmp_path / "images" / "train")!r}\n'
+            f"one = dict(type='CustomDataset', data_root=root, {dataset})\n"
+            f'train_dataloader = dict(batch_size=2, dataset=one, {loader})\n'
+        )
+        return SearchSettings(data=str(config), img_size=16, device='cpu', finalists=2)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ('indices', 'left'),
+    [('6', range(6)), ('-6', range(-6, 0)), ('[3, 4, 7, 9, 10]', [3, 4, 7, 9, 10])],
+)
+def test_only_the_images_of_the_users_data_set_take_part(own, indices, left):
+    settings = own(f'indices={indices}', 'drop_last=True')
+    assert Race(settings, settings.source).images == len(left)
+    split = Split(trained=len(left) - 1, every=5, total=len(left))
+    cfg = training_config(PRESETS['seed'], settings.source, epochs=1, validate=True, split=split)
+    held, trained = (cfg[f'{n}_dataloader'].dataset.indices for n in ('val', 'train'))
+    assert sorted([*held, *trained]) == list(left)
+    assert (cfg.val_dataloader.drop_last, cfg.train_dataloader.drop_last) == (False, True)
+
+
+def test_images_of_several_labels_are_refused(own):
+    settings = own(head='MultiLabelClsHead')
+    with pytest.raises(InputError, match=r'has images of several labels, .* leave --finalists out'):
+        Race(settings, settings.source)
+
+
+@pytest.mark.parametrize('kind', [torch.OutOfMemoryError, FloatingPointError, KeyError])
+def test_what_a_network_fails_of_is_told_from_a_mistake(tmp_path, monkeypatch, kind):
+    write_images(tmp_path)
+
+    def fail(runner):
+        raise kind('no more')
+
+    monkeypatch.setattr(Runner, 'train', fail)
+    training = race.Training(
+        str(tmp_path / 'images'), 16, PRESETS['seed'], 1, 1, Split(6, 5, 12), 0, 'cpu', 'none', 1,
+        str(tmp_path / 'root'), '1-a', str(tmp_path / 'race' / 'a.txt'),
+    )  # fmt: skip
+    if kind is KeyError:
+        with pytest.raises(InputError, match=r'training 1-a failed: .*a\.txt'):
+            race.train(training)
+    else:
+        assert race.train(training) == {'failed': f'{kind.__name__}: no more'}
+    assert 'in fail' in (tmp_path / 'race' / 'a.txt').read_text()

@@ -37,7 +37,7 @@ def finished(tmp_path_factory):
         patch.chdir(folder)
         run_study(
             SeedPercentileSettings(
-                work_dir='run', archs=('seed', 'found=result.json'), num_archs=4, img_size=16,
+                work_dir='run', archs=('seed', 'found=result.json'), num_archs=4, data='noise', img_size=16,
                 batch_size=3, repeat=2, device='cpu',
             )
         )  # fmt: skip
