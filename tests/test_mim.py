@@ -81,7 +81,13 @@ def user(wheels, tmp_path_factory):
         setting = packages / 'asvit_mm/checkpoints/hosting.py'
         for path in (setting, *packages.glob('asvit_m*/.mim/configs/*/metafile.yml')):
             text = path.read_text()
-            assert WEIGHTS_URL in text or path.parent.name in ('asvit', 'searched', 'coco', 'ade20k', 'dota')
+            assert WEIGHTS_URL in text or path.parent.name in (
+                'asvit',
+                'searched',
+                'coco',
+                'ade20k',
+                'dota',
+            )
             path.write_text(text.replace(WEIGHTS_URL, address))
         found = User(python, home, host, address)
         where = found.runs('import asvit_mm; print(asvit_mm.__file__)')

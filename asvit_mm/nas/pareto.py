@@ -16,7 +16,7 @@ def pareto_front(costs: Sequence[Sequence[float]]) -> list[int]:
     Args:
         costs: points, every coordinate of which is better when smaller.
     """
-    points = np.asarray(costs, float).reshape(len(costs), -1)
+    points = np.asarray(costs, float)
     front = []
     for i, point in enumerate(points):
         no_larger, smaller = (points <= point).all(1), (points < point).any(1)
