@@ -81,7 +81,8 @@ def run_schedules(settings: SchedulesSettings) -> Record | None:
         cfg = config(schedule, seed)
         trained = train_and_test(cfg, folder.path, name, device, elastic_strides(cfg, schedule))
         one = {'schedule': schedule, 'seed': seed, 'saved': saved[schedule]}
-        return {**one, **trained._asdict()}
+        kept = ('top1', 'curve', 'seconds', 'at_strides')
+        return one | {name: getattr(trained, name) for name in kept}
 
     with folder.resumable():
         records = folder.complete(

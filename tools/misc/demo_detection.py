@@ -15,7 +15,7 @@ from typing import Any
 
 from asvit_mm.engine.arguments import run_tool
 from asvit_mm.errors import InputError, one_line_errors
-from asvit_mm.utils.command_line import option, parse
+from asvit_mm.utils.command_line import check_values, option, parse
 
 TOOLS = Path(__file__).resolve().parents[1]
 CONFIGS = TOOLS.parent / 'configs' / 'scenes'
@@ -39,6 +39,9 @@ class DetectionDemoSettings:
     """of all random numbers"""
     cfg_options: tuple[str, ...] = option(default=(), metavar='KEY=VALUE')
     """of the detectors' training"""
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 def parse_args() -> DetectionDemoSettings:
