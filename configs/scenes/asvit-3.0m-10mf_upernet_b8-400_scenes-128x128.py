@@ -1,4 +1,4 @@
-# A small UPerNet with the network that `make demo` finds, on scenes of handwritten digits, 400 steps.
+# A small UPerNet with the network of configs/digits, on scenes of handwritten digits, 400 steps.
 # Data:      python -m asvit_mm.data.scenes
 # Command:   python tools/train.py configs/scenes/asvit-3.0m-10mf_upernet_b8-400_scenes-128x128.py
 # Cost:      3,637,838 parameters, 0.38 G multiply-adds per image of 128 x 128

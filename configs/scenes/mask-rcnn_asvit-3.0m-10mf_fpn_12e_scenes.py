@@ -1,4 +1,4 @@
-# A small Mask R-CNN with the network that `make demo` finds, on scenes of handwritten digits.
+# A small Mask R-CNN with the network of configs/digits, on scenes of handwritten digits.
 # Data:      python -m asvit_mm.data.scenes
 # Command:   make demo-detection
 # Cost:      4,050,116 parameters, 0.73 G multiply-adds per image of 128 x 128

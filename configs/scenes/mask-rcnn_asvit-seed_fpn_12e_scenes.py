@@ -2,7 +2,7 @@
 # Data:      python -m asvit_mm.data.scenes
 # Command:   python tools/train.py configs/scenes/mask-rcnn_asvit-seed_fpn_12e_scenes.py
 # Weights of a classifier of configs/digits go in by model.backbone.init_cfg; `make demo-detection` does it
-# for the network that `make demo` found.
+# for the network of asvit-3.0m-10mf.
 _base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'
 
 classes = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')

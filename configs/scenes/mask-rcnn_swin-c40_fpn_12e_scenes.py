@@ -1,4 +1,4 @@
-# mmdet's Swin, cut to about the multiply-adds of the network that `make demo` finds, in the same detector.
+# mmdet's Swin, cut to about the multiply-adds of the network of asvit-3.0m-10mf, in the same detector.
 # Data:      python -m asvit_mm.data.scenes
 # Command:   python tools/misc/demo_detection.py --peer
 _base_ = './mask-rcnn_asvit-seed_fpn_12e_scenes.py'
