@@ -1,4 +1,4 @@
-# Searched and scaled on scikit-learn's digits by an earlier `make demo`, in the space of that time; minutes on two cores.
+# Searched and scaled on scikit-learn's digits by an earlier `make demo`; minutes on two cores.
 # Data:      python -m asvit_mm.data.image_sets
 # Command:   python tools/train.py configs/digits/asvit-3.0m-10mf_b64-progressive_digits.py
 # Cost:      2,958,290 parameters, 10.06 M multiply-adds per image of 32 x 32

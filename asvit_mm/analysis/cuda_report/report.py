@@ -174,13 +174,12 @@ def work() -> None:
     report.content |= about
     cifar10 = sys.argv[2] if len(sys.argv) > 2 else None
     context = Context(device, settings['quick'], report.folder / 'cache', cifar10)
-    helpers = _compile_ahead(settings)
+    ahead = _compile_ahead(settings)
     for index, part in enumerate(settings['parts']):
-        if part != 'correct':
+        if ahead and part != 'correct':
             # From here on time is measured.
-            for helper in helpers:
-                helper.kill()
-                helper.wait()
+            ahead.kill()
+            ahead.wait()
         context.deadline = _deadline(report.content, settings['parts'][index:])
         jobs = importlib.import_module(f'.{part}', __package__).jobs(context)
         for job in jobs:
@@ -206,14 +205,14 @@ def work() -> None:
         report.write_tables()
 
 
-def _compile_ahead(settings: dict[str, Any]) -> 'list[subprocess.Popen[bytes]]':
-    """Processes that fill the compiler's cache for the part "fast" while "correct" is running."""
+def _compile_ahead(settings: dict[str, Any]) -> 'subprocess.Popen[bytes] | None':
+    """A process that fills the compiler's cache for the part "fast" while "correct" is running."""
     if settings['parts'][:2] != ['correct', 'fast']:
-        return []
-    # One, and with low priority: it must not keep the checks from the processor.
+        return None
+    # With low priority: it must not keep the checks from the processor.
     code = f'import os; os.nice(15); from {__package__}.fast import precompile; precompile'
     arguments = (settings['device'], settings['quick'])
-    return [subprocess.Popen([sys.executable, '-c', f'{code}{arguments}'])]
+    return subprocess.Popen([sys.executable, '-c', f'{code}{arguments}'])
 
 
 def _deadline(content: dict[str, Any], parts: Sequence[str]) -> float:
