@@ -17,10 +17,11 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from ..arch import PRESETS, as_architecture
+from ..arch import PRESETS
 from ..engine.config import shipped_configs
 from ..engine.options import parse_options
 from ..errors import InputError
+from ..models.classifier import build_classifier, classifier_config
 from ..utils.files import atomic_write_json
 from ..utils.timing import device_name, median_and_spread, time_in_turn
 from ..utils.units import format_count
@@ -30,7 +31,7 @@ from .settings import BenchmarkSettings, parse_size
 from .tables import print_table
 
 WARMUP = 3
-COMPILED = ' (compiled)'
+COMPILED, CHANNELS_LAST = ' (compiled)', ' (channels-last)'
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,40 @@ class Contestant:
     """A model ready to be called again and again in one setting.
 
     Args:
-        name: see :func:`build_model`; with ' (compiled)' behind it for the model under ``torch.compile``,
-            whose weights are constants in inference.
+        name: see :func:`build_model`; with ' (channels-last)' behind it for that memory format, and then
+            with ' (compiled)' for the model under ``torch.compile``.
         warmup: calls that are made at once.
+        compiler: arguments of ``torch.compile``; None: weights are constants in inference.
     """
 
-    def __init__(self, name: str, setting: Setting, warmup: int = WARMUP) -> None:
+    def __init__(
+        self,
+        name: str,
+        setting: Setting,
+        warmup: int = WARMUP,
+        compiler: Mapping[str, Any] | None = None,
+    ) -> None:
         self.name, self.setting = name, setting
+        plain = name.removesuffix(COMPILED)
+        layout: dict[str, Any] = {}
+        if plain.endswith(CHANNELS_LAST):
+            layout['memory_format'] = torch.channels_last
         torch.manual_seed(0)
-        self.images = torch.randn(setting.batch, 3, *setting.size).to(setting.device)
-        model = build_model(name.removesuffix(COMPILED), setting.options).to(setting.device)
+        images = torch.randn(setting.batch, 3, *setting.size)
+        self.images = images.to(setting.device, **layout)
+        model = build_model(plain.removesuffix(CHANNELS_LAST), setting.options)
+        model = model.to(setting.device, **layout)
         self.params = count_parameters(model)
         self.macs = count_multiply_adds(model.eval(), self.images[:1])
         self.training = setting.mode == 'training'
         model.train(self.training)  # some backbones return None from it
         if self.training:
-            self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+            fused = setting.device == 'cuda' or None
+            self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=fused)
         self.model: Callable[[Tensor], Any] = model
         if name.endswith(COMPILED):
-            self.model = torch.compile(model, options={'freezing': not self.training})
+            compiler = compiler or {'options': {'freezing': not self.training}}
+            self.model = torch.compile(model, **compiler)
         print_progress(f'warm-up of {name} ({setting})')
         for _ in range(warmup):
             self.call()
@@ -236,7 +252,7 @@ def build_model(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
     """
     source, _, model = name.partition(':')
     if not model:
-        return _own_classifier(name, options or {})
+        return build_classifier(classifier_config(name, 1000, **(options or {})))
     builders = {'mmpretrain': _mmpretrain, 'mmdet': _mmdet_backbone, 'timm': _timm}
     if source not in builders:
         raise InputError(
@@ -244,21 +260,6 @@ def build_model(name: str, options: Mapping[str, Any] | None = None) -> nn.Modul
             'mmpretrain:NAME, mmdet:NAME or timm:NAME'
         )
     return builders[source](model)
-
-
-def _own_classifier(arch: str, options: Mapping[str, Any]) -> nn.Module:
-    from mmpretrain.registry import MODELS
-
-    width = as_architecture(arch).widths[-1]
-    sizes = dict(num_classes=1000, in_channels=width, hidden_dim=width)
-    return MODELS.build(
-        dict(
-            type='ImageClassifier',
-            backbone=dict(type='asvit_mm.AsViT', arch=arch, **options),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='VisionTransformerClsHead', **sizes),
-        )
-    )
 
 
 def _mmpretrain(name: str) -> nn.Module:

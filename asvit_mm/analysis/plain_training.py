@@ -10,15 +10,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
-from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..arch import Architecture
 from ..errors import InputError
 
 WARM_UP_STEPS = 3
@@ -295,32 +291,11 @@ def train_side_by_side(
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, test: Images, normalize: Normalize, batch: int = 500) -> float:
+def accuracy(
+    model: nn.Module, test: Images, normalize: Callable[[Tensor], Tensor], batch: int = 500
+) -> float:
     """Per cent of right answers."""
     model.eval()
     pairs = zip(test.pixels.split(batch), test.labels.split(batch), strict=True)
     right = sum((model(normalize(x)).argmax(1) == y).sum() for x, y in pairs)
     return 100 * float(right) / len(test.labels)
-
-
-def build_classifier(arch: Architecture, img_size: int, classes: int, seed: int) -> nn.Module:
-    """A classifier (images to logits) with the head of the written configs, its weights drawn from a seed."""
-    width = arch.widths[-1]
-    config = dict(
-        type='ImageClassifier',
-        backbone=dict(type='asvit_mm.AsViT', arch=str(arch), img_size=img_size),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='VisionTransformerClsHead',
-            num_classes=classes,
-            in_channels=width,
-            hidden_dim=width,
-            act_cfg=dict(type='Tanh'),
-            init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
-        ),
-    )
-    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = MODELS.build(config)
-        model.init_weights()
-    return cast(nn.Module, model)

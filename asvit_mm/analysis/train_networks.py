@@ -4,21 +4,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
-from mmengine.registry import DefaultScope
-from mmpretrain.registry import MODELS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..arch import as_architecture
+from ..models.classifier import build_classifier, classifier_config
 from ..runs.settings import find_device
 from ..utils.files import atomic_write_json
 from ..utils.timing import device_name
 from .bench import read_split
-from .plain_training import Normalize, PlainRecipe, build_classifier, train_side_by_side
+from .plain_training import Normalize, PlainRecipe, train_side_by_side
 from .settings import TrainNetworksSettings
 
 # Networks of the field with about 40 M multiply-adds at 32 pixels, as mmpretrain builds them.
@@ -42,20 +41,13 @@ PEERS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def build_peer(name: str, classes: int, seed: int) -> nn.Module:
-    """A classifier of ``PEERS`` with a linear head, its weights drawn from a seed."""
+def network_config(name: str, classes: int, img_size: int) -> dict[str, Any]:
+    """The config of a classifier: one of ``PEERS`` with a linear head, or an architecture of ours."""
+    if name not in PEERS:
+        return classifier_config(as_architecture(name), classes, img_size=img_size)
     peer = PEERS[name]
-    config = dict(
-        type='ImageClassifier',
-        backbone=peer['backbone'],
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=classes, in_channels=peer['width']),
-    )
-    with DefaultScope.overwrite_default_scope('mmpretrain'), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = MODELS.build(config)
-        model.init_weights()
-    return cast(nn.Module, model)
+    head = dict(type='LinearClsHead', num_classes=classes, in_channels=peer['width'])
+    return classifier_config('seed', classes) | {'backbone': peer['backbone'], 'head': head}
 
 
 def run_training(settings: TrainNetworksSettings) -> None:
@@ -76,9 +68,7 @@ def run_training(settings: TrainNetworksSettings) -> None:
         strong=settings.strong,
     )
     models = [
-        build_peer(name, classes, settings.seed)
-        if name in PEERS
-        else build_classifier(as_architecture(name), size, classes, settings.seed)
+        build_classifier(network_config(name, classes, size), settings.seed)
         for name in settings.networks
     ]
     macs = [count_macs_of(model, size) for model in models]

@@ -13,6 +13,7 @@ from ..cost import count_macs
 from ..data.source import DataSource
 from ..engine.config import TOKEN_HOOK, is_token_hook
 from ..errors import InputError, one_line
+from ..models.classifier import classifier_config
 from ..token_schedule import (
     DEFAULT,
     Phase,
@@ -178,36 +179,24 @@ def fit_phases(
 
 
 def _model(arch: Architecture, data: DataSource, plan: Recipe, params: int) -> dict[str, Any]:
-    width, rate = arch.widths[-1], round(drop_path_rate(params) * plan.drop_path_share, 3)
-    neck = {'neck': {'type': 'GlobalAveragePooling'}}
+    rate = round(drop_path_rate(params) * plan.drop_path_share, 3)
+    backbone: dict[str, Any] = {'img_size': data.img_size}
+    if data.in_channels != 3:
+        backbone['in_channels'] = data.in_channels
+    if rate:
+        backbone['drop_path_rate'] = rate
+    model = classifier_config(arch, data.num_classes, **backbone)
     given = data.given_head
-    head: dict[str, Any]
     if given is None:
-        head = {
-            'type': 'VisionTransformerClsHead',
-            'num_classes': data.num_classes,
-            'in_channels': width,
-            'hidden_dim': width,
-            'act_cfg': {'type': 'Tanh'},
-            'init_cfg': {'type': 'TruncNormal', 'layer': 'Linear', 'std': 0.02, 'bias': 0.0},
-            'loss': plan.loss,
-        }
+        model['head']['loss'] = plan.loss
     else:
-        head = {**given, 'num_classes': data.num_classes, 'in_channels': width}
+        head = model['head'] = {
+            **given,
+            'num_classes': data.num_classes,
+            'in_channels': arch.widths[-1],
+        }
         if head['type'].endswith('CSRAClsHead'):  # pools by itself
-            neck = {}
+            del model['neck']
         elif head['type'].endswith('MultiLabelClsHead'):  # has no layer of its own
             head['type'] = 'MultiLabelLinearClsHead'
-    return {
-        'type': 'ImageClassifier',
-        'backbone': {
-            'type': 'asvit_mm.AsViT',
-            'arch': str(arch),
-            'img_size': data.img_size,
-            **({'in_channels': data.in_channels} if data.in_channels != 3 else {}),
-            **({'drop_path_rate': rate} if rate else {}),
-        },
-        **neck,
-        'head': head,
-        **plan.model,
-    }
+    return {**model, **plan.model}

@@ -26,6 +26,7 @@ from ..arch import PRESETS, as_architecture
 from ..checkpoints.reading import check_fit, read_checkpoint, save_safetensors
 from ..engine.config import is_detector, is_segmentor, load_config
 from ..errors import InputError, one_line
+from ..models.classifier import classifier_config
 from ..preprocessing import as_config, preprocessing_of
 from ..timm import AsVisionTransformer, default_cfgs, keep_what_timm_has
 from ..utils.files import atomic_write_bytes, atomic_write_text
@@ -265,13 +266,7 @@ def _config_of(model: AsVisionTransformer) -> Config:
             f'num_classes={model.num_classes} and global_pool={model.global_pool!r}: '
             "mmpretrain has 'avg' with classes, and '' without"
         )
-    backbone, width = model.backbone, model.num_features
-    head = dict(
-        type='VisionTransformerClsHead',
-        num_classes=model.num_classes,
-        in_channels=width,
-        hidden_dim=width,
-    )
+    backbone = model.backbone
     size = {'input_size': (backbone.in_channels, *backbone.img_size)}
     given = {**getattr(model, 'pretrained_cfg', {}), **size}
     data = as_config(resolve_data_config(pretrained_cfg=given))
@@ -281,21 +276,13 @@ def _config_of(model: AsVisionTransformer) -> Config:
         settings['token_stride'] = stride
     if backbone.token_projection != 'dilate':
         settings['token_projection'] = backbone.token_projection
-    return Config(
-        {
-            'default_scope': 'mmpretrain',
-            'model': dict(
-                type='ImageClassifier',
-                backbone=dict(
-                    type='asvit_mm.AsViT',
-                    arch=str(backbone.architecture),
-                    img_size=backbone.img_size,
-                    in_channels=backbone.in_channels,
-                    **settings,
-                ),
-                neck=dict(type='GlobalAveragePooling') if model.num_classes else None,
-                head=head if model.num_classes else None,
-            ),
-            **data,
-        }
+    described = classifier_config(
+        backbone.architecture,
+        model.num_classes,
+        img_size=backbone.img_size,
+        in_channels=backbone.in_channels,
+        **settings,
     )
+    if not model.num_classes:
+        described |= {'neck': None, 'head': None}
+    return Config({'default_scope': 'mmpretrain', 'model': described, **data})

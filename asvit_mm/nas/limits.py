@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmpretrain.registry import MODELS
 
 from ..arch import SEARCH_SPACE, Architecture, SearchSpace
 from ..cost import count_macs, count_params
 from ..errors import InputError
+from ..models.classifier import build_classifier, classifier_config
 from .evaluator import Measure, Measurement, Request
 from .space import Choices
 
@@ -205,26 +205,10 @@ class Clock:
 
     def classifier(self, arch: Architecture) -> torch.nn.Module:
         """The classifier that the configs train, on the device; the state of torch's generator is kept."""
-        head = dict(
-            type='VisionTransformerClsHead',
-            num_classes=self.num_classes,
-            in_channels=arch.widths[-1],
-            hidden_dim=arch.widths[-1],
+        config = classifier_config(
+            arch, self.num_classes, img_size=self.img_size, in_channels=self.in_channels
         )
-        config = dict(
-            type='ImageClassifier',
-            backbone=dict(
-                type='asvit_mm.AsViT',
-                arch=arch,
-                img_size=self.img_size,
-                in_channels=self.in_channels,
-            ),
-            neck=dict(type='GlobalAveragePooling'),
-            head=head,
-        )
-        with torch.random.fork_rng(devices=[]):
-            model = MODELS.build(config)
-        return model.eval().requires_grad_(False).to(self.device)
+        return build_classifier(config).eval().requires_grad_(False).to(self.device)
 
 
 class Latency:

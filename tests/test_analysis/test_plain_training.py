@@ -4,16 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from asvit_mm.analysis.plain_training import (
-    Images,
-    Normalize,
-    PlainRecipe,
-    build_classifier,
-    train_side_by_side,
-)
-from asvit_mm.arch import as_architecture
+from asvit_mm.analysis.plain_training import Images, Normalize, PlainRecipe, train_side_by_side
+from asvit_mm.models.classifier import build_classifier, classifier_config
 
-TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16/2')
+TINY = classifier_config('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16/2', 2, img_size=16)
 
 
 def bars(count, seed=0):
@@ -27,7 +21,7 @@ def bars(count, seed=0):
 
 
 def networks(*seeds):
-    return [build_classifier(TINY, 16, 2, seed) for seed in seeds]
+    return [build_classifier(TINY, seed) for seed in seeds]
 
 
 @pytest.mark.parametrize('strong', [False, True])
