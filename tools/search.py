@@ -5,24 +5,12 @@ Resumable after a kill (--resume).
 
 from pathlib import Path
 
-from asvit_mm.errors import one_line_errors
 from asvit_mm.runs.settings import SearchSettings
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> SearchSettings:
-    """Read the command line."""
-    return parse(SearchSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.runs.search import run_search
-
-        run_search(settings, tools=Path(__file__).parent)
-
+parse_args, main = make_tool(
+    SearchSettings, 'asvit_mm.runs.search:run_search', __doc__, tools=Path(__file__).parent
+)
 
 if __name__ == '__main__':
     main()

@@ -6,24 +6,15 @@ trains.
 
 from pathlib import Path
 
-from asvit_mm.errors import one_line_errors
 from asvit_mm.runs.settings import WriteConfigSettings
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> WriteConfigSettings:
-    """Read the command line."""
-    return parse(WriteConfigSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.runs.write_config import write_config
-
-        write_config(settings, tools=Path(__file__).parent)
-
+parse_args, main = make_tool(
+    WriteConfigSettings,
+    'asvit_mm.runs.write_config:write_config',
+    __doc__,
+    tools=Path(__file__).parent,
+)
 
 if __name__ == '__main__':
     main()

@@ -35,7 +35,7 @@ def measure_names(settings: MeasureSettings) -> tuple[str, ...]:
 
 
 def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
-    """Measure every architecture, print the table and write the JSON file.
+    """Measure every architecture, print the table and write the JSON file; or ``list`` the measures.
 
     Returns:
         what the file holds: settings, versions, the measures and a record for each architecture.
@@ -43,6 +43,9 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
     Raises:
         InputError: a user's mistake; nothing is written.
     """
+    if settings.list:
+        print_measures()
+        return {}
     names = measure_names(settings)
     infos = find_measures(names)
     if settings.batch_size < 2 and 'ntk_condition_number' in names:

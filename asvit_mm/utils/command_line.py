@@ -7,14 +7,15 @@ heavy: a tool's ``-h`` must not wait for torch.
 import argparse
 import ast
 import dataclasses
+import importlib
 import inspect
 import textwrap
 import types
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..errors import InputError
+from ..errors import InputError, one_line_errors
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -78,6 +79,30 @@ def parse(
     return settings(
         **{k: tuple(value) if isinstance(value, list) else value for k, value in given.items()}
     )
+
+
+def make_tool(
+    settings: type[Settings], run: str, description: str | None, **arguments: Any
+) -> tuple[Callable[[], Settings], Callable[[], None]]:
+    """``parse_args`` and ``main`` of a tool that hands its settings over to the package.
+
+    Args:
+        run: function that takes the settings, as ``'module:name'``: it is imported when the command line has
+            been read, so that ``-h`` waits for nothing.
+        description: see :func:`parse`.
+        arguments: of the function, beside the settings.
+    """
+
+    def parse_args() -> Settings:
+        return parse(settings, description)
+
+    def main() -> None:
+        with one_line_errors():
+            given = parse_args()
+            module, _, name = run.partition(':')
+            getattr(importlib.import_module(module), name)(given, **arguments)
+
+    return parse_args, main
 
 
 def check_values(settings: Any) -> None:

@@ -5,23 +5,11 @@ turn.
 """
 
 from asvit_mm.analysis.settings import BenchmarkSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> BenchmarkSettings:
-    """Read the command line."""
-    return parse(BenchmarkSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.benchmark import run_benchmark
-
-        run_benchmark(settings)
-
+parse_args, main = make_tool(
+    BenchmarkSettings, 'asvit_mm.analysis.benchmark:run_benchmark', __doc__
+)
 
 if __name__ == '__main__':
     main()

@@ -6,23 +6,11 @@ backbone, neck, heads, suppression of overlapping boxes, and masks pasted into t
 """
 
 from asvit_mm.analysis.settings import DetectorSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> DetectorSettings:
-    """Read the command line."""
-    return parse(DetectorSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.benchmark_detectors import run_detectors
-
-        run_detectors(settings)
-
+parse_args, main = make_tool(
+    DetectorSettings, 'asvit_mm.analysis.benchmark_detectors:run_detectors', __doc__
+)
 
 if __name__ == '__main__':
     main()

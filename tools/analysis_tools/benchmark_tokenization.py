@@ -5,23 +5,11 @@ one run, and says how much of the multiply-adds that a schedule saves shows on t
 """
 
 from asvit_mm.analysis.settings import TokenizationSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> TokenizationSettings:
-    """Read the command line."""
-    return parse(TokenizationSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.benchmark_tokenization import run_tokenization
-
-        run_tokenization(settings)
-
+parse_args, main = make_tool(
+    TokenizationSettings, 'asvit_mm.analysis.benchmark_tokenization:run_tokenization', __doc__
+)
 
 if __name__ == '__main__':
     main()

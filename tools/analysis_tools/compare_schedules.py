@@ -6,23 +6,11 @@ torchrun --nproc_per_node=2 tools/analysis_tools/compare_schedules.py --launcher
 """
 
 from asvit_mm.analysis.settings import SchedulesSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> SchedulesSettings:
-    """Read the command line."""
-    return parse(SchedulesSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.compare_schedules import run_schedules
-
-        run_schedules(settings)
-
+parse_args, main = make_tool(
+    SchedulesSettings, 'asvit_mm.analysis.compare_schedules:run_schedules', __doc__
+)
 
 if __name__ == '__main__':
     main()

@@ -4,23 +4,9 @@ Counts, trains nothing: the phases of the config, and the three published schedu
 """
 
 from asvit_mm.analysis.settings import CostSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> CostSettings:
-    """Read the command line."""
-    return parse(CostSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.schedule_cost import run_costs
-
-        run_costs(settings)
-
+parse_args, main = make_tool(CostSettings, 'asvit_mm.analysis.schedule_cost:run_costs', __doc__)
 
 if __name__ == '__main__':
     main()

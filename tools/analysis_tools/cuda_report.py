@@ -5,23 +5,11 @@ What fails is a row of the report. See docs/cuda.md. A rehearsal on a CPU: --dev
 """
 
 from asvit_mm.analysis.cuda_report.settings import CudaReportSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> CudaReportSettings:
-    """Read the command line."""
-    return parse(CudaReportSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.cuda_report.report import run_cuda_report
-
-        run_cuda_report(settings)
-
+parse_args, main = make_tool(
+    CudaReportSettings, 'asvit_mm.analysis.cuda_report.report:run_cuda_report', __doc__
+)
 
 if __name__ == '__main__':
     main()

@@ -1,23 +1,9 @@
 """Count parameters and multiply-adds of a config's model, module by module, attention included."""
 
 from asvit_mm.analysis.settings import FlopsSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> FlopsSettings:
-    """Read the command line."""
-    return parse(FlopsSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.flops import run_flops
-
-        run_flops(settings)
-
+parse_args, main = make_tool(FlopsSettings, 'asvit_mm.analysis.flops:run_flops', __doc__)
 
 if __name__ == '__main__':
     main()

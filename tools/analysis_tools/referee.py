@@ -5,23 +5,9 @@ torchrun --nproc_per_node=2 tools/analysis_tools/referee.py TABLE --launcher pyt
 """
 
 from asvit_mm.analysis.settings import RefereeSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> RefereeSettings:
-    """Read the command line."""
-    return parse(RefereeSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.referee.study import run_study
-
-        run_study(settings)
-
+parse_args, main = make_tool(RefereeSettings, 'asvit_mm.analysis.referee.study:run_study', __doc__)
 
 if __name__ == '__main__':
     main()

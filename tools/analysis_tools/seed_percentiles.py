@@ -5,23 +5,11 @@ torchrun --nproc_per_node=2 tools/analysis_tools/seed_percentiles.py --launcher 
 """
 
 from asvit_mm.analysis.settings import SeedPercentileSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> SeedPercentileSettings:
-    """Read the command line."""
-    return parse(SeedPercentileSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.seed_percentiles import run_study
-
-        run_study(settings)
-
+parse_args, main = make_tool(
+    SeedPercentileSettings, 'asvit_mm.analysis.seed_percentiles:run_study', __doc__
+)
 
 if __name__ == '__main__':
     main()

@@ -4,23 +4,9 @@ Resumable after a kill: trainings that have a record are not done again.
 """
 
 from asvit_mm.analysis.settings import BenchSettings
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> BenchSettings:
-    """Read the command line."""
-    return parse(BenchSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.analysis.bench import run_bench
-
-        run_bench(settings)
-
+parse_args, main = make_tool(BenchSettings, 'asvit_mm.analysis.bench:run_bench', __doc__)
 
 if __name__ == '__main__':
     main()

@@ -1,23 +1,9 @@
 """Export the model of a config to ONNX or torch.export, check the file against eager torch, and time both."""
 
-from asvit_mm.errors import one_line_errors
 from asvit_mm.export.settings import ExportSettings
-from asvit_mm.utils.command_line import parse
+from asvit_mm.utils.command_line import make_tool
 
-
-def parse_args() -> ExportSettings:
-    """Read the command line."""
-    return parse(ExportSettings, __doc__)
-
-
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.export.export import run_export
-
-        run_export(settings)
-
+parse_args, main = make_tool(ExportSettings, 'asvit_mm.export.export:run_export', __doc__)
 
 if __name__ == '__main__':
     main()
