@@ -3,12 +3,13 @@
 Random crop after padding by four pixels, flip; 12 epochs of AdamW, 1 of warm-up, then cosine.
 """
 
-_base_ = ['mmpretrain::_base_/default_runtime.py']
+_base_ = [
+    'mmpretrain::_base_/default_runtime.py',
+    '../../../configs/_base_/datasets/digits_bs64_32.py',
+    '../../../configs/_base_/schedules/digits_adamw_60e.py',
+]
 
-data_root = 'data/cifar10'
-data_preprocessor = dict(
-    num_classes=10, mean=[125.3, 123.0, 113.9], std=[63.0, 62.1, 66.7], to_rgb=True
-)
+data_preprocessor = dict(mean=[125.3, 123.0, 113.9], std=[63.0, 62.1, 66.7])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomCrop', crop_size=32, padding=4),
@@ -16,43 +17,21 @@ train_pipeline = [
     dict(type='PackInputs'),
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
-train_dataloader = dict(
-    batch_size=64,
-    num_workers=0,
-    dataset=dict(
-        type='asvit_mm.ImageFolder',
-        data_root=data_root,
-        data_prefix='train',
-        pipeline=train_pipeline,
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=True),
-)
+data_root = 'data/cifar10'
+folder = dict(type='asvit_mm.ImageFolder', data_root=data_root)
+train_dataloader = dict(num_workers=0, dataset=dict(**folder, pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=250,
     num_workers=0,
-    dataset=dict(
-        type='asvit_mm.ImageFolder', data_root=data_root, data_prefix='test', pipeline=test_pipeline
-    ),
-    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(**folder, data_prefix='test', pipeline=test_pipeline),
 )
-val_evaluator = dict(type='Accuracy', topk=(1,))
 test_dataloader = val_dataloader
-test_evaluator = val_evaluator
 
 model = dict(backbone=dict(img_size=32))
-optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=1.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={'.pos_embed': dict(decay_mult=0.0)},
-    ),
-)
+optim_wrapper = dict(optimizer=dict(betas=(0.9, 0.999)))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, end=1, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=1, end=12, eta_min=1e-5, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=12, val_interval=5)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(max_epochs=12)
+custom_hooks = []
