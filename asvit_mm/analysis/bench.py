@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.logging import MMLogger
 
 from ..arch import Architecture
 from ..cost import count_macs, count_params
@@ -70,7 +69,6 @@ def run_bench(settings: BenchSettings) -> None:
     Raises:
         InputError: a mistake in the settings, or records of other images, or trained otherwise.
     """
-    MMLogger.get_instance('mmengine').setLevel('WARNING')
     device = find_device(settings.device)
     begin = time.time()
     folder = Path(settings.work_dir)

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.logging import MMLogger
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..arch import as_architecture
 from ..models.classifier import build_classifier, classifier_config
@@ -17,6 +14,7 @@ from ..runs.settings import find_device
 from ..utils.files import atomic_write_json
 from ..utils.timing import device_name
 from .bench import read_split
+from .flops import count_multiply_adds, count_parameters
 from .plain_training import Normalize, PlainRecipe, train_side_by_side
 from .settings import TrainNetworksSettings
 
@@ -52,7 +50,6 @@ def network_config(name: str, classes: int, img_size: int) -> dict[str, Any]:
 
 def run_training(settings: TrainNetworksSettings) -> None:
     """Train all networks of the settings; write a checkpoint each and results.json."""
-    MMLogger.get_instance('mmengine').setLevel('WARNING')
     device = find_device(settings.device)
     folder = Path(settings.work_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +68,8 @@ def run_training(settings: TrainNetworksSettings) -> None:
         build_classifier(network_config(name, classes, size), settings.seed)
         for name in settings.networks
     ]
-    macs = [count_macs_of(model, size) for model in models]
+    image = torch.zeros(1, 3, size, size)
+    macs = [count_multiply_adds(model.eval(), image) for model in models]
     seeds = [settings.seed] * len(models)
     trained = train_side_by_side(models, seeds, recipe, train, test)
     normalize = Normalize(train.pixels)
@@ -92,15 +90,8 @@ def run_training(settings: TrainNetworksSettings) -> None:
         weights = {key: value.cpu() for key, value in network.model.state_dict().items()}
         torch.save({'state_dict': weights, 'meta': {**about, 'network': name}}, folder / file)
         epochs = network.losses.view(settings.epochs, -1).mean(1).tolist()
-        params = sum(p.numel() for p in network.model.parameters())
+        params = count_parameters(network.model)
         row = {'network': name, 'params': params, 'macs': count, 'top1': network.top1}
         rows.append({**row, 'seconds': network.seconds, 'file': file, 'epoch_losses': epochs})
         print(json.dumps(row), flush=True)
     atomic_write_json(folder / 'results.json', {**about, 'networks': rows})
-
-
-def count_macs_of(model: nn.Module, img_size: int) -> int:
-    """Multiply-adds of one image as torch counts them."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(1, 3, img_size, img_size))
-    return counter.get_total_flops() // 2

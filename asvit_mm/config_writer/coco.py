@@ -15,7 +15,7 @@ from ..data.source import IMAGENET_SIZE
 from ..utils.units import format_count
 from .configs import drop_path_rate
 from .detection import ANCHOR_SIDE, STAGES, detection_windows, stride_settings
-from .image_folder import NO_VALIDATION, SEED
+from .image_folder import NO_VALIDATION, SEED, optimizer_text
 from .text import assignments, check_text, code, comment, launch_command
 
 # mmdet's size for COCO, (long, short) side, and images that are not larger are trained on as they are.
@@ -262,26 +262,8 @@ test_evaluator = val_evaluator
 def _schedule_text(data: CocoScan, plan: DetectionPlan) -> str:
     best = ", save_best='coco/bbox_mAP', rule='greater'" if data.val else ''
     loop = 'dict()' if data.val else 'None'
-    return f"""
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(
-        type='AdamW', lr={RATE} * batch_size / {RATE_BATCH}, weight_decay=0.05, betas=(0.9, 0.999)
-    ),
-    clip_grad=dict(max_norm=5.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        custom_keys={{'.pos_embed': dict(decay_mult=0.0)}},
-    ),
-)
-auto_scale_lr = dict(base_batch_size=batch_size)
-# Shares of the run and of the learning rate: they hold for any number of epochs.
-param_scheduler = [
-    dict(
-        type='asvit_mm.WarmupCosineLR', warmup=0.05, eta_min_ratio=0.01, convert_to_iter_based=True
-    )
-]
+    optimizer = optimizer_text(RATE, RATE_BATCH, 5.0, 0.05, wrapper="type='OptimWrapper'")
+    return f"""{optimizer}
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs={plan.epochs}, val_interval=1)
 val_cfg = {loop}
 test_cfg = {loop}

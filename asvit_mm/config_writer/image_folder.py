@@ -167,26 +167,8 @@ def schedule_text(
     rate = FINETUNE_RATE if plan.finetune else RATE
     warmup = 0.05 if plan.epochs >= STRONG_EPOCHS else 0.1
     kept = f", save_best={best!r}, rule='greater'" if validated and best else ''
-    return f"""
-optim_wrapper = dict(
-    optimizer=dict(
-        type='AdamW', lr={rate} * batch_size / {RATE_BATCH}, weight_decay=0.05, betas=(0.9, 0.999)
-    ),
-    clip_grad=dict(max_norm=1.0),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0,
-        bias_decay_mult=0.0,
-        flat_decay_mult=0.0,
-        custom_keys={{'.pos_embed': dict(decay_mult=0.0)}},
-    ),
-)
-auto_scale_lr = dict(base_batch_size=batch_size)
-# Shares of the run and of the learning rate: they hold for any number of epochs.
-param_scheduler = [
-    dict(
-        type='asvit_mm.WarmupCosineLR', warmup={warmup}, eta_min_ratio=0.01, convert_to_iter_based=True
-    )
-]
+    optimizer = optimizer_text(rate, RATE_BATCH, 1.0, warmup, flat='flat_decay_mult=0.0')
+    return f"""{optimizer}
 train_cfg = dict(by_epoch=True, max_epochs={plan.epochs}, val_interval=1)
 {'val_cfg = dict()' if validated else 'val_cfg = None'}
 {'test_cfg = dict()' if validated else 'test_cfg = None'}
@@ -195,6 +177,39 @@ default_hooks = dict(
     checkpoint=dict(interval=1, max_keep_ckpts=1{kept}),
 )
 randomness = dict(seed={SEED})"""
+
+
+def optimizer_text(
+    rate: float, rate_batch: int, clip: float, warmup: float, *, wrapper: str = '', flat: str = ''
+) -> str:
+    """The text of AdamW and a cosine after a warm-up; the name ``batch_size`` scales the rate.
+
+    Args:
+        rate: learning rate for ``rate_batch`` images a step.
+        clip: norm of the gradients, at most.
+        warmup: share of the run.
+        wrapper, flat: further arguments of optim_wrapper, and of its paramwise_cfg.
+    """
+    first, last = (f'    {wrapper},\n' * bool(wrapper), f'        {flat},\n' * bool(flat))
+    return f"""
+optim_wrapper = dict(
+{first}    optimizer=dict(
+        type='AdamW', lr={rate} * batch_size / {rate_batch}, weight_decay=0.05, betas=(0.9, 0.999)
+    ),
+    clip_grad=dict(max_norm={clip}),
+    paramwise_cfg=dict(
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+{last}        custom_keys={{'.pos_embed': dict(decay_mult=0.0)}},
+    ),
+)
+auto_scale_lr = dict(base_batch_size=batch_size)
+# Shares of the run and of the learning rate: they hold for any number of epochs.
+param_scheduler = [
+    dict(
+        type='asvit_mm.WarmupCosineLR', warmup={warmup}, eta_min_ratio=0.01, convert_to_iter_based=True
+    )
+]"""
 
 
 def plan_hooks(plan: TrainingPlan) -> list[dict[str, Any]]:

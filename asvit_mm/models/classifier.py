@@ -1,5 +1,6 @@
 """The classifier of an architecture: backbone, mean of the last tokens, and the head of mmpretrain's ViT."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,15 @@ def build_classifier(config: Mapping[str, Any], seed: int | None = None) -> nn.M
             torch.manual_seed(seed)
         model: Any = MODELS.build(dict(config))
         if seed is not None:
-            model.init_weights()
+            init_weights(model)
     assert isinstance(model, nn.Module)
     return model
+
+
+def init_weights(model: Any) -> None:
+    """Draw a model's weights as its ``init_cfg`` says, without MMEngine's line for each of them."""
+    logging.disable(logging.INFO)
+    try:
+        model.init_weights()
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,7 +1,6 @@
 """What is measured, by its name: an architecture of ours, or a model of timm, mmpretrain or a factory."""
 
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from torch import nn
 from ..arch import PRESETS, as_architecture
 from ..errors import InputError, one_line
 from ..measures import AnyModel, Subject
+from ..models.classifier import init_weights
 
 
 def find_subject(spec: str, img_size: int, output: str = 'pooled') -> Subject:
@@ -92,11 +92,7 @@ def _mmpretrain(name: str, img_size: int) -> Callable[[], Any]:
                 network = MODELS.build({**backbone, 'img_size': img_size})
             except TypeError:
                 network = MODELS.build(backbone)
-            logging.disable(logging.INFO)  # a line for each weight
-            try:
-                network.init_weights()
-            finally:
-                logging.disable(logging.NOTSET)
+            init_weights(network)
             return network
 
     return build

@@ -119,7 +119,7 @@ def test_tables(tmp_path):
         {**row, 'name': 'd', 'status': 'failed', 'difference': float('nan')},
     )
     page = as_markdown(report.content)
-    assert '| a&#124;b | measured | 12346 |  | 0.5 |  |' in page
+    assert '| a\\|b | measured | 12346 |  | 0.5 |  |' in page
     assert '| c | error |  |  | 0.5 | out of memory |' in page
     assert json.loads(report.path.read_text())['rows'][2]['difference'] == 'nan'
 

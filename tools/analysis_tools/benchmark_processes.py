@@ -59,9 +59,7 @@ def main() -> None:
     with one_line_errors():
         import tempfile
 
-        from rich.console import Console
-        from rich.table import Table
-
+        from asvit_mm.analysis.tables import print_table
         from asvit_mm.utils.files import atomic_write_json
         from asvit_mm.utils.timing import device_name
 
@@ -84,17 +82,18 @@ def main() -> None:
         one, _, several = ways
         equal = traces[one] == traces[several]
         medians = {name: statistics.median(values) for name, values in seconds.items()}
-        table = Table(
-            title=f'{args.img_size} x {args.img_size}, {args.repeat} networks a step; '
-            f'{device_name("cpu")}',
-            title_justify='left',
-        )
-        for column in ('', 's a step', 'fastest', 'slowest', 'times faster'):
-            table.add_column(column, justify='right' if column else 'left')
-        for name, values in seconds.items():
-            figures = (medians[name], min(values), max(values), medians[one] / medians[name])
-            table.add_row(name, *(f'{value:.2f}' for value in figures))
-        Console(highlight=False, width=100).print(table)
+        rows = [
+            {
+                '': name,
+                's a step': f'{medians[name]:.2f}',
+                'fastest': f'{min(values):.2f}',
+                'slowest': f'{max(values):.2f}',
+                'times faster': f'{medians[one] / medians[name]:.2f}',
+            }
+            for name, values in seconds.items()
+        ]
+        title = f'{args.img_size} x {args.img_size}, {args.repeat} networks a step'
+        print_table(f'{title}; {device_name("cpu")}', rows)
         print(f'traces of one process and of {args.processes}: {"equal" if equal else "DIFFERENT"}')
         if args.json:
             result = {

@@ -259,26 +259,22 @@ def draw(
 
 def print_table(results: list[dict[str, Any]]) -> None:
     """One row per detector."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from asvit_mm.analysis.tables import print_table as print_rows
     from asvit_mm.utils.units import format_count
 
-    columns = (
-        'params, MACs, backbone MACs, digits top-1, box AP, box AP50, mask AP, mask AP50, training'
-    )
-    table = Table('backbone')
-    for column in columns.split(', '):
-        table.add_column(column, justify='right')
-    for result in results:
-        table.add_row(
-            result['name'],
-            *(format_count(result[key]) for key in ('params', 'macs', 'backbone_macs')),
-            f'{result["classifier_top1"]:.2f}',
-            *(f'{result["metrics"][metric]:.3f}' for metric in METRICS),
-            f'{result["train_seconds"]} s',
-        )
-    Console(width=max(120, Console().width)).print(table)
+    names = ('box AP', 'box AP50', 'mask AP', 'mask AP50')
+    costs = {'params': 'params', 'MACs': 'macs', 'backbone MACs': 'backbone_macs'}
+    rows = [
+        {
+            'backbone': result['name'],
+            **{column: format_count(result[key]) for column, key in costs.items()},
+            'digits top-1': f'{result["classifier_top1"]:.2f}',
+            **{n: f'{result["metrics"][m]:.3f}' for n, m in zip(names, METRICS, strict=True)},
+            'training': f'{result["train_seconds"]} s',
+        }
+        for result in results
+    ]
+    print_rows('Detectors of scenes', rows, 120)
 
 
 if __name__ == '__main__':

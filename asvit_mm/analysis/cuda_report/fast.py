@@ -1,21 +1,18 @@
 """Part "fast": inference and training steps beside Swin, ConvNeXt and plain ViT; attention heads."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...arch import PRESETS, as_architecture
 from ...cost import token_grids
-from .rows import TINY, Context, Figures, Job, random_images, seconds_per_call
+from ..benchmark import CHANNELS_LAST, COMPILED, Contestant, Setting
+from .rows import TINY, Context, Figures, Job, seconds_per_call
 
 CLASSES = (
     ('small', 'timm:swin_tiny_patch4_window7_224', 'timm:vit_small_patch16_224'),
@@ -30,7 +27,6 @@ MMPRETRAIN = (
 )
 ALL = tuple(name for group in CLASSES for name in group)
 QUICK = (TINY, 'timm:test_vit')
-CHANNELS_LAST = ' (channels-last)'
 
 
 def jobs(context: Context) -> Iterator[Job]:
@@ -97,103 +93,21 @@ def _matrix_product_row(context: Context) -> Figures:
 # ---- Models
 
 
-def build(name: str, size: int, classes: int = 1000) -> Any:
-    """A classifier with random weights: ``timm:NAME``, ``mmpretrain:NAME``, or an architecture of ours.
-
-    ``size`` and ``classes`` are for ours.
-    """
-    source, _, model = name.partition(':')
-    if source == 'timm':
-        import timm
-
-        return timm.create_model(model)
-    if source == 'mmpretrain':
-        from mmpretrain import get_model
-
-        return get_model(model, pretrained=False)
-    from mmpretrain.registry import MODELS
-
-    width = as_architecture(name).widths[-1]
-    return MODELS.build(
-        dict(
-            type='ImageClassifier',
-            backbone=dict(type='asvit_mm.AsViT', arch=name, img_size=size),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=classes, in_channels=width),
-        )
-    )
-
-
-def count_forward_macs(model: nn.Module, images: Tensor) -> int:
-    """Multiply-adds of a forward pass for one image, as torch counts FLOPs."""
-    # torch does not count all of its fused attention kernels, but the products of the plain one.
-    plain = sdpa_kernel(SDPBackend.MATH)
-    with torch.no_grad(), plain, FlopCounterMode(display=False) as counter:
-        model(images[:1])
-    return counter.get_total_flops() // 2
-
-
-def training_step(
-    model: nn.Module, function: Callable[[Tensor], Any], images: Tensor, context: Context
-) -> Callable[[], None]:
-    """A step of AdamW on a loss of the output; ``function`` is the model, or the model compiled."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=1e-5, fused=context.device == 'cuda' or None
-    )
-
-    def step() -> None:
-        with context.autocast():
-            outputs = function(images)
-            outputs = outputs if isinstance(outputs, tuple | list) else (outputs,)
-            loss = sum(output.float().square().mean() for output in outputs)
-        assert isinstance(loss, Tensor)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return step
-
-
-@dataclass
-class _Timed:
-    """A model that is ready to be timed: what one call does, and what is known of it."""
-
-    call: Callable[[], None]
-    parameters: int
-    macs: int
-
-
-def _prepare(context: Context, name: str, training: bool, compiled: bool, batch: int) -> _Timed:
+def prepare(context: Context, name: str, training: bool, compiled: bool, batch: int) -> Contestant:
     """Build a model and call it twice, so that everything is compiled and chosen."""
     size = (160 if 'timm:test' in name else 64) if context.quick else 224
-    layout = torch.channels_last if name.endswith(CHANNELS_LAST) else torch.contiguous_format
-    torch.manual_seed(0)
-    model = build(name.removesuffix(CHANNELS_LAST), size)
-    model.train(training)
-    model = model.to(context.device, memory_format=layout)
-    images = random_images(batch, size).to(context.device).contiguous(memory_format=layout)
-    macs = count_forward_macs(model, images)
-    function: Callable[[Tensor], Any] = model
-    if compiled:
-        # On a CPU the compiler takes longer than the rehearsal.
-        backend = 'inductor' if context.device == 'cuda' else 'aot_eager'
-        function = torch.compile(model, backend=backend, dynamic=False)
-    if training:
-        call = training_step(model, function, images, context)
-    else:
-
-        def call() -> None:
-            with torch.no_grad(), context.autocast():
-                function(images)
-
-    call()
-    call()
-    return _Timed(call, sum(p.numel() for p in model.parameters()), macs)
+    mode = 'training' if training else 'inference'
+    options = {'img_size': size}
+    setting = Setting(mode, context.device, 'bfloat16', batch, (size, size), options)
+    # On a CPU the compiler takes longer than the rehearsal.
+    backend = 'inductor' if context.device == 'cuda' else 'aot_eager'
+    name += COMPILED * compiled
+    return Contestant(name, setting, 2, {'backend': backend, 'dynamic': False})
 
 
 def _time_model(context: Context, name: str, training: bool, compiled: bool, batch: int) -> Figures:
     begin = time.time()
-    timed = _prepare(context, name, training, compiled, batch)
+    timed = prepare(context, name, training, compiled, batch)
     prepared = time.time() - begin
     if context.device == 'cuda':
         torch.cuda.synchronize()
@@ -201,7 +115,7 @@ def _time_model(context: Context, name: str, training: bool, compiled: bool, bat
     seconds = seconds_per_call(timed.call, context.device, 0.2 if context.quick else 1.5)
     rate = (3 if training else 1) * timed.macs * batch / seconds
     figures = {
-        'parameters_M': timed.parameters / 1e6,
+        'parameters_M': timed.params / 1e6,
         'GMAC_per_image': timed.macs / 1e9,
         'ms': 1e3 * seconds,
         'images_per_s': batch / seconds,
@@ -231,7 +145,7 @@ def precompile(device: str, quick: bool) -> None:
     ]
     for row in rows:
         try:
-            _prepare(context, *row)
+            prepare(context, *row)
         except Exception as error:  # noqa: BLE001 (the row itself will tell)
             print(f'compiling {row[0]} ahead: {type(error).__name__}', flush=True)
         torch._dynamo.reset()

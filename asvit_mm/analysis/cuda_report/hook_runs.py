@@ -10,11 +10,12 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
+from ...models.classifier import classifier_config
 from ...token_schedule import STRIDES
 from .rows import Context, Figures, check
 
 
-class _Bars(Dataset):
+class Bars(Dataset):
     """16 images of 32 x 32 pixels with a bar, horizontal or vertical."""
 
     def __len__(self) -> int:
@@ -55,19 +56,12 @@ class HookRuns:
         amp = dict(type='AmpOptimWrapper', loss_scale='dynamic') if cuda else {}
         phases = [dict(end=2 * i, stride=s) for i, s in enumerate(STRIDES, start=1)]
         runner = Runner(
-            model=dict(
-                type='ImageClassifier',
-                backbone=dict(
-                    type='asvit_mm.AsViT', arch='4,2,2|2,1,2|2,1,2|2,1,2|16', img_size=32
-                ),
-                neck=dict(type='GlobalAveragePooling'),
-                head=dict(type='LinearClsHead', num_classes=2, in_channels=256),
-            ),
+            model=classifier_config('4,2,2|2,1,2|2,1,2|2,1,2|16', 2, img_size=32),
             work_dir=str(self.context.folder / name),
             train_dataloader=dict(
                 batch_size=8,
                 num_workers=0,
-                dataset=_Bars(),
+                dataset=Bars(),
                 sampler=dict(type='DefaultSampler', shuffle=True),
                 collate_fn=dict(type='default_collate'),
             ),

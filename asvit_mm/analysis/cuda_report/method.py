@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 import torch
 
 from ...arch import PRESETS, as_architecture
 from ...cost import count_macs
+from ...errors import InputError
 from ...measures import SEARCH_MEASURES, ProbeNetwork, Score, measure_network
 from ...nas import (
     AutoScaling,
@@ -28,7 +30,7 @@ from ...token_schedule import (
     phases_of_run,
     read_schedule,
 )
-from .fast import build, count_forward_macs, training_step
+from ..benchmark import COMPILED, Contestant, Setting
 from .rows import Context, Figures, Job, random_images, seconds_per_call
 
 STEPS, NETWORKS, BATCH = 500, 5, 16
@@ -54,18 +56,14 @@ def jobs(context: Context) -> Iterator[Job]:
 def _strides(context: Context, compiled: bool) -> Figures:
     """Seconds of a training step at each token stride, and what a published schedule saves of them."""
     name, size, batch = ('seed', 64, 2) if context.quick else ('base', 224, 128)
-    torch.manual_seed(0)
-    model = build(name, size).train().to(context.device)
-    images = random_images(batch, size).to(context.device)
-    function = torch.compile(model, dynamic=False) if compiled else model
-    step = training_step(model, function, images, context)
     seconds, macs = {}, {}
     for stride in STRIDES:
-        model.backbone.set_token_stride(stride)
-        macs[stride] = float(count_forward_macs(model, images))
-        step()
-        step()
-        seconds[stride] = seconds_per_call(step, context.device, 0.2 if context.quick else 2.0)
+        options = {'img_size': size, 'token_stride': stride}
+        setting = Setting('training', context.device, 'bfloat16', batch, (size, size), options)
+        timed = Contestant(name + COMPILED * compiled, setting, 2, {'dynamic': False})
+        macs[stride] = float(timed.macs)
+        budget = 0.2 if context.quick else 2.0
+        seconds[stride] = seconds_per_call(timed.call, context.device, budget)
     figures: Figures = {'batch': batch}
     for stride in STRIDES:
         figures[f'ms_at_{stride}'] = 1e3 * seconds[stride]
@@ -170,8 +168,10 @@ def _scaling(context: Context) -> Figures:
         min_params=MIN_PARAMS,
     )
     memo = Memo(partial(measure_proxies, partly))
-    while scaling.step(memo) is not None and not scaling.stopped:
-        pass
+    # Equal scores widen nothing while the width is small: where a rehearsal has no time, depth ends it.
+    with suppress(InputError):
+        while scaling.step(memo) is not None and not scaling.stopped:
+            pass
     measured = [(macs, seconds) for macs, seconds in partly.costs if seconds is not None]
     last = measured[-max(1, len(measured) // 4) :]
     rate = sum(seconds for _, seconds in last) / sum(macs for macs, _ in last)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ...utils.files import atomic_write_json, atomic_write_text
+from ..tables import markdown_table
 from .aims import aims
 from .settings import CudaReportSettings
 
@@ -310,26 +311,24 @@ def as_markdown(content: dict[str, Any]) -> str:
             'On a CPU this shows that the report works; no figure says anything about a GPU.',
         ]
     if not settings['quick']:
-        lines += ['', '## Aims', '', _line(['aim', 'wanted', 'found', 'reached'])]
-        lines.append('|---|--:|--:|---|')
-        lines += [_line([_cell(value) for value in aim.values()]) for aim in aims(rows)]
-    for table in dict.fromkeys((row['part'], row['table']) for row in rows):
-        members = [row for row in rows if (row['part'], row['table']) == table]
+        rows_of_aims = [{key: _cell(value) for key, value in aim.items()} for aim in aims(rows)]
+        lines += ['', '## Aims', '', markdown_table(rows_of_aims)]
+    for part, table in dict.fromkeys((row['part'], row['table']) for row in rows):
+        members = [row for row in rows if (row['part'], row['table']) == (part, table)]
         keys = list(dict.fromkeys(key for row in members for key in row if key not in HIDDEN))
-        notes = any('note' in row for row in members)
-        head = [table[1], 'status', *(key.replace('_', ' ') for key in keys), 's']
-        head += ['note'] if notes else []
-        lines += ['', f'## {table[0]}: {table[1]}', '', _line(head)]
-        lines.append('|---|---|' + '--:|' * (len(keys) + 1) + '---|' * notes)
-        for row in members:
-            cells = [row['name'], row['status'], *(_cell(row.get(key)) for key in keys)]
-            cells.append(_cell(row.get('seconds')))
-            lines.append(_line([*cells, str(row.get('note', ''))] if notes else cells))
+        notes = ['note'] if any('note' in row for row in members) else []
+        cells = [
+            {
+                table: row['name'],
+                'status': row['status'],
+                **{key.replace('_', ' '): _cell(row.get(key)) for key in keys},
+                's': _cell(row.get('seconds')),
+                **{key: str(row.get(key, '')) for key in notes},
+            }
+            for row in members
+        ]
+        lines += ['', f'## {part}: {table}', '', markdown_table(cells)]
     return '\n'.join(lines) + '\n'
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f'| {" | ".join(cell.replace("|", "&#124;") for cell in cells)} |'
 
 
 def _cell(value: Any) -> str:

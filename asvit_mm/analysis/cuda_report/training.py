@@ -7,18 +7,20 @@ flipped and enlarged there.
 import io
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...data.images import read_image
+from ...models.classifier import build_classifier, classifier_config
 from ...token_schedule import (
     PUBLISHED_LENGTH,
     STRIDES,
@@ -27,7 +29,8 @@ from ...token_schedule import (
     read_schedule,
 )
 from ...utils.timing import now
-from .fast import build
+from ..bench import read_split
+from ..plain_training import Images, accuracy
 from .rows import Context, Figures, Job, Skipped
 
 # 27 M parameters; on 64 x 64 pixels the four stages have 16, 8, 4 and 2 tokens per side, at stride 16 4, 2, 1
@@ -35,7 +38,7 @@ from .rows import Context, Figures, Job, Skipped
 # With a large batch it keeps a GPU busy: what tokens save would not show where the CPU cannot follow.
 ARCH = '8,2,3,2|4,1,2,2|2,1,4,6|2,1,4,2|32,96'
 QUICK_ARCH = '8,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16'
-SIZE, CLASSES = 64, 10
+SIZE, SIDE, CLASSES, SPLITS = 64, 32, 10, ('train', 'test')
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 1024, 1.5e-3, 0.05, 0.05
 SCHEDULE = '80-140'
 
@@ -53,7 +56,7 @@ def jobs(context: Context) -> Iterator[Job]:
 
 
 class _Cifar10:
-    """Images (N, 3, 32, 32) in bytes and labels (N,) of both splits, on the device."""
+    """The training and the test images, on the device."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -61,62 +64,43 @@ class _Cifar10:
     def describe(self) -> Figures:
         """How many there are, and the seconds that reading them took."""
         begin = time.time()
-        counts = {f'{split}_images': len(self.splits[split][1]) for split in ('train', 'test')}
-        return {**counts, 'read_s': time.time() - begin}
+        counts = dict(zip(SPLITS, (len(images.labels) for images in self.splits), strict=True))
+        return {
+            **{f'{name}_images': n for name, n in counts.items()},
+            'read_s': time.time() - begin,
+        }
 
     @cached_property
-    def splits(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def splits(self) -> tuple[Images, Images]:
         """Read from a folder or from an npz file."""
         if self.context.cifar10 is None:
             raise Skipped('no images: give --cifar10')
-        path = Path(self.context.cifar10)
-        read = _from_folder if path.is_dir() else _from_npz
-        found = {}
-        for split in ('train', 'test'):
-            files, labels = read(path, split, 40 if self.context.quick else None)
-            with ThreadPoolExecutor() as pool:
-                images = np.stack(list(pool.map(_decode, files, chunksize=64)))
-            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-            found[split] = (
-                pixels.to(self.context.device),
-                torch.tensor(labels, device=self.context.device),
-            )
-        return found
+        path, device = self.context.cifar10, torch.device(self.context.device)
+        if Path(path).is_dir():
+            return read_split(path, SIDE, device)
+        train, test = (_from_npz(path, name).to(device) for name in SPLITS)
+        return train, test
 
 
-def _from_folder(path: Path, split: str, limit: int | None) -> tuple[list[bytes], list[int]]:
-    """The files of class folders; at most ``limit`` of each class."""
-    folders = sorted(f for f in (path / split).iterdir() if f.is_dir())
-    files, labels = [], []
-    for label, folder in enumerate(folders):
-        for file in sorted(folder.iterdir())[:limit]:
-            files.append(file.read_bytes())
-            labels.append(label)
-    return files, labels
-
-
-def _from_npz(path: Path, split: str, limit: int | None) -> tuple[list[bytes], list[int]]:
-    """JPEG bodies behind one common header; of a limit, 10 times as many in all."""
+def _from_npz(path: str, split: str) -> Images:
+    """JPEG bodies behind one common header."""
     with np.load(path) as data:
         header, body = data['header'].tobytes(), data[f'{split}_data'].tobytes()
         offsets, labels = data[f'{split}_offsets'], data[f'{split}_labels']
-    # They may be sorted by class.
-    chosen = range(0, len(labels), 1 if limit is None else len(labels) // (CLASSES * limit))
-    files = [header + body[offsets[i] : offsets[i + 1]] for i in chosen]
-    return files, [int(labels[i]) for i in chosen]
-
-
-def _decode(file: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(file)) as image:
-        return np.asarray(image.convert('RGB'))
+    files = (io.BytesIO(header + body[a:b]) for a, b in pairwise(offsets))
+    with ThreadPoolExecutor() as pool:
+        pixels = np.stack(list(pool.map(lambda file: np.asarray(read_image(file)), files)))
+    return Images(torch.from_numpy(pixels), torch.from_numpy(labels).long())
 
 
 def _train(context: Context, data: _Cifar10, progressive: bool, parts: int) -> Figures:
     """Train for an equal part of the time that is left; learning rate and phase follow the clock."""
-    images, labels = data.splits['train']
+    train, test = data.splits
+    images, labels = train.pixels, train.labels
     batch = min(16 if context.quick else BATCH, len(labels))
     torch.manual_seed(0)
-    model = build(QUICK_ARCH if context.quick else ARCH, SIZE, CLASSES).train().to(context.device)
+    config = classifier_config(QUICK_ARCH if context.quick else ARCH, CLASSES, img_size=SIZE)
+    model: Any = build_classifier(config, seed=0).train().to(context.device)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         LEARNING_RATE,
@@ -147,8 +131,10 @@ def _train(context: Context, data: _Cifar10, progressive: bool, parts: int) -> F
                     break
     taken = now(context.device) - begin
     model.backbone.set_token_stride(STRIDES[-1])
+    with context.autocast():
+        top1 = accuracy(model, test, _prepared, batch=1000)
     return {
-        'accuracy_percent': _accuracy(context, model, *data.splits['test']),
+        'accuracy_percent': top1,
         'train_s': taken,
         'epochs': seen / len(labels),
         'images_per_s': seen / taken,
@@ -191,39 +177,19 @@ def _cosine(share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
-def _augmented(images: Tensor) -> Tensor:
-    """Bytes (B, 3, 32, 32), each shifted by up to 4 pixels and flipped at random, normalised and enlarged."""
-    count, _, height, width = images.shape
-    device = images.device
-    padded = F.pad(images, (4, 4, 4, 4))
+def _augmented(pixels: Tensor) -> Tensor:
+    """Bytes (B, 32, 32, 3), each shifted by up to 4 pixels and flipped at random, as :func:`_prepared`."""
+    count, side, device = len(pixels), pixels.shape[1], pixels.device
+    padded = F.pad(pixels, (0, 0, 4, 4, 4, 4))
     top, left = torch.randint(0, 9, (2, count, 1), device=device)
-    rows = top + torch.arange(height, device=device)
-    columns = left + torch.arange(width, device=device)
+    rows, columns = (corner + torch.arange(side, device=device) for corner in (top, left))
     flip = torch.rand(count, 1, device=device) < 0.5
     columns = torch.where(flip, columns.flip(1), columns)
     batch = torch.arange(count, device=device)[:, None, None]
-    # Advanced indices apart from each other come first: (B, height, width, 3).
-    cut = padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    return _prepared(cut)
+    return _prepared(padded[batch, rows[:, :, None], columns[:, None, :]])
 
 
-def _prepared(images: Tensor) -> Tensor:
-    """Bytes to about [-2, 2], enlarged to the training size."""
-    return F.interpolate(images.float() / 63.75 - 2, (SIZE, SIZE), mode='bilinear')
-
-
-@torch.no_grad()
-def _accuracy(
-    context: Context, model: torch.nn.Module, images: Tensor, labels: Tensor, batch: int = 1000
-) -> float:
-    """Per cent of right answers."""
-    model.eval()
-    right = 0
-    pairs: Sequence[tuple[Tensor, Tensor]] = list(
-        zip(images.split(batch), labels.split(batch), strict=True)
-    )
-    for pixels, expected in pairs:
-        with context.autocast():
-            scores = model(_prepared(pixels))
-        right += int((scores.argmax(1) == expected).sum())
-    return 100 * right / len(labels)
+def _prepared(pixels: Tensor) -> Tensor:
+    """Bytes (B, H, W, 3) to images of about [-2, 2], enlarged to the training size."""
+    images = (pixels.float() / 63.75 - 2).permute(0, 3, 1, 2)
+    return F.interpolate(images, (SIZE, SIZE), mode='bilinear')
