@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from mmengine.config import utils
 from mmengine.registry import DefaultScope
 
+from .test_tools.runs import Here
 from .wheels import built_once
 
 # How long an example takes says something about the machine only: no test is timed.
@@ -34,6 +35,22 @@ def pytest_collection_modifyitems(items):
 def wheels(tmp_path_factory):
     """See :func:`tests.wheels.built_once`."""
     return built_once(tmp_path_factory)
+
+
+@pytest.fixture
+def here(monkeypatch, capsys, tmp_path):
+    """Runs tools in this process and in the test's folder."""
+    return Here(monkeypatch, capsys, tmp_path)
+
+
+@pytest.fixture(scope='session')
+def scenes(tmp_path_factory):
+    """The scenes of :mod:`tests.small_detector`, which needs mmdet."""
+    from asvit_mm.data.scenes import write_scenes
+
+    from .small_detector import SIZE, TRAIN, VAL
+
+    return write_scenes(tmp_path_factory.mktemp('scenes') / 'own', train=TRAIN, val=VAL, size=SIZE)
 
 
 @pytest.fixture(autouse=True)

@@ -21,16 +21,11 @@ from asvit_mm.errors import InputError
 from asvit_mm.runs.settings import ScaleSettings, SearchSettings
 
 from .test_tools.kills import files
-from .test_tools.runs import TINY, TOOLS, Here
+from .test_tools.runs import TINY, TOOLS
 
 QUICK = dict(data='digits', repeat=1, img_size=16, batch_size=4, device='cpu')
 NAMES = {'search': SearchSettings, 'scale': ScaleSettings}
 BUDGET = dict(min_params='5.2M', max_params='9M')
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture(scope='module')

@@ -2,22 +2,19 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_params
 from asvit_mm.data.scenes import CLASSES, write_scenes
 
-from .test_tools.runs import Here
+from .test_configs import ROOT, decayed_groups
 
-ROOT = Path(__file__).parents[1]
 LEAVES = [ROOT / 'configs/asvit_coco.py', *sorted((ROOT / 'configs/coco').glob('*.py'))]
 SCENES = ROOT / 'configs/scenes/mask-rcnn_asvit-seed_fpn_12e_scenes.py'
 NAME = re.compile(
@@ -140,18 +137,7 @@ def test_models_have_the_counted_parameters_and_decay_none_of_norms_biases_and_p
         assert f'{params:,} parameters' in path.read_text()
 
     # Mixed precision's wrapper needs a GPU; parameters are grouped alike.
-    wrapper = build_optim_wrapper(model, {**cfg.optim_wrapper, 'type': 'OptimWrapper'})
-    names = {id(p): name for name, p in model.named_parameters()}
-    for group in wrapper.optimizer.param_groups:
-        for parameter in group['params']:
-            name = names[id(parameter)]
-            decays = parameter.ndim > 1 and not name.endswith('pos_embed')
-            assert group['weight_decay'] == (0.05 if decays else 0), name
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
+    decayed_groups(model, {**cfg.optim_wrapper, 'type': 'OptimWrapper'})
 
 
 SIZED = re.compile(r'asvit-[bl]_')

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import HOOKS, MODELS
 from mmpretrain.structures import DataSample
+from torch import nn
 
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, count_params
@@ -38,6 +40,20 @@ def _figures(cfg: Config) -> tuple[int, int]:
     arch = as_architecture(backbone.arch)
     size = backbone.img_size
     return count_params(arch, classes, img_size=size), count_macs(arch, size, classes)
+
+
+def decayed_groups(model: nn.Module, settings: Any) -> dict[str, dict[str, Any]]:
+    """The optimizer's group of each parameter by its name.
+
+    No decay for norms, biases and the position embedding; 0.05 for every matrix and kernel.
+    """
+    wrapper = build_optim_wrapper(model, settings)
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = {names[id(p)]: g for g in wrapper.optimizer.param_groups for p in g['params']}
+    for name, parameter in model.named_parameters():
+        decays = parameter.ndim > 1 and not name.endswith('pos_embed')
+        assert groups[name]['weight_decay'] == (0.05 if decays else 0), name
+    return groups
 
 
 def test_all_sizes_have_a_plain_and_a_progressive_config() -> None:
@@ -69,14 +85,7 @@ def test_models_build_without_weights_and_have_the_counted_parameters(
     params, _ = _figures(cfg)
     assert sum(p.numel() for p in model.parameters()) == params
 
-    # No decay for norms, biases and the position embedding; 0.05 for every matrix and kernel.
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    names = {id(p): name for name, p in model.named_parameters()}
-    for group in wrapper.optimizer.param_groups:
-        for parameter in group['params']:
-            name = names[id(parameter)]
-            decays = parameter.ndim > 1 and not name.endswith('pos_embed')
-            assert group['weight_decay'] == (0.05 if decays else 0), name
+    decayed_groups(model, cfg.optim_wrapper)
 
 
 def test_recipes_agree_with_themselves(leaf: tuple[Path, Config]) -> None:

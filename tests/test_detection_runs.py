@@ -8,9 +8,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from asvit_mm.data.scenes import write_scenes
-
-from .small_detector import SIZE, TRAIN, VAL, options, place
+from .small_detector import TRAIN, options, place
 from .test_coco_configs import SCENES
 from .test_tools.runs import Here, ended, torchrun
 
@@ -47,11 +45,6 @@ class StopBefore(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == self.step:
             raise KeyboardInterrupt
-
-
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    return write_scenes(tmp_path_factory.mktemp('scenes') / 'own', train=TRAIN, val=VAL, size=SIZE)
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from asvit_mm.data.scenes import CLASSES, write_scenes
+from asvit_mm.data.scenes import CLASSES
 
-from .small_detector import SIZE, TRAIN, VAL, options, place
+from .small_detector import SIZE, VAL, options, place
 from .test_coco_configs import SCENES
-from .test_tools.runs import TOOLS, Here
+from .test_tools.runs import TOOLS
 
 FROZEN = tuple(
     f'backbone.{part}'
@@ -48,11 +48,6 @@ with open('found.json', 'w') as file:
 
 
 @pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    return write_scenes(tmp_path_factory.mktemp('scenes') / 'own', train=TRAIN, val=VAL, size=SIZE)
-
-
-@pytest.fixture(scope='module')
 def checkpoint(scenes, tmp_path_factory):
     """Of the scenes' config after two steps."""
     folder = tmp_path_factory.mktemp('checkpoint')
@@ -64,11 +59,6 @@ def checkpoint(scenes, tmp_path_factory):
         patch.setattr(sys, 'argv', [str(TOOLS / 'train.py'), *map(str, args)])
         runpy.run_path(str(TOOLS / 'train.py'), run_name='__main__')
     return folder / 'run/epoch_1.pth'
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 def pixels(path):

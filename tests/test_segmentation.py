@@ -16,8 +16,7 @@ from asvit_mm.arch import as_architecture
 from asvit_mm.data.scenes import CLASSES, write_scenes
 from asvit_mm.engine.config import load_config
 
-from .test_configs import ROOT
-from .test_tools.runs import Here
+from .test_configs import ROOT, decayed_groups
 
 pytest.importorskip('mmseg', reason="mmseg is not installed: pip install '.[segmentation]'")
 
@@ -71,18 +70,10 @@ def test_configs_build_what_their_names_and_metafile_say(size):
     params = sum(p.numel() for p in model.parameters())
     assert params == entry['Metadata']['Parameters']
 
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    names = {id(p): name for name, p in model.named_parameters()}
+    groups = decayed_groups(model, cfg.optim_wrapper)
     layers = sum(arch.depths) + 2
-    for group in wrapper.optimizer.param_groups:
-        for parameter in group['params']:
-            name = names[id(parameter)]
-            decays = parameter.ndim > 1 and not name.endswith('pos_embed')
-            assert group['weight_decay'] == (0.05 if decays else 0), name
-            if name.endswith('pos_embed'):
-                assert group['lr'] == pytest.approx(1e-4 * 0.9 ** (layers - 1))
-            if not name.startswith('backbone.'):
-                assert group['lr'] == 1e-4, name
+    assert groups['backbone.pos_embed']['lr'] == pytest.approx(1e-4 * 0.9 ** (layers - 1))
+    assert all(g['lr'] == 1e-4 for name, g in groups.items() if not name.startswith('backbone.'))
 
 
 def test_sizes_differ_in_the_backbone_alone():
@@ -134,8 +125,7 @@ def test_a_photograph_is_segmented():
 
 
 @pytest.mark.slow
-def test_the_config_for_scenes_is_trained_tested_and_draws(monkeypatch, capsys, tmp_path):
-    here = Here(monkeypatch, capsys, tmp_path)
+def test_the_config_for_scenes_is_trained_tested_and_draws(here, tmp_path):
     write_scenes(tmp_path / 'data/scenes', train=4, val=2, size=64)
     cfg = load_config(SCENES)
     assert tuple(cfg.classes[1:]) == CLASSES

@@ -19,16 +19,9 @@ from asvit_mm.arch import PRESETS, Architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.errors import InputError
 
-from ..test_tools.runs import Here
-
 TINY = '5,2,2,1|3,2,3,1|2,1,2,1|3,1,2,1|16,16'
 DEEP = '5,2,4,8|3,2,4,4|2,1,4,2|3,1,4,1|16,32'
 TOOL = 'analysis_tools/benchmark.py'
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 def test_the_counter_sees_attention_and_counts_what_the_formula_counts():

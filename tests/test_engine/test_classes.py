@@ -6,20 +6,14 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from asvit_mm.data.scenes import write_scenes
 from asvit_mm.engine.classes import check_classes
 from asvit_mm.errors import InputError
 
-from ..small_detector import SIZE, TRAIN, VAL, options, place
+from ..small_detector import options, place
 from ..test_coco_configs import SCENES
 from ..test_tools.runs import Here
 
 CLASSES = 'train_dataloader.dataset.metainfo.classes'
-
-
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory):
-    return write_scenes(tmp_path_factory.mktemp('scenes') / 'own', train=TRAIN, val=VAL, size=SIZE)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from asvit_mm.arch import SEARCH_SPACE
 from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 from asvit_mm.models.asvit import MapNorm, partition_windows, reverse_windows
+from asvit_mm.models.classifier import build_classifier, classifier_config
 from asvit_mm.registry import MODELS
 from tests.golden import ENTRIES, golden_backbone, golden_tensor
 
@@ -31,25 +32,10 @@ def images(*shape, seed=0):
 
 def golden_classifier(entry):
     backbone = golden_backbone(entry, norm_cfg=LN)
-    width = backbone.architecture.widths[-1]
-    model = MMPRETRAIN_MODELS.build(
-        dict(
-            type='ImageClassifier',
-            backbone=dict(
-                type='asvit_mm.AsViT',
-                arch=entry['arch'],
-                img_size=entry['img_size'],
-                use_abs_pos_embed=False,
-            ),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(
-                type='VisionTransformerClsHead',
-                num_classes=entry['num_classes'],
-                in_channels=width,
-                hidden_dim=width,
-            ),
-        )
-    ).double()
+    config = classifier_config(
+        entry['arch'], entry['num_classes'], img_size=entry['img_size'], use_abs_pos_embed=False
+    )
+    model = build_classifier(config).double()
     model.backbone.load_state_dict(backbone.state_dict())
     with torch.no_grad():
         for layer, name in (('pre_logits', 'head.0'), ('head', 'head.2')):

@@ -20,7 +20,7 @@ from asvit_mm.runs.training import Split, training_config
 from asvit_mm.utils.command_line import as_arguments
 
 from ..test_tools.kills import cut, files
-from ..test_tools.runs import Here, ended, torchrun, write_images
+from ..test_tools.runs import ended, torchrun, write_images
 
 QUICK = dict(data='digits', img_size=16, batch_size=4, repeat=1, device='cpu', race_minutes=0.01)
 SETTINGS = SearchSettings(work_dir='run', steps=3, finalists=3, **QUICK)
@@ -33,11 +33,6 @@ def finished(tmp_path_factory):
     with contextlib.chdir(folder):
         run_search(SETTINGS)
     return folder
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture

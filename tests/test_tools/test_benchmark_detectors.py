@@ -14,7 +14,7 @@ from asvit_mm.analysis.settings import DETECTORS
 from asvit_mm.engine.config import find_config
 from asvit_mm.engine.models import load_model_config
 
-from .runs import TOOLS, Here
+from .runs import TOOLS
 
 CONFIGS = TOOLS.parent / 'configs'
 DIGITS = CONFIGS / 'digits/asvit-seed_b64-progressive_digits.py'
@@ -25,11 +25,6 @@ TEACHER = 'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-
 # It wants to know the border that its own test pipeline pads with.
 CENTERNET = 'mmdet::centernet/centernet_r18_8xb16-crop512-140e_coco.py'
 TOOL = 'analysis_tools/benchmark_detectors.py'
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 def write_small(path, base):

@@ -5,15 +5,8 @@ import pytest
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import schedule_share
 
-from .runs import Here
-
 TOOL = 'analysis_tools/benchmark_tokenization.py'
 ARCH = '4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16'
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 def test_steps_and_schedules(here):

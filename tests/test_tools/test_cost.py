@@ -8,16 +8,11 @@ import pytest
 from asvit_mm.arch import PRESETS
 from asvit_mm.cost import count_macs, schedule_share, token_grids
 
-from .runs import TOOLS, Here
+from .runs import TOOLS
 
 CONFIGS = TOOLS.parent / 'configs'
 BASE = CONFIGS / 'asvit' / 'asvit-base_8xb128-progressive_in1k.py'
 DIGITS = CONFIGS / 'digits' / 'asvit-seed_b64-progressive_digits.py'
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 def test_the_published_schedules_of_base(here):

@@ -10,16 +10,11 @@ import torch
 from asvit_mm.engine.models import build_model, load_model_config
 
 from ..test_configs import ROOT
-from .runs import TOOLS, Here
+from .runs import TOOLS
 
 DIGITS = ROOT / 'configs/digits/asvit-seed_b64-progressive_digits.py'
 MAPS = ['--cfg-options', 'model.backbone.out_indices=(0,3)']
 TOOL = 'model_converters/export.py'
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 @pytest.mark.slow

@@ -16,19 +16,12 @@ from asvit_mm.arch import PRESETS
 from asvit_mm.cost import count_macs, count_params, stage_macs
 from asvit_mm.engine.models import build_model, load_model_config
 
-from .runs import Here
-
 CONFIGS = Path(__file__).parents[2] / 'configs'
 DIGITS = CONFIGS / 'digits/asvit-seed_b64-progressive_digits.py'
 RETINANET = CONFIGS / 'coco/retinanet_asvit-s_fpn_1x_coco.py'
 # Four maps for a neck of three.
 MAPS = 'model.backbone.out_indices=(0,1,2,3)'
 TOOL = 'analysis_tools/get_flops.py'
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 def counted(here, *args):

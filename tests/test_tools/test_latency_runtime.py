@@ -6,15 +6,10 @@ from importlib.metadata import version
 
 import pytest
 
-from .runs import TINY, Here
+from .runs import TINY
 
 RUN = ('--work-dir', 'run', '--data', 'digits', '--max-latency', 10_000)
 DEPLOYED = ('--latency-runtime', 'onnxruntime')
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 @pytest.mark.parametrize(

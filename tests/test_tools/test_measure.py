@@ -14,7 +14,7 @@ from asvit_mm.data.images import load_images
 from asvit_mm.measures import MEASURES, measure
 from asvit_mm.utils.units import format_count
 
-from .runs import TINY, TOOLS, Here, tool
+from .runs import TINY, TOOLS, tool
 
 OTHER = '4,4,2|2,2,3|2,2,2|2,1,3|16'
 MINE = 'import torch\ndef net():\n    return torch.nn.Conv2d(3, 4, 8, 8)\n'
@@ -29,11 +29,6 @@ def finished(tmp_path_factory):
     done = tool('analysis_tools/measure.py', 'seed', SCALED, *args, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 def test_json(finished):

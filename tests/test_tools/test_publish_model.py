@@ -14,15 +14,8 @@ from mmpretrain.registry import MODELS
 from asvit_mm.checkpoints.hosting import check_whole
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 
-from .runs import Here
-
 ROOT = Path(__file__).parents[2]
 NAME = 'asvit-seed_b64-progressive_digits'
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture

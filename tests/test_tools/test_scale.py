@@ -18,7 +18,7 @@ from asvit_mm.runs.scale import run_scaling
 from asvit_mm.runs.settings import ScaleSettings
 
 from .kills import cut, files, stopped
-from .runs import TINY, Here, tool
+from .runs import TINY, tool
 
 BUDGET = ['--min-params', '3.5M', '--max-params', '9M']
 SEED = '8,2,3|4,1,2|4,1,4|4,1,6|32'
@@ -75,11 +75,6 @@ def test_every_member_has_a_config_that_builds(finished):
         assert detection.model.backbone.arch == member['arch']
     networks = {one['config'] for one in [*result['series'], *result['front']]}
     assert len(list((folder / 'run' / 'configs').iterdir())) == 2 * len(networks)
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 def test_from_the_result_of_a_search_to_a_budget_that_no_step_hits(here):

@@ -21,7 +21,7 @@ from asvit_mm.runs.search import run_search
 from asvit_mm.runs.settings import SearchSettings
 
 from .kills import cut, files, stopped
-from .runs import TINY, TOOLS, Here, tool
+from .runs import TINY, TOOLS, tool
 
 STEPS = 4
 RUN = ('--work-dir', 'run', '--data', 'digits', '--steps', STEPS, *TINY)
@@ -69,11 +69,6 @@ def test_its_config_builds_a_classifier(finished):
     command = done.stdout.splitlines()[-1].split('train it')[1].split()
     assert (folder / command[-1]).samefile(folder / 'run' / result['config'])
     assert (folder / command[-2]).samefile(TOOLS / 'train.py')
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture

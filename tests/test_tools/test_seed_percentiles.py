@@ -13,19 +13,12 @@ from asvit_mm.arch import Architecture
 from asvit_mm.data.images import load_images
 from asvit_mm.nas import ComplexityMeasure
 
-from .runs import Here
-
 OTHER = '4,2,2|2,1,2|2,1,2|2,1,2|16'
 TOOL = 'analysis_tools/seed_percentiles.py'
 STUDY = [
     '--num-archs', '4', '--data', 'noise', '--img-size', '16', '--batch-size', '3', '--repeat', '2',
     '--device', 'cpu',
 ]  # fmt: skip
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture(scope='module')

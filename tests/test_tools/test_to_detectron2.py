@@ -6,15 +6,8 @@ import torch
 from asvit_mm.checkpoints.hosting import SHIPPED
 from asvit_mm.models import AsViT
 
-from .runs import Here
-
 ARCH = '6,2,6,2|4,1,3,1|4,1,5,1|3,1,6,1|32,40'  # of both shipped files
 TOOL = 'model_converters/to_detectron2.py'
-
-
-@pytest.fixture
-def here(monkeypatch, capsys, tmp_path):
-    return Here(monkeypatch, capsys, tmp_path)
 
 
 @pytest.mark.parametrize('kind', ['asvit-3.0m', 'mask-rcnn'])

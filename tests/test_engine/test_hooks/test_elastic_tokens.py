@@ -1,6 +1,5 @@
 """Phases with several strides, learning-rate factors and self-distillation, in real small runs."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,16 @@ from torch.nn import functional as F
 
 from asvit_mm.errors import InputError
 
-from ...test_tools.runs import PROCESSES
-from .test_progressive_tokenization import HOOK, LENET, MODEL, SGD, Recorder, _loader, _runner
+from .test_progressive_tokenization import (
+    HOOK,
+    LENET,
+    MODEL,
+    SGD,
+    Recorder,
+    _loader,
+    _runner,
+    in_two_processes,
+)
 
 STRIDES = [16, 8, 4]
 ELASTIC = dict(type=HOOK, phases='16|8|4@1.0')
@@ -161,41 +168,10 @@ def test_what_cannot_be_taught_is_refused(changes: dict, message: str) -> None:
         MODELS.build({**TAUGHT, **changes, 'type': TAUGHT['type']})
 
 
-def work(rank: int, folder: Path) -> None:
-    """One of two processes, each with half of a batch; writes what it saw and its weights."""
-    torch.set_num_threads(1)
-    os.environ['LOCAL_RANK'] = str(rank)
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
-    )
-    recorder = Recorder()
-    runner = _runner(
-        folder / 'two',
-        ELASTIC,
-        recorder,
-        model=RESIZED,
-        launcher='pytorch',
-        cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)),
-        train_dataloader={**_loader(), 'batch_size': 4},
-        optim_wrapper=SGD,
-        # Each process draws its own augmentations, but the common strides.
-        randomness=dict(seed=0, diff_rank_seed=True),
-    )
-    runner.train()
-    torch.save((recorder.train, runner.model.module.state_dict()), folder / f'{rank}.pth')
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_two_processes_draw_the_same_strides(tmp_path: Path) -> None:
-    processes = [PROCESSES.Process(target=work, args=(rank, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=240)
-        assert process.exitcode == 0
-    first, second = (torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2))
-    assert first[0] == second[0]
-    assert {stride for stride, _ in first[0]} == set(STRIDES)
-    torch.testing.assert_close(first[1], second[1], rtol=0, atol=0)
-    assert [stride for stride, _ in first[0]] == _strides(tmp_path / 'one', optim_wrapper=SGD)
+    # Each process draws its own augmentations, but the common strides.
+    settings = dict(model=RESIZED, randomness=dict(seed=0, diff_rank_seed=True))
+    strides, _ = in_two_processes(tmp_path, ELASTIC, **settings)
+    assert set(strides) == set(STRIDES)
+    assert strides == _strides(tmp_path / 'one', optim_wrapper=SGD)

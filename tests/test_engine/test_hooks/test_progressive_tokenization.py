@@ -14,9 +14,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner, find_latest_checkpoint
 from mmpretrain.registry import HOOKS as MMPRETRAIN_HOOKS
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
-from mmpretrain.structures import DataSample
-from torch.utils.data import Dataset
 
+from asvit_mm.analysis.cuda_report.hook_runs import Bars, HookRuns
+from asvit_mm.analysis.cuda_report.rows import Context
 from asvit_mm.arch import as_architecture
 from asvit_mm.cost import count_macs, schedule_share
 from asvit_mm.data.scenes import write_scenes
@@ -38,20 +38,6 @@ MODEL = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=2, in_channels=256),
 )
-
-
-class Bars(Dataset):
-    """16 images of 32 x 32 with one bar, horizontal or vertical."""
-
-    def __len__(self) -> int:
-        return 16
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        image = torch.zeros(3, SIZE, SIZE)
-        image[:, 2 * (i // 2) : 2 * (i // 2) + 2] = 1
-        if i % 2:
-            image = image.mT.contiguous()
-        return dict(inputs=image, data_samples=DataSample().set_gt_label(i % 2))
 
 
 class Recorder(Hook):
@@ -167,33 +153,9 @@ def test_mixed_precision_on_cuda_is_deterministic_and_resumed_in_a_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
-
-    def run(name: str, recorder: Recorder, **settings: Any) -> dict[str, Any]:
-        runner = _runner(
-            tmp_path / name,
-            dict(type=HOOK, phases=PHASES),
-            recorder,
-            optim_wrapper=dict(
-                type='AmpOptimWrapper', loss_scale='dynamic', optimizer=dict(type='AdamW', lr=1e-3)
-            ),
-            randomness=dict(seed=0, deterministic=True),
-            **settings,
-        )
-        runner.train()
-        return runner.model.state_dict()
-
-    try:
-        recorder = Recorder()
-        whole = run('whole', recorder)
-        assert [stride for stride, _ in recorder.train] == [16] * 4 + [8] * 4 + [4] * 4
-        torch.testing.assert_close(run('again', Recorder()), whole, rtol=0, atol=0)
-        with pytest.raises(KeyboardInterrupt):
-            run('cut', Recorder(kill_at=7))
-        resumed = run('cut', Recorder(), resume=True)
-        torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
-    finally:
-        torch.use_deterministic_algorithms(False)
-        torch.backends.cudnn.deterministic = False
+    runs = HookRuns(Context('cuda', quick=True, folder=tmp_path))
+    assert runs.check_phases()['passed']
+    assert runs.check_resumed()['passed']
 
 
 def test_the_averaged_model_follows_the_phases(tmp_path: Path) -> None:
@@ -333,7 +295,7 @@ def test_one_compilation_a_phase(tmp_path: Path) -> None:
 SGD = dict(optimizer=dict(type='SGD', lr=0.1))
 
 
-def work(rank: int, folder: Path) -> None:
+def work(rank: int, folder: Path, hook: dict, settings: dict) -> None:
     """One of two processes, each with half of a batch; writes what it saw and its weights."""
     torch.set_num_threads(1)
     os.environ['LOCAL_RANK'] = str(rank)
@@ -343,33 +305,43 @@ def work(rank: int, folder: Path) -> None:
     recorder = Recorder()
     runner = _runner(
         folder / 'two',
-        dict(type=HOOK, phases=PHASES),
+        hook,
         recorder,
         launcher='pytorch',
         cfg=dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None)),
         train_dataloader={**_loader(), 'batch_size': 4},
         optim_wrapper=SGD,
+        **settings,
     )
     runner.train()
     torch.save((recorder.train, runner.model.module.state_dict()), folder / f'{rank}.pth')
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    processes = [PROCESSES.Process(target=work, args=(rank, tmp_path)) for rank in range(2)]
+def in_two_processes(folder: Path, hook: dict, **settings: Any) -> tuple[list[int], dict]:
+    """The strides that both processes saw, and the weights, which are the same in both."""
+    processes = [
+        PROCESSES.Process(target=work, args=(rank, folder, hook, settings)) for rank in range(2)
+    ]
     for process in processes:
         process.start()
     for process in processes:
         process.join(timeout=240)
         assert process.exitcode == 0
-    runner = _runner(tmp_path / 'one', dict(type=HOOK, phases=PHASES), optim_wrapper=SGD)
-    runner.train()
-    first, second = (torch.load(tmp_path / f'{rank}.pth', weights_only=True) for rank in range(2))
-    for seen, _ in (first, second):
-        assert [stride for stride, _ in seen] == [16] * 4 + [8] * 4 + [4] * 4
+    first, second = (torch.load(folder / f'{rank}.pth', weights_only=True) for rank in range(2))
+    assert first[0] == second[0]
     torch.testing.assert_close(first[1], second[1], rtol=0, atol=0)
-    torch.testing.assert_close(first[1], runner.model.state_dict(), rtol=1e-4, atol=1e-6)
+    return [stride for stride, _ in first[0]], first[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    hook = dict(type=HOOK, phases=PHASES)
+    strides, weights = in_two_processes(tmp_path, hook)
+    runner = _runner(tmp_path / 'one', hook, optim_wrapper=SGD)
+    runner.train()
+    assert strides == [16] * 4 + [8] * 4 + [4] * 4
+    torch.testing.assert_close(weights, runner.model.state_dict(), rtol=1e-4, atol=1e-6)
 
 
 VIT = dict(
