@@ -3,19 +3,19 @@
 import hashlib
 import json
 import re
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from .serving import running
 
 FILE = re.compile(r'/([\w.-]+/[\w.-]+)/resolve/[^/]+/([\w./-]+)')
 MODEL = re.compile(r'/api/models/([\w.-]+/[\w.-]+)(?:/.*)?')
 COMMIT = '0' * 40
 
 
-@contextmanager
-def served_hub(repositories: Mapping[str, Path]) -> Iterator[str]:
+def served_hub(repositories: Mapping[str, Path]) -> AbstractContextManager[str]:
     """The address of a server that has these folders as repositories, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,12 +54,4 @@ def served_hub(repositories: Mapping[str, Path]) -> Iterator[str]:
             if self.command != 'HEAD':
                 self.wfile.write(data)
 
-    server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f'http://127.0.0.1:{server.server_port}'
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return running(Handler)

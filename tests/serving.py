@@ -1,10 +1,10 @@
 """A real HTTP server on the loopback that serves a folder."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,9 +19,9 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address at which the folder is served until the block ends."""
-    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(Handler, directory=str(folder)))
+def running(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server until the block ends."""
+    server = ThreadingHTTPServer(('127.0.0.1', 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -30,3 +30,8 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def served(folder: Path) -> AbstractContextManager[str]:
+    """The address at which the folder is served until the block ends."""
+    return running(partial(Handler, directory=str(folder)))

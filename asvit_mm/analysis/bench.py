@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging import MMLogger
 
 from ..arch import Architecture
 from ..cost import count_macs, count_params
 from ..data.folder import class_images, scan_folder
 from ..data.images import read_image
 from ..errors import InputError
-from ..models.classifier import build_classifier, classifier_config
 from ..nas import space_for
 from ..runs.settings import find_device
 from ..utils.files import atomic_write_json, first_difference, read_object
 from ..utils.timing import device_name
-from .plain_training import Images, PlainRecipe, train_side_by_side
+from .plain_training import Images, PlainRecipe, build_classifier, train_side_by_side
 from .settings import BUDGETS, BenchBudget, BenchSettings
 
 # A network uses at least this share of the tighter of its budget's limits.
@@ -69,6 +69,7 @@ def run_bench(settings: BenchSettings) -> None:
     Raises:
         InputError: a mistake in the settings, or records of other images, or trained otherwise.
     """
+    MMLogger.get_instance('mmengine').setLevel('WARNING')
     device = find_device(settings.device)
     begin = time.time()
     folder = Path(settings.work_dir)
@@ -93,10 +94,7 @@ def run_bench(settings: BenchSettings) -> None:
         if time.time() - begin > 60 * settings.minutes:
             break
         group = todo[start : start + settings.together]
-        models = [
-            build_classifier(classifier_config(x.arch, classes, img_size=settings.img_size), x.seed)
-            for x in group
-        ]
+        models = [build_classifier(x.arch, settings.img_size, classes, x.seed) for x in group]
         trained = train_side_by_side(models, [x.seed for x in group], recipe, train, test)
         for item, network in zip(group, trained, strict=True):
             losses = network.losses

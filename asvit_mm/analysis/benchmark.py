@@ -22,7 +22,7 @@ from ..engine.config import shipped_configs
 from ..engine.options import parse_options
 from ..errors import InputError
 from ..models.classifier import build_classifier, classifier_config
-from ..utils.files import atomic_write_json
+from ..utils.files import write_figures
 from ..utils.timing import device_name, median_and_spread, time_in_turn
 from ..utils.units import format_count
 from .flops import count_multiply_adds, count_parameters
@@ -145,9 +145,8 @@ def run_benchmark(settings: BenchmarkSettings) -> list[dict[str, Any]]:
         _print(setting, timings)
         tables[str(setting)] = [{**asdict(setting), **timing} for timing in timings]
     found = [timing for timings in tables.values() for timing in timings]
-    if settings.json:
-        result = {'device': device, 'torch': str(torch.__version__), 'timings': found}
-        atomic_write_json(settings.json, result)
+    result = {'device': device, 'torch': str(torch.__version__), 'timings': found}
+    write_figures(settings.json, result)
     if settings.plot:
         plot_timings(tables, settings.plot)
     return found

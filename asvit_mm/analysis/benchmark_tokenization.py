@@ -12,7 +12,7 @@ from ..token_schedule import (
     phases_of_run,
     read_schedule,
 )
-from ..utils.files import atomic_write_json
+from ..utils.files import write_figures
 from ..utils.timing import device_name
 from .benchmark import Setting, time_models
 from .settings import TokenizationSettings
@@ -42,9 +42,7 @@ def run_tokenization(settings: TokenizationSettings) -> list[dict[str, Any]]:
         f'{device_name(settings.device)}'
     )
     _print(title, found)
-    if settings.json is not None:
-        written = atomic_write_json(settings.json, {'title': title, 'models': found})
-        print(f'written: {written}')
+    write_figures(settings.json, {'title': title, 'models': found})
     return found
 
 

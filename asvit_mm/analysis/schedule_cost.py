@@ -18,7 +18,7 @@ from ..token_schedule import (
     mean_cost,
     phases_for,
 )
-from ..utils.files import atomic_write_json, relative
+from ..utils.files import write_figures
 from ..utils.units import format_count
 from .settings import CostSettings
 from .tables import print_table
@@ -67,8 +67,7 @@ def run_costs(settings: CostSettings) -> dict[str, Any]:
         'length': length,
         'schedules': costs,
     }
-    if settings.json is not None:
-        print(f'written: {relative(atomic_write_json(settings.json, result))}')
+    write_figures(settings.json, result)
     return result
 
 

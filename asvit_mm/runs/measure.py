@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from rich.table import Table
 from ..arch import Architecture
 from ..errors import InputError
 from ..measures import MEASURES, SEARCH_MEASURES, Score, find_measures, measure
-from ..utils.files import atomic_write_json, check_writable, relative
+from ..utils.files import check_writable, write_figures
 from ..utils.units import format_count
 from .progress import printed_warnings, show_progress
 from .run import load_batches, versions
@@ -50,8 +49,7 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
     infos = find_measures(names)
     if settings.batch_size < 2 and 'ntk_condition_number' in names:
         raise InputError('--batch-size 1 is too small for an NTK condition number: give at least 2')
-    if settings.json is not None:
-        check_writable(Path(settings.json))
+    check_writable(settings.json)
     archs = {spec: find_subject(spec, settings.pixels, settings.output) for spec in settings.archs}
     if settings.memory is not None and not all(isinstance(a, Architecture) for a in archs.values()):
         raise InputError('--memory bounds architectures of this package only: leave it out')
@@ -94,8 +92,7 @@ def run_measuring(settings: MeasureSettings) -> dict[str, Any]:
         'versions': versions(device),
     }
     print_scores(table, settings)
-    if settings.json is not None:
-        print(f'written: {relative(atomic_write_json(settings.json, result))}')
+    write_figures(settings.json, result)
     return result
 
 

@@ -82,12 +82,15 @@ def parse(
 
 
 def make_tool(
-    settings: type[Settings], run: str, description: str | None, **arguments: Any
+    settings: type[Settings],
+    run: str | Callable[[Settings], object],
+    description: str | None,
+    **arguments: Any,
 ) -> tuple[Callable[[], Settings], Callable[[], None]]:
-    """``parse_args`` and ``main`` of a tool that hands its settings over to the package.
+    """``parse_args`` and ``main`` of a tool that hands its settings over to a function.
 
     Args:
-        run: function that takes the settings, as ``'module:name'``: it is imported when the command line has
+        run: the function; one of the package as ``'module:name'``: it is imported when the command line has
             been read, so that ``-h`` waits for nothing.
         description: see :func:`parse`.
         arguments: of the function, beside the settings.
@@ -99,8 +102,11 @@ def make_tool(
     def main() -> None:
         with one_line_errors():
             given = parse_args()
-            module, _, name = run.partition(':')
-            getattr(importlib.import_module(module), name)(given, **arguments)
+            function: Any = run
+            if isinstance(run, str):
+                module, _, name = run.partition(':')
+                function = getattr(importlib.import_module(module), name)
+            function(given, **arguments)
 
     return parse_args, main
 

@@ -85,11 +85,19 @@ def file_name(name: str) -> str:
     return re.sub(r'[^\w.,@-]', '_', name)
 
 
-def check_writable(path: Path, option: str = '--json') -> None:
-    """Raise an InputError if the file that ``option`` names cannot be written, before it is computed."""
-    folder = existing_folder(path)
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+def check_writable(path: str | os.PathLike[str] | None, option: str = '--json') -> None:
+    """Raise an InputError if the file that ``option`` names, if any, cannot be written, in good time."""
+    if path is None:
+        return
+    folder = existing_folder(Path(path))
+    if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f'{option} {str(path)!r} cannot be written: give a file in another folder')
+
+
+def write_figures(path: str | os.PathLike[str] | None, figures: Any) -> None:
+    """Write the file that ``--json`` names, if any, and say so."""
+    if path is not None:
+        print(f'written: {relative(atomic_write_json(path, figures))}')
 
 
 def existing_folder(path: Path) -> Path:

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from asvit_mm.errors import InputError, one_line_errors
-from asvit_mm.utils.command_line import parse, positional
+from asvit_mm.errors import InputError
+from asvit_mm.utils.command_line import make_tool, positional
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,6 @@ class BenchmarkMeasuresSettings:
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.coordinates < 0 or self.ranks < 0 or self.ranks == 1:
             raise InputError('give at least 1 round, 0 coordinates, and no or at least 2 ranks')
-
-
-def parse_args() -> BenchmarkMeasuresSettings:
-    """Read the command line."""
-    return parse(BenchmarkMeasuresSettings, __doc__)
 
 
 def explicit_attention() -> Any:
@@ -192,24 +187,23 @@ def compare_ranks(settings: BenchmarkMeasuresSettings) -> dict[str, dict[str, An
     return taus
 
 
-def main() -> None:
+def run(settings: BenchmarkMeasuresSettings) -> None:
     """Time everything in turn and print the figures."""
-    with one_line_errors():
-        settings = parse_args()
-        from asvit_mm.utils.files import atomic_write_json
-        from asvit_mm.utils.timing import device_name
+    from asvit_mm.utils.files import write_figures
+    from asvit_mm.utils.timing import device_name
 
-        figures = benchmark(settings)
-        print(f'{settings.arch}, {settings.img_size} pixels, {device_name(settings.device)}')
-        for name, row in figures.items():
-            print(f'{name}:', ', '.join(f'{key} {value:.3g}' for key, value in row.items()))
-        taus = compare_ranks(settings) if settings.ranks else {}
-        for name, tau in taus.items():
-            print(f'{name}: Kendall tau {tau["tau"]:.4f} of float32 and float64, n = {tau["n"]}')
-        if settings.json:
-            plain = {**asdict(settings), 'json': str(settings.json)}
-            atomic_write_json(settings.json, {'settings': plain, 'figures': figures, 'ranks': taus})
+    figures = benchmark(settings)
+    print(f'{settings.arch}, {settings.img_size} pixels, {device_name(settings.device)}')
+    for name, row in figures.items():
+        print(f'{name}:', ', '.join(f'{key} {value:.3g}' for key, value in row.items()))
+    taus = compare_ranks(settings) if settings.ranks else {}
+    for name, tau in taus.items():
+        print(f'{name}: Kendall tau {tau["tau"]:.4f} of float32 and float64, n = {tau["n"]}')
+    plain = {**asdict(settings), 'json': str(settings.json)}
+    write_figures(settings.json, {'settings': plain, 'figures': figures, 'ranks': taus})
 
+
+parse_args, main = make_tool(BenchmarkMeasuresSettings, run, __doc__)
 
 if __name__ == '__main__':
     main()

@@ -60,7 +60,7 @@ def main() -> None:
         import tempfile
 
         from asvit_mm.analysis.tables import print_table
-        from asvit_mm.utils.files import atomic_write_json
+        from asvit_mm.utils.files import write_figures
         from asvit_mm.utils.timing import device_name
 
         if min(args.processes, args.steps) < 2 or args.rounds < 1:
@@ -95,15 +95,14 @@ def main() -> None:
         title = f'{args.img_size} x {args.img_size}, {args.repeat} networks a step'
         print_table(f'{title}; {device_name("cpu")}', rows)
         print(f'traces of one process and of {args.processes}: {"equal" if equal else "DIFFERENT"}')
-        if args.json:
-            result = {
-                'settings': {**vars(args), 'json': None},
-                'device': device_name('cpu'),
-                'seconds': seconds,
-                'median': medians,
-                'equal_traces': equal,
-            }
-            print(f'written: {atomic_write_json(args.json, result)}')
+        result = {
+            'settings': {**vars(args), 'json': None},
+            'device': device_name('cpu'),
+            'seconds': seconds,
+            'median': medians,
+            'equal_traces': equal,
+        }
+        write_figures(args.json, result)
         if not equal:
             raise SystemExit(1)
 

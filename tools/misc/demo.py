@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from asvit_mm.engine.arguments import run_tool
-from asvit_mm.errors import InputError, one_line_errors
-from asvit_mm.utils.command_line import option, parse
+from asvit_mm.errors import InputError
+from asvit_mm.utils.command_line import make_tool, option
 
 TOOLS = Path(__file__).resolve().parents[1]
 
@@ -36,57 +36,51 @@ class DemoSettings:
     """passed on to tools/train.py"""
 
 
-def parse_args() -> DemoSettings:
-    """Read the command line."""
-    return parse(DemoSettings, __doc__)
-
-
-def main() -> None:
+def run(args: DemoSettings) -> None:
     """Run the four tools and print the summary."""
-    with one_line_errors():
-        args = parse_args()
-        search, scale, train = (args.work_dir / step for step in ('search', 'scale', 'train'))
-        measuring = [
-            '--data',
-            'digits',
-            '--repeat',
-            args.repeat,
-            '--seed',
-            args.seed,
-            '--overwrite',
-        ]
-        seconds: dict[str, float] = {}
-        seconds['search'] = run_tool(
-            'Search a seed without training',
-            TOOLS / 'search.py',
-            *(*measuring, '--steps', args.steps, '--work-dir', search),
-        )
-        seconds['scale'] = run_tool(
-            'Scale it without training',
-            TOOLS / 'scale.py',
-            *(search / 'result.json', *measuring, '--progressive', '--work-dir', scale),
-            *('--min-params', args.min_params, '--max-params', args.max_params),
-        )
-        result = json.loads((scale / 'result.json').read_text())
-        if not result['reached']:
-            raise InputError(f'no network of at least {args.min_params}: {result["stopped"]}')
-        config = scale / result['series'][-1]['config']
-        options = ['--cfg-options', f'randomness.seed={args.seed}', *args.cfg_options]
-        seconds['train'] = run_tool(
-            'Train the last network of the series, with finer and finer tokens',
-            TOOLS / 'train.py',
-            *(config, '--work-dir', train, *options),
-        )
-        checkpoint = (train / 'last_checkpoint').read_text().strip()
-        seconds['test'] = run_tool(
-            'Test it on the held-out digits',
-            TOOLS / 'test.py',
-            *(config, checkpoint, '--out', train / 'test.json', '--work-dir', train / 'test'),
-        )
-        print(f'\n=== Results\n{summary(args.work_dir, config, checkpoint, seconds)}')
+    search, scale, train = (args.work_dir / step for step in ('search', 'scale', 'train'))
+    measuring = [
+        '--data',
+        'digits',
+        '--repeat',
+        args.repeat,
+        '--seed',
+        args.seed,
+        '--overwrite',
+    ]
+    seconds: dict[str, float] = {}
+    seconds['search'] = run_tool(
+        'Search a seed without training',
+        TOOLS / 'search.py',
+        *(*measuring, '--steps', args.steps, '--work-dir', search),
+    )
+    seconds['scale'] = run_tool(
+        'Scale it without training',
+        TOOLS / 'scale.py',
+        *(search / 'result.json', *measuring, '--progressive', '--work-dir', scale),
+        *('--min-params', args.min_params, '--max-params', args.max_params),
+    )
+    result = json.loads((scale / 'result.json').read_text())
+    if not result['reached']:
+        raise InputError(f'no network of at least {args.min_params}: {result["stopped"]}')
+    config = scale / result['series'][-1]['config']
+    options = ['--cfg-options', f'randomness.seed={args.seed}', *args.cfg_options]
+    seconds['train'] = run_tool(
+        'Train the last network of the series, with finer and finer tokens',
+        TOOLS / 'train.py',
+        *(config, '--work-dir', train, *options),
+    )
+    checkpoint = (train / 'last_checkpoint').read_text().strip()
+    seconds['test'] = run_tool(
+        'Test it on the held-out digits',
+        TOOLS / 'test.py',
+        *(config, checkpoint, '--out', train / 'test.json', '--work-dir', train / 'test'),
+    )
+    print('\n=== Results')
+    print_results(args.work_dir, config, checkpoint, seconds)
 
 
-def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, float]) -> str:
+def print_results(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, float]) -> None:
     """Results and paths, one per line; also draws the learning curve."""
     from mmengine.config import Config
 
@@ -94,6 +88,7 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
     from asvit_mm.cost import count_macs, count_params, schedule_share
     from asvit_mm.engine.config import is_token_hook
     from asvit_mm.report.plots import plot_learning_curve
+    from asvit_mm.utils.console import print_summary
     from asvit_mm.utils.units import format_count
 
     train = work_dir / 'train'
@@ -126,9 +121,10 @@ def summary(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, fl
         'search trace': work_dir / 'search' / 'search.png',
         'scaling': work_dir / 'scale' / 'scaling.png',
     }
-    width = max(map(len, rows))
-    return '\n'.join(f'{name:<{width}}  {value}' for name, value in rows.items())
+    print_summary({name: str(value) for name, value in rows.items()})
 
+
+parse_args, main = make_tool(DemoSettings, run, __doc__)
 
 if __name__ == '__main__':
     main()

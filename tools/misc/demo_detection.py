@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from asvit_mm.engine.arguments import run_tool
-from asvit_mm.errors import InputError, one_line_errors
-from asvit_mm.utils.command_line import check_values, option, parse
+from asvit_mm.errors import InputError
+from asvit_mm.utils.command_line import check_values, make_tool, option
 
 TOOLS = Path(__file__).resolve().parents[1]
 CONFIGS = TOOLS.parent / 'configs' / 'scenes'
@@ -44,39 +44,32 @@ class DetectionDemoSettings:
         check_values(self)
 
 
-def parse_args() -> DetectionDemoSettings:
-    """Read the command line."""
-    return parse(DetectionDemoSettings, __doc__)
-
-
-def main() -> None:
+def run(args: DetectionDemoSettings) -> None:
     """Train and evaluate, then print the table."""
-    with one_line_errors():
-        args = parse_args()
-        from asvit_mm.data.scenes import ROOT, SceneSettings, write_scenes
-        from asvit_mm.engine.options import parse_options
-        from asvit_mm.utils.files import atomic_write_json
+    from asvit_mm.data.scenes import ROOT, SceneSettings, write_scenes
+    from asvit_mm.engine.options import parse_options
+    from asvit_mm.utils.files import atomic_write_json
 
-        parse_options(args.cfg_options)
-        # First what may be refused within seconds.
-        root = ROOT if args.scenes == SceneSettings.train else f'{ROOT}-{args.scenes}'
-        scenes = Path(write_scenes(root, train=args.scenes, val=max(1, args.scenes // 5)))
-        print(f'Scenes of digits: {scenes}')
-        figures = args.work_dir / 'results.json'
-        classifier = demo_classifier(args.demo, args.seed)
-        config = asvit_config(classifier, args.work_dir, scenes)
-        results = [detect('asvit', config, classifier['top1'], args, scenes)]
+    parse_options(args.cfg_options)
+    # First what may be refused within seconds.
+    root = ROOT if args.scenes == SceneSettings.train else f'{ROOT}-{args.scenes}'
+    scenes = Path(write_scenes(root, train=args.scenes, val=max(1, args.scenes // 5)))
+    print(f'Scenes of digits: {scenes}')
+    figures = args.work_dir / 'results.json'
+    classifier = demo_classifier(args.demo, args.seed)
+    config = asvit_config(classifier, args.work_dir, scenes)
+    results = [detect('asvit', config, classifier['top1'], args, scenes)]
+    atomic_write_json(figures, results)
+    if args.peer:
+        peer = swin_classifier(results[0]['backbone_macs'], args)
+        config = swin_config(peer, args.work_dir, scenes)
+        results.append(detect('swin', config, peer['top1'], args, scenes))
         atomic_write_json(figures, results)
-        if args.peer:
-            peer = swin_classifier(results[0]['backbone_macs'], args)
-            config = swin_config(peer, args.work_dir, scenes)
-            results.append(detect('swin', config, peer['top1'], args, scenes))
-            atomic_write_json(figures, results)
-        print('\n=== Results')
-        print_table(results)
-        print(f'figures  {figures}')
-        for result in results:
-            print(f'pictures {result["picture"]}, {result["pictures"]}')
+    print('\n=== Results')
+    print_table(results)
+    print(f'figures  {figures}')
+    for result in results:
+        print(f'pictures {result["picture"]}, {result["pictures"]}')
 
 
 def demo_classifier(folder: Path, seed: int) -> dict[str, Any]:
@@ -276,6 +269,8 @@ def print_table(results: list[dict[str, Any]]) -> None:
     ]
     print_rows('Detectors of scenes', rows, 120)
 
+
+parse_args, main = make_tool(DetectionDemoSettings, run, __doc__)
 
 if __name__ == '__main__':
     main()

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import option, parse, positional
+from asvit_mm.utils.command_line import make_tool, option, positional
 
 
 @dataclass(frozen=True)
@@ -35,38 +34,31 @@ class PublishSettings:
     """override settings of the config: dotted keys, as train_cfg.max_epochs=10 or key=a,b"""
 
 
-def parse_args() -> PublishSettings:
-    """Read the command line."""
-    return parse(PublishSettings, __doc__)
-
-
-def main() -> None:
+def run(given: PublishSettings) -> None:
     """Publish, evaluate, record."""
-    with one_line_errors():
-        given = parse_args()
-        from asvit_mm.engine.options import parse_options
-        from asvit_mm.zoo.publishing import metafile_of, publish, read_metafile, record
+    from asvit_mm.engine.options import parse_options
+    from asvit_mm.zoo.publishing import metafile_of, publish, read_metafile, record
 
-        arguments = {
-            'averaged': not given.trained,
-            'half': given.half,
-            'options': parse_options(given.cfg_options),
-        }
-        if given.format == 'hub':
-            print(f'written: {write_hub_folder(given, arguments)}')
-            return
-        metafile = given.metafile or metafile_of(given.config)
-        read_metafile(metafile)  # refused before the work rather than after it
-        weights = publish(
-            given.config, given.checkpoint, given.out_dir, suffix=given.format, **arguments
-        )
-        print(f'written: {weights}')
-        if given.no_metafile:
-            return
-        metrics = measure(given, given.config, weights)
-        options = given.cfg_options
-        record(metafile, given.config, weights, metrics, given.evaluate or '', options)
-        print(f'recorded: {metafile}; python tools/misc/update_zoo.py counts and writes the tables')
+    arguments = {
+        'averaged': not given.trained,
+        'half': given.half,
+        'options': parse_options(given.cfg_options),
+    }
+    if given.format == 'hub':
+        print(f'written: {write_hub_folder(given, arguments)}')
+        return
+    metafile = given.metafile or metafile_of(given.config)
+    read_metafile(metafile)  # refused before the work rather than after it
+    weights = publish(
+        given.config, given.checkpoint, given.out_dir, suffix=given.format, **arguments
+    )
+    print(f'written: {weights}')
+    if given.no_metafile:
+        return
+    metrics = measure(given, given.config, weights)
+    options = given.cfg_options
+    record(metafile, given.config, weights, metrics, given.evaluate or '', options)
+    print(f'recorded: {metafile}; python tools/misc/update_zoo.py counts and writes the tables')
 
 
 def write_hub_folder(given: PublishSettings, arguments: dict[str, Any]) -> Path:
@@ -97,6 +89,8 @@ def measure(given: PublishSettings, config: str, weights: Path) -> dict[str, flo
     work_dir = Path('work_dirs') / f'{Path(given.config).stem}_published'
     return evaluate(config, weights, work_dir, given.cfg_options)
 
+
+parse_args, main = make_tool(PublishSettings, run, __doc__)
 
 if __name__ == '__main__':
     main()

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from asvit_mm.errors import one_line_errors
-from asvit_mm.utils.command_line import option, parse, positional
+from asvit_mm.utils.command_line import make_tool, option, positional
 
 
 @dataclass(frozen=True)
@@ -24,27 +23,22 @@ class ConvertSettings:
     """of the backbone's weights in the model; backbone. without a feature pyramid"""
 
 
-def parse_args() -> ConvertSettings:
-    """Read the command line."""
-    return parse(ConvertSettings, __doc__)
+def convert(given: ConvertSettings) -> None:
+    """Convert the checkpoint."""
+    from asvit_mm.zoo.converting import to_detectron2
+
+    size = given.img_size
+    path = to_detectron2(
+        given.checkpoint,
+        given.out,
+        given.arch,
+        img_size=size[0] if size and len(size) == 1 else size,
+        prefix=given.prefix,
+    )
+    print(f'written: {path}')
 
 
-def main() -> None:
-    """Parse, then hand over to the package."""
-    with one_line_errors():
-        given = parse_args()
-        from asvit_mm.zoo.converting import to_detectron2
-
-        size = given.img_size
-        path = to_detectron2(
-            given.checkpoint,
-            given.out,
-            given.arch,
-            img_size=size[0] if size and len(size) == 1 else size,
-            prefix=given.prefix,
-        )
-        print(f'written: {path}')
-
+parse_args, main = make_tool(ConvertSettings, convert, __doc__)
 
 if __name__ == '__main__':
     main()
