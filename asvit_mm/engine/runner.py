@@ -4,7 +4,6 @@ One tool serves mmpretrain, mmdet, mmseg and mmrotate, whose own tools differ in
 function, the visualization hook, the class that dumps predictions).
 """
 
-import argparse
 import importlib
 import math
 import os
@@ -23,6 +22,7 @@ from mmengine.runner import Runner
 from ..checkpoints.reading import read_checkpoint, select_weights
 from ..errors import InputError
 from ..utils.files import atomic_write_json, check_writable, refuse_special_files
+from .arguments import EvaluateSettings, RunnerSettings, TrainSettings
 from .classes import check_classes
 from .config import (
     CODEBASES,
@@ -46,7 +46,7 @@ MMCV_COMMAND = (
 )
 
 
-def train(args: argparse.Namespace) -> Runner:
+def train(args: TrainSettings) -> Runner:
     """Train ``args.config``, by the arguments of tools/train.py; returns the Runner after its run.
 
     Raises:
@@ -58,7 +58,7 @@ def train(args: argparse.Namespace) -> Runner:
         return _train(cfg, args)
 
 
-def _train(cfg: Config, args: argparse.Namespace) -> Runner:
+def _train(cfg: Config, args: TrainSettings) -> Runner:
     _prepare(cfg, args)
     require(cfg, ['model', 'train_cfg', 'train_dataloader', 'optim_wrapper'], 'training')
     if args.no_validate:
@@ -97,7 +97,7 @@ def _train(cfg: Config, args: argparse.Namespace) -> Runner:
     return runner
 
 
-def test(args: argparse.Namespace) -> dict[str, Any]:
+def test(args: EvaluateSettings) -> dict[str, Any]:
     """Evaluate ``args.checkpoint`` on the test set, by the arguments of tools/test.py; returns the metrics.
 
     Raises:
@@ -109,7 +109,7 @@ def test(args: argparse.Namespace) -> dict[str, Any]:
         return _test(cfg, args, out_item)
 
 
-def _test(cfg: Config, args: argparse.Namespace, out_item: str | None) -> dict[str, Any]:
+def _test(cfg: Config, args: EvaluateSettings, out_item: str | None) -> dict[str, Any]:
     _prepare(cfg, args)
     require(cfg, ['model', 'test_dataloader', 'test_evaluator'], 'testing')
     # Instead of what the config may load or resume.
@@ -139,13 +139,14 @@ def _test(cfg: Config, args: argparse.Namespace, out_item: str | None) -> dict[s
         runner.test_evaluator.metrics.append(metric)
     check_loaders(runner, ['test_dataloader'])
     metrics = runner.test()
-    if out_item == 'metrics' and runner.rank == 0:
+    if args.out is not None and out_item == 'metrics' and runner.rank == 0:
         atomic_write_json(args.out, _plain(metrics))
     return metrics
 
 
-def _load(args: argparse.Namespace) -> Config:
+def _load(args: RunnerSettings) -> Config:
     """The config with its options and work directory; also prepares this process."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))  # unless the launcher has set it
     # So that other libraries' own calls of torch.load cannot run a checkpoint either.
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     os.environ.pop('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', None)
@@ -162,7 +163,7 @@ def _load(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def _prepare(cfg: Config, args: argparse.Namespace) -> None:
+def _prepare(cfg: Config, args: RunnerSettings) -> None:
     """Check what a config needs of this machine, and set the launcher; imports its codebase."""
     check_codebase(cfg)
     scope = cfg.get('default_scope')
@@ -196,7 +197,7 @@ def check_codebase(cfg: Config) -> None:
             raise InputError(f'{scope} needs {need} ({error}){advice}') from error
 
 
-def _set_loader_defaults(cfg: Config, args: argparse.Namespace, loaders: Sequence[str]) -> None:
+def _set_loader_defaults(cfg: Config, args: RunnerSettings, loaders: Sequence[str]) -> None:
     """Set the defaults that mmpretrain's tool sets; the config overrides them, and flags override both."""
     for name in loaders:
         if cfg.get(name) is None:
@@ -316,7 +317,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
-def _out_item(args: argparse.Namespace) -> str | None:
+def _out_item(args: EvaluateSettings) -> str | None:
     """What to write to ``--out``: ``metrics`` (.json) or ``pred`` (.pkl); None without ``--out``."""
     if args.out is None:
         if args.out_item is not None:
@@ -330,7 +331,7 @@ def _out_item(args: argparse.Namespace) -> str | None:
     return item
 
 
-def _enable_tta(cfg: Config, args: argparse.Namespace) -> None:
+def _enable_tta(cfg: Config, args: EvaluateSettings) -> None:
     """Wrap model and pipeline for test-time augmentation, by default as OpenMMLab's tools do."""
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
@@ -353,7 +354,7 @@ def _enable_tta(cfg: Config, args: argparse.Namespace) -> None:
     cfg.model = ConfigDict(**(cfg.get('tta_model') or wrapper), module=cfg.model)
 
 
-def _enable_visualization(cfg: Config, args: argparse.Namespace) -> None:
+def _enable_visualization(cfg: Config, args: EvaluateSettings) -> None:
     hook = (cfg.get('default_hooks') or {}).get('visualization')
     if hook is None:
         raise InputError(

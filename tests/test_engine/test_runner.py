@@ -1,9 +1,9 @@
 """What a user can get wrong with the training and testing tools gets one clear line, early."""
 
-import argparse
 import json
 import pickle
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mmpretrain.registry import MODELS
 from asvit_mm.checkpoints.reading import read_checkpoint
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.engine import runner
+from asvit_mm.engine.arguments import EvaluateSettings, TrainSettings
 from asvit_mm.engine.config import MissingCodebaseError, check_data, load_config
 from asvit_mm.errors import InputError
 
@@ -50,14 +51,11 @@ def digits(here: Path, data: Path) -> Path:
     return here
 
 
-def _arguments(config: Any = LEAF, **given: Any) -> argparse.Namespace:
-    defaults = dict(
-        work_dir=None, amp=False, no_pin_memory=False, no_persistent_workers=False, launcher='none',
-        cfg_options=None, resume=None, no_validate=False, auto_scale_lr=False,
-        checkpoint=None, out=None, out_item=None, show_dir=None, show=False,
-        interval=1, wait_time=2, token_stride=None, tta=False,
-    )  # fmt: skip
-    return argparse.Namespace(config=str(config), **(defaults | given))
+def _arguments(config: Any = LEAF, **given: Any) -> Any:
+    """Settings of testing where there is anything that training does not have, else of training."""
+    if {'checkpoint', 'out', 'out_item'} & set(given):
+        return EvaluateSettings(config=str(config), **{'checkpoint': 'x.pth', **given})
+    return TrainSettings(config=str(config), **given)
 
 
 def _one_line(call: Any, message: str) -> None:
@@ -247,7 +245,7 @@ def test_augmentation_at_test_time_is_the_mean_over_both_mirror_images(digits: P
     def scores(name: str, pipeline: str, **given: Any) -> torch.Tensor:
         (digits / f'{name}.py').write_text(f'{loader}, pipeline=[{steps}{pipeline}]))')
         arguments = _arguments(f'{name}.py', checkpoint='x.pth', work_dir='w', out=f'{name}.pkl')
-        runner.test(argparse.Namespace(**(vars(arguments) | given)))
+        runner.test(replace(arguments, **given))
         found = pickle.loads(Path(f'{name}.pkl').read_bytes())
         return torch.stack([one['pred_score'] for one in found])
 
