@@ -35,8 +35,7 @@ def test_an_earlier_demo_in_the_same_folder_is_not_summed_up(tmp_path):
     (tmp_path / 'search' / 'result.json').write_text(json.dumps({'arch': 'a seed'}))
     summary = runpy.run_path(str(TOOLS / 'misc/demo.py'))['summary']
     for config, arch in zip(configs, (FIRST, SECOND), strict=True):
-        text = summary(tmp_path, config, 'epoch_40.pth', {'train': 7.0})
-        lines = {line[:14].strip(): line[14:].strip() for line in text.splitlines()}
+        lines = summary(tmp_path, config, 'epoch_40.pth', {'train': 7.0})
         assert lines['architecture'] == arch
         assert lines['parameters'] == f'{count_params(as_architecture(arch), 10, img_size=32):,}'
         assert lines['test accuracy'].startswith('98.61 %')

@@ -18,7 +18,7 @@ from asvit_mm.config_writer.configs import config_text
 from asvit_mm.data.source import describe_data
 from asvit_mm.errors import InputError
 
-from .runs import TOOLS, Here
+from .runs import TOOLS
 
 ARCH = '4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16'
 DEMO = runpy.run_path(str(TOOLS / 'misc/demo_detection.py'))
@@ -48,9 +48,8 @@ def finished_demo(folder):
 
 
 @pytest.mark.slow
-def test_from_the_classifiers_weights_to_pictures(monkeypatch, capsys, tmp_path):
+def test_from_the_classifiers_weights_to_pictures(here, tmp_path):
     finished_demo(tmp_path / 'demo')
-    here = Here(monkeypatch, capsys, tmp_path)
     out = here.run(
         'misc/demo_detection.py',
         *('--demo', 'demo', '--work-dir', 'work', '--scenes', 6, '--seed', 3),
@@ -68,9 +67,8 @@ def test_from_the_classifiers_weights_to_pictures(monkeypatch, capsys, tmp_path)
     assert 'weights taken from' in log.read_text()
 
 
-def test_what_cannot_be_done_is_said_in_one_line(monkeypatch, capsys, tmp_path):
+def test_what_cannot_be_done_is_said_in_one_line(here, tmp_path):
     finished_demo(tmp_path / 'demo')
-    here = Here(monkeypatch, capsys, tmp_path)
     tool = ['misc/demo_detection.py', '--demo', 'demo', '--scenes']
     assert 'demo with seed 3, not 0' in here.refusal(*tool, 1)
     (tmp_path / 'demo' / 'train' / 'epoch_60.pth').unlink()

@@ -7,7 +7,6 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmpretrain import ImageClassificationInferencer, get_model, list_models
 
 from asvit_mm import zoo
@@ -16,15 +15,6 @@ from asvit_mm.data.scenes import CLASSES, write_scenes
 
 CLASSIFIER = 'asvit-3.0m-10mf_b64-progressive_digits'
 DETECTOR = 'mask-rcnn_asvit-3.0m-10mf_fpn_12e_scenes'
-
-
-@pytest.fixture(autouse=True)
-def scope(monkeypatch):
-    """As it was: mmdet's inferencer leaves its own behind."""
-    before = dict(DefaultScope._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 def test_mmpretrain_lists_our_classifiers():

@@ -12,6 +12,7 @@ from typing import Any
 from asvit_mm.engine.arguments import run_tool
 from asvit_mm.errors import InputError
 from asvit_mm.utils.command_line import make_tool, option
+from asvit_mm.utils.console import print_summary
 
 TOOLS = Path(__file__).resolve().parents[1]
 
@@ -77,18 +78,19 @@ def run(args: DemoSettings) -> None:
         *(config, checkpoint, '--out', train / 'test.json', '--work-dir', train / 'test'),
     )
     print('\n=== Results')
-    print_results(args.work_dir, config, checkpoint, seconds)
+    print_summary(summary(args.work_dir, config, checkpoint, seconds))
 
 
-def print_results(work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, float]) -> None:
-    """Results and paths, one per line; also draws the learning curve."""
+def summary(
+    work_dir: Path, config: Path, checkpoint: str, seconds: dict[str, float]
+) -> dict[str, str]:
+    """Results and paths by name; also draws the learning curve."""
     from mmengine.config import Config
 
     from asvit_mm.arch import as_architecture
     from asvit_mm.cost import count_macs, count_params, schedule_share
     from asvit_mm.engine.config import is_token_hook
     from asvit_mm.report.plots import plot_learning_curve
-    from asvit_mm.utils.console import print_summary
     from asvit_mm.utils.units import format_count
 
     train = work_dir / 'train'
@@ -121,7 +123,7 @@ def print_results(work_dir: Path, config: Path, checkpoint: str, seconds: dict[s
         'search trace': work_dir / 'search' / 'search.png',
         'scaling': work_dir / 'scale' / 'scaling.png',
     }
-    print_summary({name: str(value) for name, value in rows.items()})
+    return {name: str(value) for name, value in rows.items()}
 
 
 parse_args, main = make_tool(DemoSettings, run, __doc__)
