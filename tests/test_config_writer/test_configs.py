@@ -34,6 +34,8 @@ from asvit_mm.errors import InputError
 from asvit_mm.models import AsViT
 from asvit_mm.token_schedule import phases_of_run, read_schedule
 
+from ..test_configs import decayed_groups
+
 TINY = as_architecture('4,2,2,1|2,1,2,1|2,1,2,1|2,1,2,2|16,12')
 HOOK = 'asvit_mm.ProgressiveTokenizationHook'
 
@@ -362,6 +364,8 @@ def trained_step(cfg, data):
     assert model.backbone.architecture == TINY
     params = sum(p.numel() for p in model.parameters())
     assert params == count_params(TINY, data.num_classes, img_size=data.img_size)
+    if data.kind != 'config':
+        decayed_groups(model, cfg.optim_wrapper)
     size = data.img_size
     batch = {
         'inputs': torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8),
