@@ -11,8 +11,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..errors import InputError, one_line_errors
-from ..utils.command_line import option, parse
+from ..errors import InputError
+from ..utils.command_line import make_tool, option
 
 LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 
@@ -55,20 +55,21 @@ def make_server(folder: Path, port: int | None, address: str) -> ThreadingHTTPSe
         ) from None
 
 
-def main() -> None:
+def serve(settings: ServeSettings) -> None:
     """Serve until Ctrl-C."""
-    with one_line_errors():
-        settings = parse(ServeSettings, __doc__)
-        from .hosting import SHIPPED, WEIGHTS_URL  # imports torch
+    from .hosting import SHIPPED, WEIGHTS_URL  # imports torch
 
-        with make_server(settings.folder or SHIPPED, settings.port, WEIGHTS_URL) as server:
-            names = ', '.join(sorted(path.name for path in (settings.folder or SHIPPED).iterdir()))
-            print(f'http://127.0.0.1:{server.server_port} has {names}; Ctrl-C stops', flush=True)
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt('stopped') from None
+    folder = settings.folder or SHIPPED
+    with make_server(folder, settings.port, WEIGHTS_URL) as server:
+        names = ', '.join(sorted(path.name for path in folder.iterdir()))
+        print(f'http://127.0.0.1:{server.server_port} has {names}; Ctrl-C stops', flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt('stopped') from None
 
+
+_, main = make_tool(ServeSettings, serve, __doc__)
 
 if __name__ == '__main__':
     main()

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import InputError, one_line_errors
-from ..utils.command_line import parse, positional
+from ..errors import InputError
+from ..utils.command_line import make_tool, positional
 from ..utils.files import atomic_directory
 
 
@@ -151,13 +151,13 @@ class ImageSetSettings:
     """the folder to write (default: data/NAME)"""
 
 
-def _main() -> None:
-    with one_line_errors():
-        settings = parse(ImageSetSettings, __doc__)
-        images = IMAGE_SETS[settings.name]
-        root = write_image_set(images, settings.root)
-        print(f'{root}: {images.train} training and {images.val} held-out images')
+def _write(settings: ImageSetSettings) -> None:
+    images = IMAGE_SETS[settings.name]
+    root = write_image_set(images, settings.root)
+    print(f'{root}: {images.train} training and {images.val} held-out images')
 
+
+_, _main = make_tool(ImageSetSettings, _write, __doc__)
 
 if __name__ == '__main__':
     _main()

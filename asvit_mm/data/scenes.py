@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import InputError, one_line_errors
-from ..utils.command_line import check_values, option, parse, positional
+from ..errors import InputError
+from ..utils.command_line import check_values, make_tool, option, positional
 from .image_sets import DIGITS, split_image_set, write_once
 from .photographs import random_crop
 
@@ -170,12 +170,12 @@ def _ink_over(rng: np.random.Generator, background: np.ndarray, ink: np.ndarray)
     return background * (1 - ink[..., None]) + colour * ink[..., None]
 
 
-def _main() -> None:
-    with one_line_errors():
-        settings = parse(SceneSettings, __doc__)
-        root = write_scenes(**asdict(settings))
-        print(f'{root}: {settings.train} training and {settings.val} held-out scenes')
+def _write(settings: SceneSettings) -> None:
+    root = write_scenes(**asdict(settings))
+    print(f'{root}: {settings.train} training and {settings.val} held-out scenes')
 
+
+_, _main = make_tool(SceneSettings, _write, __doc__)
 
 if __name__ == '__main__':
     _main()

@@ -40,15 +40,7 @@ class DemoSettings:
 def run(args: DemoSettings) -> None:
     """Run the four tools and print the summary."""
     search, scale, train = (args.work_dir / step for step in ('search', 'scale', 'train'))
-    measuring = [
-        '--data',
-        'digits',
-        '--repeat',
-        args.repeat,
-        '--seed',
-        args.seed,
-        '--overwrite',
-    ]
+    measuring = ['--data', 'digits', '--repeat', args.repeat, '--seed', args.seed, '--overwrite']
     seconds: dict[str, float] = {}
     seconds['search'] = run_tool(
         'Search a seed without training',

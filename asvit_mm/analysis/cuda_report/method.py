@@ -22,15 +22,9 @@ from ...nas import (
     iterate_search,
     measure_proxies,
 )
-from ...token_schedule import (
-    PUBLISHED,
-    PUBLISHED_LENGTH,
-    STRIDES,
-    mean_cost,
-    phases_of_run,
-    read_schedule,
-)
+from ...token_schedule import STRIDES
 from ..benchmark import COMPILED, Contestant, Setting
+from ..benchmark_tokenization import savings
 from .rows import Context, Figures, Job, random_images, seconds_per_call
 
 STEPS, NETWORKS, BATCH = 500, 5, 16
@@ -56,27 +50,22 @@ def jobs(context: Context) -> Iterator[Job]:
 def _strides(context: Context, compiled: bool) -> Figures:
     """Seconds of a training step at each token stride, and what a published schedule saves of them."""
     name, size, batch = ('seed', 64, 2) if context.quick else ('base', 224, 128)
-    seconds, macs = {}, {}
+    steps = {}
     for stride in STRIDES:
         options = {'img_size': size, 'token_stride': stride}
         setting = Setting('training', context.device, 'bfloat16', batch, (size, size), options)
         timed = Contestant(name + COMPILED * compiled, setting, 2, {'dynamic': False})
-        macs[stride] = float(timed.macs)
         budget = 0.2 if context.quick else 2.0
-        seconds[stride] = seconds_per_call(timed.call, context.device, budget)
+        seconds = seconds_per_call(timed.call, context.device, budget)
+        steps[stride] = {'seconds': seconds, 'macs': float(timed.macs)}
     figures: Figures = {'batch': batch}
-    for stride in STRIDES:
-        figures[f'ms_at_{stride}'] = 1e3 * seconds[stride]
-        figures[f'time_percent_at_{stride}'] = 100 * seconds[stride] / seconds[STRIDES[-1]]
-        figures[f'macs_percent_at_{stride}'] = 100 * macs[stride] / macs[STRIDES[-1]]
-    for schedule in PUBLISHED:
-        phases = phases_of_run(read_schedule(schedule), PUBLISHED_LENGTH)
-        saved = [
-            1 - mean_cost(phases, cost, PUBLISHED_LENGTH) / cost[STRIDES[-1]]
-            for cost in (seconds, macs)
-        ]
-        figures[f'seen_percent_{schedule}'] = 100 * saved[0] / saved[1]
-    return figures
+    full = steps[STRIDES[-1]]
+    for stride, step in steps.items():
+        figures[f'ms_at_{stride}'] = 1e3 * step['seconds']
+        for what, key in (('time', 'seconds'), ('macs', 'macs')):
+            figures[f'{what}_percent_at_{stride}'] = 100 * step[key] / full[key]
+    seen = {name: found['seen'] for name, found in savings(steps).items()}
+    return figures | {f'seen_percent_{name}': share for name, share in seen.items()}
 
 
 def _size(context: Context) -> int:
