@@ -17,7 +17,7 @@ from ..arch import as_architecture
 from ..runs.settings import find_device
 from ..utils.files import atomic_write_json
 from ..utils.timing import device_name
-from .bench import read_split
+from .bench_training import read_split
 from .plain_training import Normalize, PlainRecipe, build_classifier, train_side_by_side
 from .settings import TrainNetworksSettings
 

@@ -17,7 +17,7 @@ def main() -> None:
     """Parse, then hand over to the package."""
     with one_line_errors():
         settings = parse_args()
-        from asvit_mm.analysis.bench import run_bench
+        from asvit_mm.analysis.bench_training import run_bench
 
         run_bench(settings)
 
