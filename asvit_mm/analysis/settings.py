@@ -317,12 +317,13 @@ class RefereeSettings(StudySettings):
     """Settings of the study that judges measures by the accuracies of a benchmark table."""
 
     table: str = positional()
-    """benchmark table, by path: OoD-ViT-NAS (.json), ViT-Bench-101 (.pth) or timm's results (.csv)"""
+    """benchmark table, by path: OoD-ViT-NAS or our own (.json), ViT-Bench-101 (.pth) or timm's results
+    (.csv); bench: our own, as it comes with the package"""
     work_dir: str = 'work_dirs/referee'
     target: str | None = None
-    """accuracy of the table to judge by (default: its first)"""
+    """accuracy of the table to judge by, of our own the budget (default: its first)"""
     networks: int = option(default=100, at_least=8)
-    """of the table, in an order drawn with the seed; more can be added with --resume"""
+    """of the table, at most, in an order drawn with the seed; more can be added with --resume"""
     repeat: int = option(default=3, at_least=1)
     """fresh networks of each of the first --repeated ones, for the noise; of all others one is measured"""
     repeated: int = option(default=16, at_least=0)

@@ -57,7 +57,6 @@ def test_a_study_that_is_enlarged(here):
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
-        (('--networks', 11), 'the table has 10'),
         (('--networks', 8, '--target', 'c100'), "no accuracy 'c100'"),
         (('--networks', 4), 'too small'),
     ],
