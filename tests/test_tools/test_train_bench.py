@@ -16,8 +16,11 @@ def here(monkeypatch, capsys, tmp_path):
 
 
 def test_refusals(here):
-    for name, args in (('train_bench', ()), ('outcome', (f'cifar10-small={TINY}',))):
-        run = (f'analysis_tools/{name}.py', *args, '--data', 'images')
+    for name, *args in (
+        ('analysis_tools/train_bench.py',),
+        ('analysis_tools/outcome.py', f'cifar10-small={TINY}'),
+    ):
+        run = (name, *args, '--data', 'images')
         assert 'has 2 classes' in here.refusal(*run)
         assert 'is no part' in here.refusal(*run, '--part', 2)
 
