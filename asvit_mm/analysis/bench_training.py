@@ -61,7 +61,7 @@ def run_bench(settings: BenchSettings) -> None:
         InputError: a mistake in the settings, or records of other images, or trained otherwise.
     """
     folder = Path(settings.work_dir)
-    here = train_networks(bench_items(settings.budgets), settings, folder)
+    here = train_items(bench_items(settings.budgets), settings, folder)
     print(f'written: {relative(write_table(folder, here))}')
 
 
@@ -115,7 +115,7 @@ def run_outcome(settings: OutcomeSettings) -> None:
         given.append({'budget': name, 'given': what, **about})
         items += [BenchItem(name, index, arch, seed) for seed in range(settings.seeds)]
     folder = Path(settings.work_dir)
-    train_networks(items, settings, folder / 'records')
+    train_items(items, settings, folder / 'records')
     missing = [item for item in items if not item.record(folder / 'records').exists()]
     if missing:
         print(f'{len(missing)} of {len(items)} trainings are missing: no report yet')
@@ -143,7 +143,7 @@ def run_outcome(settings: OutcomeSettings) -> None:
     print(f'written: {relative(atomic_write_json(file, report))}')
 
 
-def train_networks(
+def train_items(
     items: Sequence[BenchItem], settings: BudgetTrainingSettings, folder: Path
 ) -> dict[str, str]:
     """Train this process's share of the items that have no record in ``folder``, and write their records.
