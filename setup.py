@@ -17,6 +17,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 MIM_ENTRIES = ('configs', 'tools', 'model-index.yml')
 MIM_TWIN = 'asvit_mim'
+# What a wheel gets a copy of inside the package.
+COPIES = {'analysis/bench_table.json': 'docs/studies/bench/table.json'}
 
 
 def get_version() -> str:
@@ -69,6 +71,9 @@ class BuildPyWithMim(build_py):
             _remove(package)
             _remove(package.with_name(MIM_TWIN))
         super().run()
+        if not self.editable_mode:
+            for place, source in COPIES.items():
+                _copy(ROOT / source, package / place)
         twins = () if self.editable_mode else (package.with_name(MIM_TWIN),)
         for mim in (folder / '.mim' for folder in (package, *twins)):
             _remove(mim)
@@ -80,6 +85,7 @@ class BuildPyWithMim(build_py):
         outputs = super().get_outputs(include_bytecode)
         build = Path(self.build_lib)
         copies = (build / package / '.mim' for package in ('asvit_mm', MIM_TWIN))
+        outputs += [str(x) for x in (build / 'asvit_mm' / place for place in COPIES) if x.exists()]
         return outputs + [
             str(path) for mim in copies for path in sorted(mim.rglob('*')) if path.is_file()
         ]

@@ -1,49 +1,42 @@
 """A table of networks of the search space, drawn at random within budgets and trained by one recipe.
 
 It judges what claims to predict accuracy: measures, searches, short training. See docs/studies/bench. The
-search never reads it.
+search never reads it. :mod:`.bench_training` trains it.
 """
 
-import json
-import os
-import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from mmengine.logging import MMLogger
+from scipy import stats
 
-from ..arch import Architecture
+from ..arch import Architecture, as_architecture
 from ..cost import count_macs, count_params
-from ..data.folder import class_images, scan_folder
-from ..data.images import read_image
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..nas import space_for
-from ..runs.settings import find_device
-from ..utils.files import atomic_write_json, first_difference, read_object
-from ..utils.timing import device_name
-from .plain_training import Images, PlainRecipe, build_classifier, train_side_by_side
-from .settings import BUDGETS, BenchBudget, BenchSettings
+from ..utils.files import atomic_write_json, read_object
+from .settings import BUDGETS, BenchBudget
+from .statistics import CONFIDENCE
 
+SCHEMA = 2
 # A network uses at least this share of the tighter of its budget's limits.
 LEAST_USAGE = 0.8
 DEPTHS = (4, 4, 8, 4)
 WIDTH_STEP = 4
-# Of training, the mean loss of steps k/2 to k: what a training of k steps would have shown.
-SHORT_STEPS = (20, 40, 80, 160, 320)
+# In a wheel the table lies beside this file, in a checkout where it is documented.
+PLACES = (
+    Path(__file__).with_name('bench_table.json'),
+    Path(__file__).parents[2] / 'docs/studies/bench/table.json',
+)
 
 
-def draw_networks(
-    budget: BenchBudget, img_size: int, classes: int, seed: int = 0
-) -> list[Architecture]:
+def draw_networks(budget: BenchBudget, seed: int = 0) -> list[Architecture]:
     """Networks whose topology, stride and depths are random, as wide as a random usage allows."""
     rng = np.random.default_rng([seed, budget.max_params, budget.max_macs])
-    spaces = [space_for(img_size, stride) for stride in budget.strides]
+    spaces = [space_for(budget.img_size, stride) for stride in budget.strides]
     drawn: dict[Architecture, None] = {}
     while len(drawn) < budget.networks:
         topology = spaces[rng.integers(len(spaces))].sample(rng)
@@ -52,153 +45,223 @@ def draw_networks(
         widest = None
         for width in range(WIDTH_STEP * -(-topology.heads // 8 // WIDTH_STEP), 1024, WIDTH_STEP):
             arch = topology.with_size(depths, width)
-            if budget.usage(arch, img_size, classes) > wanted:
+            if budget.usage(arch) > wanted:
                 break
             widest = arch
-        if widest and budget.usage(widest, img_size, classes) >= LEAST_USAGE:
+        if widest and budget.usage(widest) >= LEAST_USAGE:
             drawn[widest] = None
     return list(drawn)
 
 
-def run_bench(settings: BenchSettings) -> None:
-    """Train this process's share of the networks that have no record in the work dir; then write the table.
+@dataclass(frozen=True)
+class BenchRun:
+    """A training of a network.
 
-    A record is a network with one seed. Networks that are trained side by side do not influence each other,
-    so neither what is shared nor what was there before changes a record, apart from its time.
-
-    Raises:
-        InputError: a mistake in the settings, or records of other images, or trained otherwise.
+    Attributes:
+        seed: of the weights and of the order of the images.
+        top1: per cent of the test images that are classified correctly after the last epoch.
+        train_loss: mean of the last epoch.
+        short_loss: mean of steps k/2 to k by k: what a training of k steps at the recipe's learning rates
+            would have shown.
+        seconds: together with ``beside`` other networks.
+        device: that it ran on, with ``torch``.
     """
-    MMLogger.get_instance('mmengine').setLevel('WARNING')
-    device = find_device(settings.device)
-    begin = time.time()
-    folder = Path(settings.work_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    if device.type == 'cuda':
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    train, test = read_split(settings.data, settings.img_size, device)
-    classes = int(train.labels.max()) + 1
-    recipe = PlainRecipe(epochs=settings.epochs)
-    about = {
-        'data': f'{len(train.labels)} training and {len(test.labels)} test images of {classes} classes',
-        'img_size': settings.img_size,
-        'recipe': asdict(recipe),
-    }
-    items = bench_items(settings, classes)
-    for item in items:
-        item.check(folder, about)
-    share, count = settings.share
-    mine = items[share::count]
-    todo = [item for item in mine if not item.record(folder).exists()]
-    for start in range(0, len(todo), settings.together):
-        if time.time() - begin > 60 * settings.minutes:
-            break
-        group = todo[start : start + settings.together]
-        models = [build_classifier(x.arch, settings.img_size, classes, x.seed) for x in group]
-        trained = train_side_by_side(models, [x.seed for x in group], recipe, train, test)
-        for item, network in zip(group, trained, strict=True):
-            losses = network.losses
-            means = {
-                str(k): float(losses[k // 2 : k].mean()) for k in SHORT_STEPS if k <= len(losses)
-            }
-            record = {
-                'budget': item.budget,
-                'index': item.index,
-                'seed': item.seed,
-                'arch': str(item.arch),
-                **about,
-                'top1': network.top1,
-                'train_loss': float(losses[-len(losses) // settings.epochs :].mean()),
-                'short_loss': means,
-                'seconds': network.seconds,
-                'beside': len(group) - 1,
-            }
-            atomic_write_json(item.record(folder), record)
-            print(f'{item.budget} {item.index} seed {item.seed}: {network.top1:.2f} %', flush=True)
-    about |= {'device': device_name(device.type), 'torch': str(torch.__version__)}
-    write_table(folder, items, about)
+
+    seed: int
+    top1: float
+    train_loss: float
+    short_loss: Mapping[int, float]
+    seconds: float
+    beside: int
+    device: str
+    torch: str
 
 
 @dataclass(frozen=True)
-class BenchItem:
-    """A network of a budget and a seed."""
+class BenchNetwork:
+    """A network of the table.
+
+    Attributes:
+        budget: its name.
+        index: in the order in which the budget's networks were drawn; those with a record are trained.
+        params, macs: parameters, and multiply-adds of one image, of the classifier.
+        usage: share of the tighter of the budget's limits.
+        runs: trainings, by seed.
+    """
 
     budget: str
     index: int
     arch: Architecture
-    seed: int
+    params: int
+    macs: int
+    usage: float
+    runs: tuple[BenchRun, ...]
 
-    def record(self, folder: Path) -> Path:
-        """The file of its record."""
-        return folder / f'{self.budget}-{self.index:03d}-{self.seed}.json'
-
-    def check(self, folder: Path, about: Mapping[str, Any]) -> None:
-        """Raise an InputError if there is a record of another network, or not ``about`` the same."""
-        file, advice = self.record(folder), 'give another --work-dir'
-        if not file.exists():
-            return
-        mine, found = {**about, 'arch': str(self.arch)}, read_object(file, advice)
-        if difference := first_difference({key: found.get(key) for key in mine}, mine):
-            raise InputError(f'{str(file)!r} is of another table ({difference}): {advice}')
+    @property
+    def top1(self) -> float:
+        """Mean over the trainings, in per cent."""
+        return statistics.fmean(run.top1 for run in self.runs)
 
 
-def bench_items(settings: BenchSettings, classes: int) -> list[BenchItem]:
-    """All networks and seeds, first seeds first."""
-    items = []
-    for name in settings.budgets:
-        budget = BUDGETS[name]
-        archs = draw_networks(budget, settings.img_size, classes)
-        items += [BenchItem(name, i, arch, 0) for i, arch in enumerate(archs)]
-        items += [BenchItem(name, i, arch, 1) for i, arch in enumerate(archs[: budget.twice])]
-    return sorted(items, key=lambda item: item.seed)
+@dataclass(frozen=True)
+class TrainedBudget:
+    """A budget, what its networks were trained on, and how.
+
+    Attributes:
+        limits: as it was drawn, with the number of networks that were planned.
+        data: the images in words.
+        train_images: how many there are to train on.
+        recipe: of :class:`~asvit_mm.analysis.plain_training.PlainRecipe`.
+    """
+
+    limits: BenchBudget
+    data: str
+    train_images: int
+    recipe: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """Of a training."""
+        return int(self.recipe['epochs']) * (self.train_images // int(self.recipe['batch']))
 
 
-def write_table(folder: Path, items: Sequence[BenchItem], about: Mapping[str, Any]) -> None:
-    """Write table.json from the records that are there."""
+@dataclass(frozen=True)
+class Bench:
+    """The table."""
+
+    budgets: Mapping[str, TrainedBudget]
+    networks: tuple[BenchNetwork, ...]
+
+    def of(self, budget: str) -> list[BenchNetwork]:
+        """The trained networks of a budget, in the order in which they were drawn.
+
+        Raises:
+            InputError: there are none.
+        """
+        found = [network for network in self.networks if network.budget == budget]
+        if not found:
+            known = ', '.join(self.budgets) or 'no budget'
+            raise InputError(f'the table has no network of {budget!r}: it has {known}')
+        return found
+
+    def noise(self, budget: str) -> float | None:
+        """Standard deviation of top-1 between seeds, in points; None if no network has two."""
+        twice = [[run.top1 for run in n.runs] for n in self.of(budget) if len(n.runs) > 1]
+        return statistics.fmean(map(statistics.variance, twice)) ** 0.5 if twice else None
+
+    def by_stride(self, budget: str) -> dict[str, Any]:
+        """Top-1 of the networks of each base stride, and what the finer of two gains; plain data.
+
+        Returns:
+            ``strides``: ``networks``, ``mean``, ``std`` and ``best`` of each; ``gain``, ``low`` and ``high``:
+            mean of the finest minus that of the coarsest with its interval (Welch's t), None where a stride
+            has fewer than two networks.
+        """
+        groups: dict[int, list[float]] = {}
+        for network in self.of(budget):
+            groups.setdefault(network.arch.stride, []).append(network.top1)
+        rows = {
+            str(stride): {
+                'networks': len(top1),
+                'mean': statistics.fmean(top1),
+                'std': statistics.stdev(top1) if len(top1) > 1 else None,
+                'best': max(top1),
+            }
+            for stride, top1 in sorted(groups.items())
+        }
+        gain: dict[str, float | None] = dict.fromkeys(('gain', 'low', 'high'))
+        fine, coarse = groups[min(groups)], groups[max(groups)]
+        if len(groups) > 1 and min(len(fine), len(coarse)) > 1:
+            found = stats.ttest_ind(fine, coarse, equal_var=False).confidence_interval(CONFIDENCE)
+            mean = statistics.fmean(fine) - statistics.fmean(coarse)
+            gain = {'gain': mean, 'low': float(found.low), 'high': float(found.high)}
+        return {'strides': rows, **gain}
+
+
+def load_bench(path: str | Path | None = None) -> Bench:
+    """Read a table, checked against the costs of its architectures.
+
+    Args:
+        path: of a table.json; None: the table that comes with the package.
+
+    Raises:
+        InputError: no such file, or not such a table.
+    """
+    advice = 'give a table.json that tools/analysis_tools/train_bench.py wrote'
+    file = Path(path) if path else next((p for p in PLACES if p.exists()), PLACES[-1])
+    table = read_object(file, advice)
+    if table.get('schema') != SCHEMA:
+        raise InputError(f'{file} has schema {table.get("schema")!r}, not {SCHEMA}: {advice}')
+    try:
+        budgets = {}
+        for name, about in table['budgets'].items():
+            limits = {f.name: about[f.name] for f in fields(BenchBudget)}
+            budgets[name] = TrainedBudget(
+                BenchBudget(**{**limits, 'strides': tuple(limits['strides'])}),
+                *(about['data'], about['train_images'], about['recipe']),
+            )
+        networks = tuple(_network(row, budgets[row['budget']].limits) for row in table['networks'])
+    except (AttributeError, KeyError, TypeError, ValueError, InputError) as error:
+        raise InputError(f'{file} is no table of networks ({one_line(error)}): {advice}') from error
+    return Bench(budgets, networks)
+
+
+def _network(row: Mapping[str, Any], limits: BenchBudget) -> BenchNetwork:
+    arch = as_architecture(row['arch'])
+    runs = []
+    for run in row['runs']:
+        values = {**run, 'short_loss': {int(k): float(v) for k, v in run['short_loss'].items()}}
+        runs.append(BenchRun(**values))
+        if not 0 <= float(values['top1']) <= 100:
+            raise ValueError(f'top-1 is {run["top1"]}')
+    if not runs:
+        raise ValueError(f'{arch} has no run')
+    found = BenchNetwork(**{**row, 'arch': arch, 'runs': tuple(runs)})
+    costs = network_costs(arch, limits)
+    if (found.params, found.macs, found.usage) != tuple(costs.values()):
+        raise ValueError(f'{arch} costs {costs}')
+    return found
+
+
+def network_costs(arch: Architecture, budget: BenchBudget) -> dict[str, Any]:
+    """``params``, ``macs`` and ``usage`` of a network's classifier, as the table has them."""
+    return {
+        'params': count_params(arch, budget.classes, img_size=budget.img_size),
+        'macs': count_macs(arch, budget.img_size, budget.classes),
+        'usage': round(budget.usage(arch), 4),
+    }
+
+
+def write_table(folder: str | Path, here: Mapping[str, str]) -> Path:
+    """Write table.json from the records in ``folder``, however many of them there are.
+
+    Args:
+        here: ``device`` and ``torch`` of records that do not say it.
+    """
+    folder = Path(folder)
+    records = [
+        read_object(file, 'remove it: it is made again')
+        for file in folder.glob('*.json')
+        if file.name != 'table.json'
+    ]
+    names = list(BUDGETS)
+    records.sort(key=lambda r: (names.index(r['budget']), r['index'], r['seed']))
+    budgets: dict[str, Any] = {}
     networks: dict[tuple[str, int], dict[str, Any]] = {}
-    classes = int(about['data'].split()[-2])
-    for item in items:
-        if not item.record(folder).exists():
-            continue
-        record = json.loads(item.record(folder).read_text())
-        budget = BUDGETS[item.budget]
+    for record in records:
+        budget = BUDGETS[record['budget']]
+        about = {key: record[key] for key in ('data', 'recipe')}
+        # 'N training and M test images of K classes'
+        about['train_images'] = int(about['data'].split()[0])
+        budgets.setdefault(budget.name, {**asdict(budget), **about})
         entry = networks.setdefault(
-            (item.budget, item.index),
+            (budget.name, record['index']),
             {
-                'budget': item.budget,
-                'index': item.index,
-                'arch': str(item.arch),
-                'params': count_params(item.arch, classes, img_size=about['img_size']),
-                'macs': count_macs(item.arch, about['img_size'], classes),
-                'usage': round(budget.usage(item.arch, about['img_size'], classes), 4),
+                **{key: record[key] for key in ('budget', 'index', 'arch')},
+                **network_costs(as_architecture(record['arch']), budget),
                 'runs': [],
             },
         )
-        keys = ('seed', 'top1', 'train_loss', 'short_loss', 'seconds', 'beside')
-        entry['runs'].append({key: record[key] for key in keys})
-    budgets = {name: asdict(BUDGETS[name]) for name in dict.fromkeys(key[0] for key in networks)}
-    table = {'schema': 1, **about, 'budgets': budgets, 'networks': list(networks.values())}
-    atomic_write_json(folder / 'table.json', table)
-
-
-def read_split(folder: str, img_size: int, device: torch.device) -> tuple[Images, Images]:
-    """The training and test images of an image folder, resized where they are not of ``img_size``."""
-    scan = scan_folder(folder)
-    splits = []
-    if not scan.classes or not scan.val:
-        raise InputError(f'{folder!r} needs train/ and test/ with class folders')
-    for root in (scan.path, os.path.join(folder, scan.val)):
-        files = class_images(root)
-        names = [os.path.join(root, file) for names in files.values() for file in names]
-        with ThreadPoolExecutor() as pool:
-            pixels = list(pool.map(partial(_square, img_size=img_size), names, chunksize=64))
-        labels = [label for label, names in enumerate(files.values()) for _ in names]
-        splits.append(Images(torch.from_numpy(np.stack(pixels)), torch.tensor(labels)).to(device))
-    return splits[0], splits[1]
-
-
-def _square(file: str, img_size: int) -> np.ndarray:
-    image = read_image(file)
-    if image.size != (img_size, img_size):
-        image = image.resize((img_size, img_size))
-    return np.asarray(image)
+        entry['runs'].append({f.name: {**here, **record}[f.name] for f in fields(BenchRun)})
+    table = {'schema': SCHEMA, 'budgets': budgets, 'networks': list(networks.values())}
+    return atomic_write_json(folder / 'table.json', table)

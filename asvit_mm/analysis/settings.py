@@ -48,12 +48,15 @@ DETECTORS = (
 
 @dataclass(frozen=True)
 class BenchBudget:
-    """Limits, and how many networks within them are trained.
+    """Limits, how many networks within them are trained, and on what.
 
     Args:
-        strides: of the patch embedding; each network draws one.
         networks: how many are trained.
         twice: how many of them, the first ones, with a second seed.
+        strides: of the patch embedding; each network draws one.
+        img_size: pixels per side.
+        epochs: of every training.
+        classes: of the images.
     """
 
     name: str
@@ -62,11 +65,14 @@ class BenchBudget:
     networks: int = 60
     twice: int = 20
     strides: tuple[int, ...] = (2, 4)
+    img_size: int = 32
+    epochs: int = 20
+    classes: int = 10
 
-    def usage(self, arch: Architecture, img_size: int, classes: int) -> float:
+    def usage(self, arch: Architecture) -> float:
         """Share that a network's classifier uses of the tighter limit."""
-        params = count_params(arch, classes, img_size=img_size)
-        macs = count_macs(arch, img_size, classes)
+        params = count_params(arch, self.classes, img_size=self.img_size)
+        macs = count_macs(arch, self.img_size, self.classes)
         return max(params / self.max_params, macs / self.max_macs)
 
 
@@ -75,6 +81,17 @@ BUDGETS = {
     for budget in (
         BenchBudget('cifar10-small', 1_500_000, 15_000_000),
         BenchBudget('cifar10-large', 3_000_000, 40_000_000),
+        # At stride 2 this budget would leave widths of 4 and 8.
+        BenchBudget(
+            'imagenette128',
+            3_000_000,
+            80_000_000,
+            networks=30,
+            twice=10,
+            strides=(4,),
+            img_size=128,
+            epochs=15,
+        ),
     )
 }
 
@@ -300,12 +317,13 @@ class RefereeSettings(StudySettings):
     """Settings of the study that judges measures by the accuracies of a benchmark table."""
 
     table: str = positional()
-    """benchmark table, by path: OoD-ViT-NAS (.json), ViT-Bench-101 (.pth) or timm's results (.csv)"""
+    """benchmark table, by path: OoD-ViT-NAS or our own (.json), ViT-Bench-101 (.pth) or timm's results
+    (.csv); bench: our own, as it comes with the package"""
     work_dir: str = 'work_dirs/referee'
     target: str | None = None
-    """accuracy of the table to judge by (default: its first)"""
+    """accuracy of the table to judge by, of our own the budget (default: its first)"""
     networks: int = option(default=100, at_least=8)
-    """of the table, in an order drawn with the seed; more can be added with --resume"""
+    """of the table, at most, in an order drawn with the seed; more can be added with --resume"""
     repeat: int = option(default=3, at_least=1)
     """fresh networks of each of the first --repeated ones, for the noise; of all others one is measured"""
     repeated: int = option(default=16, at_least=0)
@@ -322,19 +340,11 @@ class RefereeSettings(StudySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchSettings:
-    """Settings of training the table of networks."""
+class BudgetTrainingSettings:
+    """Settings of training networks of the table's budgets by the table's recipe."""
 
     data: str
     """image folder with train/ and test/ (or val/) of class folders"""
-    work_dir: str = 'work_dirs/bench'
-    """folder of the records and of table.json; records that are there are kept"""
-    budgets: Sequence[str] = tuple(BUDGETS)
-    """which budgets' networks"""
-    img_size: int = option(default=32, at_least=4)
-    """pixels per side"""
-    epochs: int = option(default=20, at_least=1)
-    """of every training"""
     device: str = 'auto'
     """cpu, cuda, cuda:1 or auto: cuda if there is one (default)"""
     together: int = option(default=1, at_least=1)
@@ -346,9 +356,6 @@ class BenchSettings:
 
     def __post_init__(self) -> None:
         check_values(self)
-        for name in self.budgets:
-            if name not in BUDGETS:
-                raise InputError(f'no budget is called {name!r}: choose from {", ".join(BUDGETS)}')
         share, count = self.share
         if not 0 <= share < count:
             raise InputError(f'--part {self.part!r} is no part: give K/N, such as 2/4')
@@ -360,6 +367,37 @@ class BenchSettings:
         if not (slash and number.isdecimal() and count.isdecimal()):
             raise InputError(f'--part {self.part!r} is no part: give K/N, such as 2/4')
         return int(number) - 1, int(count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings(BudgetTrainingSettings):
+    """Settings of training the table of networks."""
+
+    work_dir: str = 'work_dirs/bench'
+    """folder of the records and of table.json; records that are there are kept"""
+    budgets: Sequence[str] = ('cifar10-small', 'cifar10-large')
+    """which budgets' networks; their images are --data"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.budgets:
+            if name not in BUDGETS:
+                raise InputError(f'no budget is called {name!r}: choose from {", ".join(BUDGETS)}')
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeSettings(BudgetTrainingSettings):
+    """Settings of training what searches found, to compare it with the table's networks."""
+
+    found: Sequence[str] = positional(nargs='+', metavar='BUDGET=FOUND')
+    """budget of the table, and what was found within it: the work dir of a search or scaling, its
+    result.json, or an architecture string"""
+    work_dir: str = 'work_dirs/outcome'
+    """folder of the records and of report.json; records that are there are kept"""
+    seeds: int = option(default=3, at_least=1)
+    """trainings of each network, from seed 0 on"""
+    table: str | None = option(default=None, metavar='FILE')
+    """table.json of the networks to compare with (default: the package's)"""
 
 
 @dataclass(frozen=True, kw_only=True)

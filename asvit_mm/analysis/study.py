@@ -33,7 +33,7 @@ from ..utils.files import (
 )
 from .settings import StudySettings
 
-FORMAT = 4
+FORMAT = 5
 # What --overwrite removes.
 FILES = (
     'study.json',

@@ -13,7 +13,7 @@ from ..models.classifier import build_classifier, classifier_config
 from ..runs.settings import find_device
 from ..utils.files import atomic_write_json
 from ..utils.timing import device_name
-from .bench import read_split
+from .bench_training import read_split
 from .flops import count_multiply_adds, count_parameters
 from .plain_training import Normalize, PlainRecipe, train_side_by_side
 from .settings import TrainNetworksSettings

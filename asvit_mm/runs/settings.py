@@ -171,7 +171,7 @@ class SearchSettings(RunSettings):
     method: str = option(default='reinforce', choices=METHOD_NAMES)
     """the paper's, or one of two to compare it with"""
     base_stride: int = option(default=BASE_STRIDE, choices=STRIDE_CHOICES)
-    """pixels between two tokens of stage 1; 2 for images of about 32 to 64 pixels"""
+    """pixels between two tokens of stage 1; for images of about 32 pixels 2 is worth a try"""
 
 
 @dataclass(frozen=True, kw_only=True)

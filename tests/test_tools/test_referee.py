@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from asvit_mm.analysis.bench import BUDGETS, BenchBudget, draw_networks, write_table
 from tests.test_analysis.test_referee.test_tables import ood_entry
 
 from .runs import Here
@@ -54,10 +55,58 @@ def test_a_study_that_is_enlarged(here):
     )
 
 
+@pytest.mark.slow
+def test_our_own_table(here, monkeypatch):
+    """More trained networks are judged later; no network changes its half, and none is measured again."""
+    limits = BenchBudget('mine', 150_000, 2_000_000, networks=10, img_size=16, classes=2)
+    monkeypatch.setitem(BUDGETS, 'mine', limits)
+    archs, folder = draw_networks(limits), here.folder / 'bench'
+    folder.mkdir()
+
+    def add(indices, seed=0):
+        for i in indices:
+            losses = {str(k): 2 - 0.01 * i - k / 1000 for k in (20, 40)}
+            record = dict(budget='mine', index=i, seed=seed, arch=str(archs[i]), top1=50.0 + i)
+            record |= dict(data='256 training images', recipe={'epochs': 2, 'batch': 64})
+            record |= dict(short_loss=losses, train_loss=1.0, seconds=8.0, beside=0)
+            (folder / f'mine-{i:03d}-{seed}.json').write_text(json.dumps(record))
+        write_table(folder, {'device': 'cpu', 'torch': '2'})
+
+    add(range(1, 9))
+    args = ('bench/table.json', '--work-dir', 'study', '--img-size', 16, '--batch-size', 2)
+    args += ('--repeat', 1, '--device', 'cpu')
+    here.run(RUN, *args)
+    report = json.loads((here.folder / 'study' / 'report.json').read_text())
+    rows = {row['name']: row for row in report['rows']}
+    assert rows['short_20']['held_out']['tau'] == 1
+    assert rows['short_40']['seconds'] == 8 * 40 / 8
+    assert (
+        rows['short_20']['across_seeds'] is None or rows['short_20']['across_seeds']['tau'] is None
+    )
+    assert {'reward', 'stride', 'ntk_condition_number_on_noise', 'gauss_map_length_wide'} <= set(
+        rows
+    )
+    first = records(here)
+    add((0,))
+    add(range(4), seed=1)
+    here.run(RUN, *args, '--resume')
+    again = records(here)
+    assert {name: again[name] for name in first} == first
+    assert len(again) == 9
+    page = (here.folder / 'study' / 'report.md').read_text()
+    assert '(4 networks have two)' in page
+    report = json.loads((here.folder / 'study' / 'report.json').read_text())
+    (row,) = (row for row in report['rows'] if row['name'] == 'short_20')
+    assert row['across_seeds']['tau'] == 1
+    assert '9 of 10 networks of the budget are trained' in page
+    assert 'the tuning half (5)' in page
+    assert '+1.00 [' in page.split('loss after 20 steps')[1].splitlines()[0]
+    assert 'take --img-size 16' in here.refusal(RUN, *args, '--overwrite', '--img-size', 32)
+
+
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
-        (('--networks', 11), 'the table has 10'),
         (('--networks', 8, '--target', 'c100'), "no accuracy 'c100'"),
         (('--networks', 4), 'too small'),
     ],

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/train_bench.py and train_networks.py as users run them."""
+"""tools/analysis_tools/train_bench.py, outcome.py and train_networks.py as users run them."""
 
 import json
 
@@ -15,14 +15,14 @@ def here(monkeypatch, capsys, tmp_path):
     return Here(monkeypatch, capsys, tmp_path)
 
 
-def test_a_table_without_networks(here, tmp_path):
-    """With no time for a training, the table is written all the same."""
-    name = 'analysis_tools/train_bench.py'
-    here.run(name, '--data', 'images', '--img-size', 16, '--minutes', 0, '--device', 'cpu')
-    table = json.loads((tmp_path / 'work_dirs/bench/table.json').read_text())
-    assert table['networks'] == []
-    assert table['data'] == '12 training and 6 test images of 2 classes'
-    assert 'is no part' in here.refusal(name, '--data', 'images', '--part', 2)
+def test_refusals(here):
+    for name, *args in (
+        ('analysis_tools/train_bench.py',),
+        ('analysis_tools/outcome.py', f'cifar10-small={TINY}'),
+    ):
+        run = (name, *args, '--data', 'images')
+        assert 'has 2 classes' in here.refusal(*run)
+        assert 'is no part' in here.refusal(*run, '--part', 2)
 
 
 def test_a_network(here, tmp_path):

@@ -29,7 +29,7 @@ from ...token_schedule import (
     read_schedule,
 )
 from ...utils.timing import now
-from ..bench import read_split
+from ..bench_training import read_split
 from ..plain_training import Images, accuracy
 from .rows import Context, Figures, Job, Skipped
 

@@ -21,14 +21,15 @@ from ...measures.curves import curvatures
 from ...utils.timing import now
 from ..settings import RefereeSettings
 from ..study import Record, StudyFolder, take_share
-from .judge import report
+from .judge import ON_NOISE, report
 from .tables import Entry, read_table
 
-CURVATURES = ('extrinsic_curvature', 'gauss_map_length')
-# The length distortion on a circle whose images have pixels of standard deviation 1, as real ones.
-WIDE = 'length_distortion_wide'
+CURVES = ('length_distortion', 'extrinsic_curvature', 'gauss_map_length')
+# Of measures on a circle whose images have pixels of standard deviation 1, as real ones.
+WIDE = '_wide'
+KAPPA = 'ntk_condition_number'
 ON_IMAGES = tuple(name for name, info in MEASURES.items() if 'images' in info.needs)
-ALONE = tuple(n for n in MEASURES if n not in (*CURVATURES, 'params', 'flops'))
+ALONE = tuple(n for n in MEASURES if n not in (*CURVES, 'params', 'flops'))
 
 
 def run_study(settings: RefereeSettings) -> Record | None:
@@ -46,40 +47,45 @@ def run_study(settings: RefereeSettings) -> Record | None:
     """
     entries = read_table(settings.table)
     target = settings.target or next(iter(entries[0].accuracies))
-    if not all(target in entry.accuracies for entry in entries):
-        known = ', '.join(entries[0].accuracies)
-        raise InputError(
-            f'the table has no accuracy {target!r} of every network: choose from {known}'
-        )
-    if settings.networks > len(entries):
-        raise InputError(
-            f'--networks {settings.networks} is too many: the table has {len(entries)}'
-        )
+    entries = [entry for entry in entries if target in entry.accuracies]
+    if not entries:
+        known = dict.fromkeys(name for e in read_table(settings.table) for name in e.accuracies)
+        raise InputError(f'the table has no accuracy {target!r}: choose from {", ".join(known)}')
     share, device = take_share(settings)
     images = {
         'images': _batches(settings, settings.source),
         'noise': _batches(settings, 'noise'),
     }
-    checksum = hashlib.sha256(Path(settings.table).read_bytes()).hexdigest()
-    folder = StudyFolder(settings, 'referee', share, table_sha256=checksum)
-    order = np.random.default_rng(settings.seed).permutation(len(entries))[: settings.networks]
+    if entries[0].ours is not None:
+        # The networks' order is that in which they were drawn, so that more of them change no half.
+        limits = entries[0].ours.trained.limits
+        if limits.img_size != settings.pixels:
+            raise InputError(f'networks of {target!r} take --img-size {limits.img_size}')
+        chosen = {e.ours.place: e for e in entries[: settings.networks] if e.ours is not None}
+        facts: Record = {'budget': dataclasses.asdict(limits)}
+    else:
+        facts = {'table_sha256': hashlib.sha256(Path(settings.table).read_bytes()).hexdigest()}
+        order = np.random.default_rng(settings.seed).permutation(len(entries))
+        chosen = {place: entries[i] for place, i in enumerate(order[: settings.networks])}
+    if len(chosen) < 8:
+        raise InputError(f'the table has {len(chosen)} networks of {target!r}: 8 are the least')
+    folder = StudyFolder(settings, 'referee', share, **facts)
 
     def study(name: str, place: int) -> Record:
-        entry = entries[order[place]]
+        entry = chosen[place]
         repeats = settings.repeat if place < settings.repeated else 1
         networks = [_measure(entry, settings, place, i, images, device) for i in range(repeats)]
-        return {'place': place, 'entry': int(order[place]), **_costs(entry), 'networks': networks}
+        return {'place': place, **_costs(entry), 'networks': networks}
 
     with folder.resumable():
         records = folder.complete(
-            {f'{place:04d}': place for place in range(len(order))},
+            {f'{place:04d}': place for place in chosen},
             study,
-            lambda record: f'entry {record["entry"]}',
+            lambda record: f'{len(record["networks"])} measured',
         )
     if share.rank > 0:
         return None
-    accuracies = [entries[record['entry']].accuracies[target] for record in records]
-    return report(folder, target, records, accuracies)
+    return report(folder, target, records, list(chosen.values()))
 
 
 def _measure(
@@ -96,7 +102,7 @@ def _measure(
         return AnyModel(_build(entry, settings.pixels), settings.pixels)
 
     probe = ProbeNetwork(
-        create,
+        create if entry.ours is None else entry.ours.arch,
         settings.pixels,
         (settings.seed, place),
         index,
@@ -104,25 +110,27 @@ def _measure(
         device,
     )
     scores = measure_network(probe, ALONE)
+    seconds = {name: scores[name].seconds for name in ALONE}
     radius = len(probe.circle.basis) ** 0.5
     wide = dataclasses.replace(probe.circle, basis=radius * probe.circle.basis)
-    start = now(device)
-    scores[WIDE] = length_distortion(probe.norm_free, wide)
-    middle = now(device)
-    both = curvatures(probe.norm_free, probe.circle)
-    seconds = {WIDE: middle - start} | dict.fromkeys(CURVATURES, now(device) - middle)
-    scores.update(zip(CURVATURES, both, strict=True))
-    seconds |= {name: scores[name].seconds for name in ALONE}
-    noise = {}
-    if place < settings.repeated:
-        other = dataclasses.replace(probe, batch=images['noise'][index])
-        other.__dict__['network'] = probe.network  # the same weights
-        noise = measure_network(other, ON_IMAGES)
+    for suffix, circle in (('', probe.circle), (WIDE, wide)):
+        length, *both = (name + suffix for name in CURVES)
+        start = now(device)
+        scores[length] = length_distortion(probe.norm_free, circle)
+        middle = now(device)
+        scores.update(zip(both, curvatures(probe.norm_free, circle), strict=True))
+        seconds |= {length: middle - start} | dict.fromkeys(both, now(device) - middle)
+    other = dataclasses.replace(probe, batch=images['noise'][index])
+    other.__dict__['network'] = probe.network  # the same weights
+    noise = measure_network(other, ON_IMAGES if place < settings.repeated else (KAPPA,))
+    scores[ON_NOISE], seconds[ON_NOISE] = noise[KAPPA], noise[KAPPA].seconds
     return {'values': _plain(scores), 'noise': _plain(noise), 'seconds': seconds}
 
 
 def _costs(entry: Entry) -> Record:
-    """Baselines at 224 x 224 pixels; parameters with the head, as tables count them."""
+    """Baselines; where the table lacks costs, at 224 x 224 pixels, parameters with the head."""
+    if entry.ours is not None:
+        return {'baselines': {name: float(value) for name, value in entry.baselines.items()}}
     with torch.device('meta'):
         network = _build(entry, 224)
     params = sum(parameter.numel() for parameter in network.parameters())

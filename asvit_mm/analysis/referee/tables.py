@@ -3,6 +3,7 @@
 - OoD-ViT-NAS (Ho et al., NeurIPS 2024): a JSON file of 1,001 AutoFormer subnets, ImageNet-1k top-1 with
   weights inherited from the supernet.
 - ViT-Bench-101 (Wei et al., AAAI 2024): a .pth file of 100 AutoFormer or PiT networks, trained from scratch.
+- our own (docs/studies/bench): networks of the search space, CIFAR-10 or Imagenette top-1.
 - timm's results (github.com/huggingface/pytorch-image-models, results/*.csv): pretrained models by name.
 """
 
@@ -11,14 +12,18 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from ...arch import Architecture
 from ...errors import InputError, one_line
+from ...models import AsViT
 from ...runs.subjects import timm_builder
+from ..bench import Bench, BenchRun, TrainedBudget, load_bench
 from .spaces import AutoFormer, PiT
 
 
@@ -31,12 +36,32 @@ class Entry:
         accuracies: top-1 in per cent by the name of the training.
         baselines: what costs nothing: ``depth``, ``width``, ``hidden_units``, where the table says it.
         params: parameters that the table states; None if it does not.
+        ours: of a network of our own table, what else it says.
     """
 
     build: Callable[[int], nn.Module]
     accuracies: Mapping[str, float]
     baselines: Mapping[str, float]
     params: int | None = None
+    ours: 'Ours | None' = None
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What our own table says of a network.
+
+    Attributes:
+        place: in the order in which the networks of its budget were drawn.
+        trained: its budget, and how that was trained.
+        runs: its trainings.
+        bench: the table.
+    """
+
+    arch: Architecture
+    place: int
+    trained: TrainedBudget
+    runs: tuple[BenchRun, ...]
+    bench: Bench
 
 
 def read_table(path: str | Path) -> list[Entry]:
@@ -45,7 +70,9 @@ def read_table(path: str | Path) -> list[Entry]:
     Raises:
         InputError: no such file, or none of the formats above.
     """
-    readers = {'.json': _ood_vit_nas, '.pth': _vit_bench, '.csv': _timm_results}
+    if path == 'bench':
+        return _ours(load_bench())
+    readers = {'.json': _of_json, '.pth': _vit_bench, '.csv': _timm_results}
     path = Path(path)
     if path.suffix not in readers:
         raise InputError(f'table {str(path)!r} is not known: give a .json, .pth or .csv')
@@ -57,15 +84,19 @@ def read_table(path: str | Path) -> list[Entry]:
         raise InputError(f'table {str(path)!r} cannot be read: {error.strerror}') from None
     except Exception as error:  # whatever a file of another kind makes json, pickle or a key raise
         raise InputError(
-            f'table {str(path)!r} is not that of OoD-ViT-NAS, ViT-Bench-101 or timm ({one_line(error)})'
+            f'table {str(path)!r} is not that of OoD-ViT-NAS, ViT-Bench-101, timm or ours '
+            f'({one_line(error)})'
         ) from error
     if not entries:
         raise InputError(f'table {str(path)!r} has no networks')
     return entries
 
 
-def _ood_vit_nas(path: Path) -> list[Entry]:
-    rows = json.loads(path.read_text()).values()
+def _of_json(path: Path) -> list[Entry]:
+    table = json.loads(path.read_text())
+    if 'schema' in table:
+        return _ours(load_bench(path))
+    rows = table.values()
     return [
         _autoformer(
             row['net_setting']['embed_dim'][0],
@@ -76,6 +107,29 @@ def _ood_vit_nas(path: Path) -> list[Entry]:
         )
         for row in rows
     ]
+
+
+def _ours(bench: Bench) -> list[Entry]:
+    entries = []
+    for network in bench.networks:
+        arch, budget = network.arch, bench.budgets[network.budget]
+        stages = list(zip(arch.widths, arch.depths, arch.expansions, strict=True))
+        baselines = {
+            'params': network.params,
+            'flops': network.macs,
+            'depth': sum(arch.depths),
+            'width': sum(w * d for w, d, _ in stages) / sum(arch.depths),
+            'hidden_units': sum(w * d * e for w, d, e in stages),
+            'stride': arch.stride,
+        }
+        ours = Ours(arch, network.index, budget, network.runs, bench)
+        build = partial(_build_ours, arch)
+        entries.append(Entry(build, {network.budget: network.top1}, baselines, ours=ours))
+    return entries
+
+
+def _build_ours(arch: Architecture, img_size: int) -> nn.Module:
+    return AsViT(arch, img_size=img_size)
 
 
 def _vit_bench(path: Path) -> list[Entry]:

@@ -38,7 +38,10 @@ def test_cells():
 
 def test_residuals_and_ridge():
     sizes = np.exp(np.linspace(1, 3, 20))
+    other = np.random.default_rng(0).uniform(1, 2, 20)
     np.testing.assert_allclose(residuals(sizes**2, sizes), 0, atol=1e-12)
+    np.testing.assert_allclose(residuals(sizes**2 / other, sizes, other), 0, atol=1e-12)
+    assert kendalltau(residuals(other, sizes), other).statistic > 0.8
     signs = np.tile([1.0, -1.0], 10)
     target = np.log(sizes) + signs
     fit = np.arange(0, 20) < 14
@@ -58,10 +61,14 @@ def records(count=80):
                 'values': {
                     'synflow': float(np.exp(quality[i] + 0.01 * repeat)),
                     'ntk_condition_number': float(np.exp(-size[i])),
+                    'length_distortion': float(np.exp(0.01 * quality[i])),
                     'naswot': None if i == 7 else float(rng.normal()),
                 },
                 'noise': {'naswot': float(rng.normal())} if i < 9 else {},
-                'seconds': {'synflow': 1.0, 'ntk_condition_number': 2.0, 'naswot': 3.0},
+                'seconds': dict.fromkeys(
+                    ('ntk_condition_number', 'length_distortion', 'naswot'), 2.0
+                )
+                | {'synflow': 1.0},
             }
             for repeat in range(2 if i < 9 else 1)
         ]
@@ -81,6 +88,12 @@ def test_verdicts(tmp_path):
     assert rows['ntk_condition_number']['to_baseline']['tau'] == pytest.approx(0)
     assert rows['naswot']['equal_size']['low'] < 0 < rows['naswot']['equal_size']['high']
     assert found['gain']['low'] > 0
+    assert found['halves'] == {'tuning': 40, 'held_out': 40}
+    assert found['chosen'] in ('synflow', 'length_distortion')
+    # The rank sum knows size and quality; without the size, it is no better than the quality alone.
+    assert rows['reward']['all']['low'] > rows['synflow']['all']['high'] - 0.2
+    assert rows['reward']['to_reward']['tau'] == 0
+    assert rows['synflow']['to_reward']['tau'] > 0
     assert rows['synflow']['reliability'] > 0.99
     assert rows['synflow']['seconds'] == 1
     assert rows['naswot']['noise'] is not None

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from asvit_mm.analysis.bench import PLACES, load_bench
 from asvit_mm.analysis.referee.spaces import AutoFormer, PiT
 from asvit_mm.analysis.referee.tables import read_table
 from asvit_mm.errors import InputError
@@ -66,6 +67,20 @@ def test_timm_results(tmp_path):
     (entry,) = read_table(path)
     assert entry.accuracies == {'top1': 75.4}
     assert isinstance(entry.build(64), nn.Module)
+
+
+def test_our_own():
+    entries, networks = read_table('bench'), load_bench().networks
+    assert [entry.ours.arch for entry in entries] == [network.arch for network in networks]
+    first, arch = entries[0], networks[0].arch
+    assert first.accuracies == {networks[0].budget: networks[0].top1}
+    network = first.build(32)
+    hidden = [m.out_features for name, m in network.named_modules() if name.endswith('fc1')]
+    assert first.baselines['hidden_units'] == sum(hidden)
+    assert (first.baselines['depth'], first.baselines['stride']) == (len(hidden), arch.stride)
+    for place in PLACES:
+        if place.exists():
+            assert len(read_table(place)) == len(entries)
 
 
 @pytest.mark.parametrize(
