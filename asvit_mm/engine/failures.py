@@ -22,7 +22,6 @@ from mmengine.runner import Runner
 
 from ..errors import InputError, ShareError, is_full, one_line
 from ..utils.files import atomic_write_text
-from .classes import check_categories
 
 TRACEBACK = 'traceback.txt'
 
@@ -70,7 +69,6 @@ def config_failures(
 
 def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
     """In one line: which part of ``cfg`` an exception is about, what is wrong with it, and what is close."""
-    _explain_classes(error)
     if re.search('weights.only', str(error), re.IGNORECASE):
         # From a model that reads weights by itself, such as timm's.
         return (
@@ -135,14 +133,6 @@ def _transformed(pipeline: Compose, data: dict[str, Any]) -> dict[str, Any] | No
 def _said(error: BaseException) -> str:
     text = one_line(error)
     return text if len(text) <= _LENGTH else f'{text[:_LENGTH]}...'
-
-
-def _explain_classes(error: BaseException) -> None:
-    """Raise an InputError if it was raised while a dataset was read that has no image of its classes."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        dataset = frame.f_locals.get('self')
-        if 'cat_ids' in getattr(dataset, '__dict__', ()):
-            check_categories(dataset, type(dataset).__name__)
 
 
 def _innermost_build(error: BaseException) -> FrameType | None:

@@ -23,7 +23,7 @@ from mmengine.runner import Runner
 from ..checkpoints.reading import read_checkpoint, select_weights
 from ..errors import InputError
 from ..utils.files import atomic_write_json, check_writable, refuse_special_files
-from .classes import check_classes
+from .classes import check_categories_when_read, check_classes
 from .config import (
     CODEBASES,
     MissingCodebaseError,
@@ -167,6 +167,8 @@ def _prepare(cfg: Config, args: argparse.Namespace) -> None:
     check_codebase(cfg)
     scope = cfg.get('default_scope')
     import_codebase(scope if scope in CODEBASES else 'mmpretrain')
+    if is_detector(cfg):
+        check_categories_when_read()
     report_ignored(cfg)
     check_launcher(args.launcher)
     if args.amp and not torch.cuda.is_available():
