@@ -155,7 +155,7 @@ def fit_phases(
         )
     if given[-1].stride != BASE_STRIDE:
         raise InputError(
-            f'progressive tokenization: {schedule!r} ends at stride {given[-1].stride}, not at the full grid: '
+            f'progressive tokenization: {schedule!r} ends at stride {given[-1].stride}, not the full grid: '
             f'end with stride {BASE_STRIDE}'
         )
     scaled = [(phase.end, phase.strides[0] * arch.stride // BASE_STRIDE) for phase in given]

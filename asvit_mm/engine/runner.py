@@ -236,7 +236,7 @@ def _build(cfg: Config) -> Runner:
         if cfg.model_wrapper_cfg.get('type', wrapper.type) == wrapper.type:
             cfg.model_wrapper_cfg.device_ids = None
     refuse_special_files(Path(cfg.work_dir).iterdir())
-    with config_failures(cfg, 'cannot be built', shared=True):
+    with config_failures(cfg, 'cannot be built'):
         return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
 
 

@@ -342,7 +342,7 @@ def test_windows_are_fixed_where_splits_leave_no_room():
         ('16*0.5@0.5,4@1.0', 'an end and one stride'),
         ([dict(end=0.5, stride=[8], weights=[1]), dict(end=1.0, stride=4)], 'an end and one stride'),
         ('6@0.5,4@1.0', 'a multiple of 4'),
-        ('16@0.5,8@1.0', 'ends at stride 8, not at the full grid'),
+        ('16@0.5,8@1.0', 'ends at stride 8, not the full grid'),
         ('16@8,4@50', 'ends at epoch 50 and the run has 60'),
     ],
 )  # fmt: skip

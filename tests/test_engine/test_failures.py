@@ -10,7 +10,7 @@ from asvit_mm.engine.runner import latest_checkpoint
 from asvit_mm.errors import InputError
 
 from ..test_checkpoints.test_doors import CONFIG
-from ..test_tools.runs import Here, write_images
+from ..test_tools.runs import Here, ended, torchrun, write_images
 
 AMP = "optim_wrapper.update(type='AmpOptimWrapper')"
 WANDB = (
@@ -93,6 +93,18 @@ def test_the_whole_traceback_is_kept(here):
     said = refusal(here, "model['type'] = 'ImageClasifier'")
     (kept,) = re.findall(r'\(traceback: (\S+)\)', said)
     assert 'Traceback (most recent call last)' in (here.folder / kept).read_text()
+
+
+@pytest.mark.slow
+def test_two_processes_that_fail_alike_say_so_once(here):
+    """In the first step, after they have met."""
+    (here.folder / 'config.py').write_text(f"{CONFIG}\nmodel['head']['in_channels'] = 100\n")
+    status, _, errors = ended(torchrun('train.py', 'config.py', '--work-dir', 'w', cwd=here.folder))
+    (said,) = [line for line in errors.splitlines() if line.startswith('error: ')]
+    assert status != 0
+    assert said.startswith('error: config.py: training failed: RuntimeError: mat1 and mat2')
+    for name in ('traceback.txt', 'rank1_traceback.txt'):
+        assert 'mat1 and mat2' in (here.folder / 'w' / name).read_text()
 
 
 def test_more_classes_and_fields_that_nothing_reads_are_reported(here):
