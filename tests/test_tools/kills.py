@@ -10,7 +10,7 @@ from signal import signal as on_signal
 from .runs import TOOLS
 
 
-def stopped(name, *args, cwd, trace, lines, signal):
+def stopped(name, *args, cwd, trace, lines, signal, delay=0):
     """:func:`stop` a tool that is started here."""
     process = subprocess.Popen(
         [sys.executable, TOOLS / name, *map(str, args)],
@@ -22,17 +22,18 @@ def stopped(name, *args, cwd, trace, lines, signal):
         # A suite that a shell started in the background hands down that Ctrl-C is ignored.
         preexec_fn=lambda: on_signal(SIGINT, SIG_DFL),
     )
-    return stop(process, trace=trace, lines=lines, signal=signal)
+    return stop(process, trace=trace, lines=lines, signal=signal, delay=delay)
 
 
-def stop(process, *, trace, lines, signal):
-    """Send a process ``signal`` when the trace has that many lines; its status, and its stderr."""
+def stop(process, *, trace, lines, signal, delay=0):
+    """Send a process ``signal`` after so many lines of the trace and ``delay`` seconds; status, stderr."""
     try:
         deadline = time.monotonic() + 120
         while not trace.exists() or trace.read_bytes().count(b'\n') < lines:
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
             time.sleep(0.002)
+        time.sleep(delay)
         process.send_signal(signal)
         _, errors = process.communicate(timeout=60)
     finally:
