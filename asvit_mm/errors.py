@@ -12,6 +12,15 @@ from datetime import timedelta
 # How long a process that fails waits for the others to fail too.
 _PATIENCE = timedelta(seconds=5)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What makes a path that a user gives impossible; that a file is missing would be said where it is needed.
+_WRONG_PATH = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 
 class InputError(ValueError):
@@ -36,11 +45,12 @@ def is_full(error: BaseException) -> bool:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an :class:`InputError` or a full disk into one line on stderr and exit status 2, Ctrl-C into 130.
+    """Turn an :class:`InputError`, a full disk or a path that cannot be used into a line and exit status 2.
 
-    The message of a :class:`KeyboardInterrupt` (how to resume) is printed if there is one. Of the processes
-    of a distributed job that fail alike, rank 0 prints; one that fails alone, or otherwise, names its rank.
-    All other exceptions keep their traceback: they are defects, not mistakes of the user.
+    Ctrl-C becomes status 130, with the message of the :class:`KeyboardInterrupt` (how to resume) if there is
+    one. Of the processes of a distributed job that fail alike, rank 0 prints; one that fails alone, or
+    otherwise, names its rank. All other exceptions keep their traceback: they are defects, not mistakes of
+    the user.
     """
     logging.raiseExceptions = (
         False  # a log that cannot be written, on a full disk, prints no traceback
@@ -51,6 +61,11 @@ def one_line_errors() -> Iterator[None]:
         _print_error(str(error))
         raise SystemExit(2) from None
     except OSError as error:
+        if error.errno in _WRONG_PATH and error.filename:
+            name = str(error.filename)
+            shown = name if len(name) < 200 else f'{name[:200]}...'
+            _print_error(f'{shown!r} cannot be used ({error.strerror}): give another path')
+            raise SystemExit(2) from None
         if not is_full(error):
             raise
         where = f' to {error.filename!r}' if error.filename else ''

@@ -17,6 +17,11 @@ from .test_tools.runs import ended, torchrun
             "error: cannot write to 'run/trace.jsonl' (No space left on device): make room and give the "
             'command again, with --resume if it has one\n',
         ),
+        (
+            OSError(errno.ELOOP, 'Too many levels of symbolic links', 'loop'),
+            2,
+            "error: 'loop' cannot be used (Too many levels of symbolic links): give another path\n",
+        ),
         (KeyboardInterrupt(), 130, 'interrupted\n'),
         (KeyboardInterrupt('interrupted after 3 steps'), 130, 'interrupted after 3 steps\n'),
     ],
