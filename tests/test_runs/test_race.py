@@ -101,13 +101,12 @@ def test_killed_inside_a_training_it_has_the_same_winner(finished, copied):
         '--work-dir',
         'run',
     ]
-    trace = dict(trace=copied / 'trace.jsonl', lines=begin + 1)
     status, errors = stopped(
-        'search.py', *words, cwd=copied.parent, **trace, signal=SIGKILL, delay=0.1
-    )
+        *('search.py', *words), cwd=copied.parent, trace=copied / 'trace.jsonl', lines=begin + 1,
+        signal=SIGKILL, ready=lambda: any(copied.glob('.race.*/training/*')),
+    )  # fmt: skip
     assert status == -SIGKILL, errors
     assert len(races(copied)) < len(races(finished / 'run'))
-    assert list(copied.glob('.race.*/training/*'))
     result = run_search(replace(SETTINGS, resume=True))
     assert files(copied) == files(finished / 'run')
     assert result.race['finalists'][0]['arch'] == str(result.architecture)
