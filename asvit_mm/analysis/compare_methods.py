@@ -23,7 +23,7 @@ from ..utils.files import relative
 from .plots import plot_methods
 from .settings import MethodsSettings
 from .statistics import MEASURED, Pair, draw_seeds, mean_of, percentiles
-from .study import Record, StudyFolder, own_errors, take_share
+from .study import Record, StudyFolder, take_share
 from .tables import markdown_table, mean_and_std
 
 # A stream of the seed that no search draws from: theirs have one more number, this one two.
@@ -97,7 +97,7 @@ def run_comparison(settings: MethodsSettings, tools: Path = Path('tools')) -> Re
         for i in share.of(len(searches)):
             log = Path(f'{searches[i].work_dir}.log')
             log.parent.mkdir(parents=True, exist_ok=True)
-            with own_errors(share), log.open('a', encoding='utf-8') as file, redirect_stdout(file):
+            with log.open('a', encoding='utf-8') as file, redirect_stdout(file):
                 found = run_search(searches[i], tools).architecture
             print(f'{relative(Path(searches[i].work_dir))}: {found}', flush=True)
         folder.wait()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..engine.distributed import Share, find_share, wait_for_all
-from ..errors import InputError, ShareError
+from ..errors import InputError
 from ..runs.progress import show_progress
 from ..runs.run import resumable, versions
 from ..runs.settings import find_device
@@ -123,7 +123,7 @@ class StudyFolder:
         if main and done:
             print(f'resumed: {len(done)} of {len(items)} are done')
         names = list(items)
-        with own_errors(self.share), progress as show:
+        with progress as show:
             for name in (names[i] for i in self.share.of(len(names))):
                 if name in done:
                     continue
@@ -221,16 +221,3 @@ class StudyFolder:
 def _digest(record: Mapping[str, Any]) -> str:
     """By which a record is known to be as it was written."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def own_errors(share: Share) -> Iterator[None]:
-    """Let processes other than the main rank print the errors of their own share.
-
-    Raises:
-        ShareError: for an :class:`~asvit_mm.errors.InputError` in such a process.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise error if share.rank == 0 else ShareError(str(error)) from None

@@ -140,16 +140,26 @@ def fit_phases(
     """Fit phases to a network, without those that cost as much as the next one.
 
     Args:
-        schedule: name or phases, with strides for an architecture whose stride is 4.
+        schedule: name or phases of an end and a stride, for an architecture whose stride is 4.
         run_length: epochs or iterations.
 
     Raises:
-        InputError: nothing would be saved.
+        InputError: other phases, or nothing would be saved.
     """
-    scaled = [
-        (phase.end, phase.strides[0] * arch.stride // BASE_STRIDE)
-        for phase in read_schedule(schedule)
-    ]
+    given = read_schedule(schedule)
+    if given != tuple(Phase(phase.end, phase.strides[0]) for phase in given) or any(
+        phase.strides[0] % BASE_STRIDE for phase in given
+    ):
+        raise InputError(
+            f'progressive tokenization: {schedule!r} cannot be fitted to an architecture: give each phase '
+            f'an end and one stride, a multiple of {BASE_STRIDE}, alone'
+        )
+    if given[-1].stride != BASE_STRIDE:
+        raise InputError(
+            f'progressive tokenization: {schedule!r} ends at stride {given[-1].stride}, not the full grid: '
+            f'end with stride {BASE_STRIDE}'
+        )
+    scaled = [(phase.end, phase.strides[0] * arch.stride // BASE_STRIDE) for phase in given]
     windows = None
     if not all(fits_windows(img_size, stride, arch.splits) for _, stride in scaled[:-1]):
         windows = tuple(map(window_length, stage_sizes(img_size, arch.stride), arch.splits))

@@ -13,8 +13,9 @@ from ..data.source import IMAGENET_SIZE, DataSource
 
 # Images of up to this many pixels a side are cropped out of a padded frame, not enlarged from a part.
 SMALL_SIDE = 64
-# Epochs that show a network about five million images, within a range; ImageNet's is the published one.
-SHOWN_IMAGES = 5_000_000
+# Epochs that show a network about five million images, within a range; the published 300 for large sets, and
+# in proportion for those that are nearly as large.
+SHOWN_IMAGES, LARGE_SET = 5_000_000, 200_000
 EPOCH_RANGE = (100, 300)
 FINETUNE_EPOCHS = 30
 # From these epochs on, images are augmented by colour and shape too, and pairs of them are mixed.
@@ -74,12 +75,8 @@ def plan_training(
         epochs, batch_size: what is given instead of chosen.
         finetune: start from weights of other images: fewer epochs at a lower rate.
     """
-    least, most = EPOCH_RANGE
-    if epochs is None and finetune:
-        epochs = FINETUNE_EPOCHS
-    elif epochs is None:
-        shown = SHOWN_IMAGES // images if images else least
-        epochs = most if images and images >= 10 * MIXING_IMAGES else max(least, min(shown, most))
+    if epochs is None:
+        epochs = FINETUNE_EPOCHS if finetune else _chosen_epochs(images)
     if batch_size is None:
         batch_size = 128 if (images or 0) >= 10_000 else 64 if (images or 10_000) >= 1_000 else 32
     small, strong = img_size <= SMALL_SIDE, epochs >= STRONG_EPOCHS
@@ -108,6 +105,14 @@ def plan_training(
         'shares of the run, so every train_cfg.max_epochs works',
     )
     return TrainingPlan(epochs, batch_size, finetune, small, strong, mixing, reasons)
+
+
+def _chosen_epochs(images: int | None) -> int:
+    """Epochs of a run from scratch: they change with the number of images without a jump."""
+    least, most = EPOCH_RANGE
+    if not images:
+        return least
+    return round(max(least, min(max(SHOWN_IMAGES / images, most * images / LARGE_SET), most)))
 
 
 def folder_settings(data: DataSource, plan: TrainingPlan) -> dict[str, Any]:

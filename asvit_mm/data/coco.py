@@ -194,7 +194,7 @@ def _folders(path: str, images: str | None) -> Iterator[Path]:
     here, stem = Path(path).parent, Path(path).stem
     split = stem.removeprefix('instances_').removesuffix('_annotations')
     if images is not None:
-        yield Path(images).resolve()
-        yield Path(images).resolve() / split
+        folder = Path(os.path.realpath(images))
+        yield from (folder, folder / split)
     for folder in (here, here.parent):
         yield from (folder, folder / 'images', folder / split, folder / 'images' / split)

@@ -4,15 +4,14 @@ Where they do not, training ends in an index out of bounds (on a GPU in an asser
 are silently shifted or dropped.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 from mmengine.logging import print_log
 from torch import nn
 
 from ..errors import InputError
-from ..utils.files import read_object
 
 # Heads that do not classify into the classes of the dataset.
 _OTHER_HEADS = ('rpn_head', 'semantic_head')
@@ -25,10 +24,8 @@ def check_classes(model: nn.Module, dataset: Any, loader: str) -> None:
         loader: name of the data loader, for messages.
 
     Raises:
-        InputError: the annotations lack classes of the dataset, or a head has fewer classes.
+        InputError: a head has fewer classes.
     """
-    for inner in _datasets(dataset):
-        check_categories(inner, loader)
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     if not classes or isinstance(classes, str):
         return
@@ -49,23 +46,52 @@ def check_classes(model: nn.Module, dataset: Any, loader: str) -> None:
             print_log(f'{difference}: some are never trained', logger='current', level=30)
 
 
-def check_categories(dataset: Any, loader: str) -> None:
-    """Raise an InputError if classes of a COCO dataset are not among the categories of its annotations.
+def check_categories_when_read() -> None:
+    """Make mmdet's COCO datasets in this process refuse annotations that do not fit their classes.
 
-    mmdet numbers the categories that it finds, so all labels after a missing one would be shifted, and a
-    dataset without any has no images.
+    mmdet numbers the categories in the order of the annotations and takes their names from
+    ``metainfo['classes']``: after a missing class, or in another order, objects silently get other names.
     """
-    found, classes = getattr(dataset, 'cat_ids', None), dataset.metainfo.get('classes') or ()
-    file = getattr(dataset, 'ann_file', None)
-    if found is None or len(found) == len(classes) or not isinstance(file, str):
+    from mmdet.datasets import CocoDataset
+
+    whole = CocoDataset.load_data_list
+    if hasattr(whole, '__wrapped__'):
         return
-    categories = read_object(Path(file), 'give COCO annotations', depth=None).get('categories')
-    names = [str(category.get('name')) for category in categories or ()]
-    missing = [name for name in classes if name not in names]
+
+    @wraps(whole)
+    def load_data_list(dataset: Any) -> Any:
+        api = dataset.COCOAPI
+
+        def read(path: str) -> Any:
+            coco = api(path)
+            _check_categories(coco.dataset.get('categories') or (), dataset)
+            return coco
+
+        # Where mmdet has the annotations in memory, and only there.
+        dataset.COCOAPI = read
+        try:
+            return whole(dataset)
+        finally:
+            del dataset.COCOAPI
+
+    CocoDataset.load_data_list = load_data_list
+
+
+def _check_categories(categories: Sequence[Mapping[str, Any]], dataset: Any) -> None:
+    classes = dataset.metainfo['classes']
+    classes = [classes] if isinstance(classes, str) else list(classes)
+    names = [str(category.get('name')) for category in categories]
+    known = set(classes)
+    found = [name for name in names if name in known]
+    if found == classes:
+        return
+    wrong = next((f'{name!r} is none of these' for name in classes if name not in names), '')
+    if not wrong and sorted(found) == sorted(classes):
+        wrong = 'they are in another order, and mmdet would mistake one class for another'
     raise InputError(
-        f'{loader}: {file!r} has the categories {shown(names)} and the dataset the classes {shown(classes)}'
-        f'{f", of which {missing[0]!r} is none of these" if missing else ""}: set '
-        'dataset.metainfo=dict(classes=(...)) to its categories, and num_classes of the heads to their number'
+        f'{dataset.ann_file!r} has the categories {shown(names)} and the dataset the classes '
+        f'{shown(classes)}: {wrong or "one is there twice"}: set dataset.metainfo=dict(classes=(...)) to its '
+        'categories in their order, and num_classes of the heads to their number'
     )
 
 
@@ -73,9 +99,3 @@ def shown(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     more = f', ... ({len(names)})' if len(names) > 5 else ''
     return ', '.join(map(str, names[:5])) + more
-
-
-def _datasets(dataset: Any) -> list[Any]:
-    """The datasets in a dataset: those that it wraps, or itself."""
-    wrapped = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
-    return [inner for one in wrapped if one is not None for inner in _datasets(one)] or [dataset]

@@ -25,6 +25,16 @@ DATA_COMMANDS = {
     'scenes': 'python -m asvit_mm.data.scenes',
 }
 # The codebases whose configs are read, and how each is installed.
+# What MMEngine's Runner reads of its settings without complaint about others.
+_READ = {
+    'default_hooks': (
+        *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
+        'visualization',
+    ),
+    'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
+    'env_cfg.dist_cfg': ('backend', 'timeout'),
+    'auto_scale_lr': ('enable', 'base_batch_size'),
+}
 CODEBASES = {
     'mmdet': "pip install '.[mminstall]'",
     'mmrotate': "pip install '.[rotated]'",
@@ -147,13 +157,17 @@ def require(cfg: Config, fields: Sequence[str], purpose: str) -> None:
 
 
 def report_ignored(cfg: Config) -> None:
-    """Print which fields of a config nothing reads, though their names are close to those of a Runner's."""
+    """Print which fields of a config nothing reads, though their names are close to those that are read."""
     read = [*signature(Runner).parameters, 'auto_scale_lr', 'custom_imports']
-    for key in cfg:
-        close = get_close_matches(key, read, n=1, cutoff=0.85) if key not in read else []
-        if close and cfg.get(close[0]) is None:
-            name = cfg.filename or 'the config'
-            print(f'note: nothing reads {key!r} of {name}: did you mean {close[0]!r}?')
+    for owner, names in (('', read), *_READ.items()):
+        section: Any = cfg._cfg_dict
+        for part in filter(None, owner.split('.')):
+            section = section.get(part) if isinstance(section, Mapping) else None
+        for key in section if isinstance(section, Mapping) else ():
+            close = get_close_matches(str(key), names, n=1, cutoff=0.85) if key not in names else []
+            if close and section.get(close[0]) is None:
+                name, key = cfg.filename or 'the config', f'{owner}.{key}'.lstrip('.')
+                print(f'note: nothing reads {key!r} of {name}: did you mean {close[0]!r}?')
 
 
 def preprocessor_settings(cfg: Config) -> dict[str, Any]:

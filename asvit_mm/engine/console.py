@@ -1,4 +1,4 @@
-"""What training and testing show on the screen: losses, results and what a user can act on.
+"""The Runner of our tools: it can be killed, and its screen shows losses, results and what a user can act on.
 
 MMEngine logs the environment, the config, the order of the hooks and a line for every parameter before the
 first loss. All of that still goes to the log file of the work dir.
@@ -12,8 +12,11 @@ import warnings
 from contextlib import redirect_stdout, suppress
 from typing import Any
 
+from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+
+from .hooks.checkpoint import ResumableCheckpointHook, save_whole
 
 # The beginnings of messages for the file alone: tables and lists, and warnings about calls that the code of
 # MMEngine and the codebases makes, which no setting changes.
@@ -30,7 +33,18 @@ _PRINTED = re.compile(r'Could not import OneDL.*\n?')
 
 
 class ConsoleRunner(Runner):
-    """MMEngine's Runner, except that its screen shows less than its log file."""
+    """MMEngine's Runner with whole checkpoints, whose screen shows less than its log file."""
+
+    def register_hook(self, hook: Any, priority: Any = None) -> None:
+        """Register a hook; :class:`ResumableCheckpointHook` for MMEngine's."""
+        kind = hook.get('type') if isinstance(hook, dict) else None
+        if kind in ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook):
+            hook = {**hook, 'type': ResumableCheckpointHook}
+        super().register_hook(hook, priority)
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint, whole or not at all."""
+        save_whole(super().save_checkpoint, out_dir, filename, *args, **kwargs)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The logger; its screen leaves out ``FILE_ONLY``, unless everything is asked for (DEBUG)."""

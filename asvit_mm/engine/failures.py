@@ -4,6 +4,7 @@ MMEngine, mmpretrain and mmdet build whatever a config says and fail where its m
 far from it. The whole traceback is kept in the work dir.
 """
 
+import os
 import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,9 +21,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import Registry, build_from_cfg
 from mmengine.runner import Runner
 
-from ..errors import InputError, ShareError, is_full, one_line
+from ..errors import InputError, is_full, one_line
 from ..utils.files import atomic_write_text
-from .classes import check_categories
 
 TRACEBACK = 'traceback.txt'
 
@@ -35,42 +35,38 @@ _TRANSFORMED = Compose.__call__
 
 
 @contextmanager
-def config_failures(
-    cfg: Config, doing: str, kept: Path | None = None, *, shared: bool = False
-) -> Iterator[None]:
+def config_failures(cfg: Config, doing: str, kept: Path | None = None) -> Iterator[None]:
     """Turn what is raised in the block into an :class:`InputError` that says what of ``cfg`` is wrong.
 
     A full disk keeps its OSError. The traceback of every other exception goes to traceback.txt in the work
-    dir: it may be a defect of a library, or of the user's own module.
+    dir, of rank N to rankN_traceback.txt: it may be a defect of a library, or of the user's own module.
 
     Args:
         doing: what fails, for the message.
         kept: the file for the traceback (default: traceback.txt in the work dir).
-        shared: whether it fails alike in all processes, of which one then prints it.
     """
-    kind = InputError if shared else ShareError
     try:
         yield
     except InputError as error:
         if not str(error).startswith('Caught '):
             raise
         # From a worker of a data loader, with its traceback for a message.
-        raise kind(one_line(error).partition(': ')[2]) from error
+        raise InputError(one_line(error).partition(': ')[2]) from error
     except Exception as error:
         if is_full(error):
             raise
         where = ''
         with suppress(OSError):
-            file = kept or Path(cfg.work_dir) / TRACEBACK
+            rank = int(os.environ.get('RANK', '0'))
+            file = kept or Path(cfg.work_dir) / (f'rank{rank}_{TRACEBACK}' if rank else TRACEBACK)
             atomic_write_text(file, traceback.format_exc())
             where = f' (traceback: {file})'
         said = f'{cfg.filename or "the config"}: {doing}: {explain(error, cfg._cfg_dict)}'
-        raise kind(f'{said}{where}') from error
+        raise InputError(f'{said}{where}') from error
 
 
 def explain(error: BaseException, cfg: Mapping[str, Any]) -> str:
     """In one line: which part of ``cfg`` an exception is about, what is wrong with it, and what is close."""
-    _explain_classes(error)
     if re.search('weights.only', str(error), re.IGNORECASE):
         # From a model that reads weights by itself, such as timm's.
         return (
@@ -126,7 +122,7 @@ def _transformed(pipeline: Compose, data: dict[str, Any]) -> dict[str, Any] | No
         path = data.get('img_path') if isinstance(data, dict) else None
         if path is None:
             raise
-        raise ShareError(
+        raise InputError(
             f'image {str(path)!r} cannot be loaded or transformed ({one_line(error)}): repair or remove it, '
             'or correct the pipeline'
         ) from error
@@ -135,14 +131,6 @@ def _transformed(pipeline: Compose, data: dict[str, Any]) -> dict[str, Any] | No
 def _said(error: BaseException) -> str:
     text = one_line(error)
     return text if len(text) <= _LENGTH else f'{text[:_LENGTH]}...'
-
-
-def _explain_classes(error: BaseException) -> None:
-    """Raise an InputError if it was raised while a dataset was read that has no image of its classes."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        dataset = frame.f_locals.get('self')
-        if 'cat_ids' in getattr(dataset, '__dict__', ()):
-            check_categories(dataset, type(dataset).__name__)
 
 
 def _innermost_build(error: BaseException) -> FrameType | None:

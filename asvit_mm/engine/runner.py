@@ -23,7 +23,7 @@ from ..checkpoints.reading import read_checkpoint, select_weights
 from ..errors import InputError
 from ..utils.files import atomic_write_json, check_writable, refuse_special_files
 from .arguments import EvaluateSettings, RunnerSettings, TrainSettings
-from .classes import check_classes
+from .classes import check_categories_when_read, check_classes
 from .config import (
     CODEBASES,
     MissingCodebaseError,
@@ -168,6 +168,8 @@ def _prepare(cfg: Config, args: RunnerSettings) -> None:
     check_codebase(cfg)
     scope = cfg.get('default_scope')
     import_codebase(scope if scope in CODEBASES else 'mmpretrain')
+    if is_detector(cfg):
+        check_categories_when_read()
     report_ignored(cfg)
     check_launcher(args.launcher)
     if args.amp and not torch.cuda.is_available():
@@ -235,7 +237,7 @@ def _build(cfg: Config) -> Runner:
         if cfg.model_wrapper_cfg.get('type', wrapper.type) == wrapper.type:
             cfg.model_wrapper_cfg.device_ids = None
     refuse_special_files(Path(cfg.work_dir).iterdir())
-    with config_failures(cfg, 'cannot be built', shared=True):
+    with config_failures(cfg, 'cannot be built'):
         return RUNNERS.build(cfg) if 'runner_type' in cfg else ConsoleRunner.from_cfg(cfg)
 
 
@@ -340,15 +342,23 @@ def _enable_tta(cfg: Config, args: EvaluateSettings) -> None:
         raise InputError(f'--tta: the test dataset of {args.config} has no pipeline to augment')
     pack = dataset.pipeline[-1]
     if is_detector(cfg):
+        if (cfg.model.get('roi_head') or {}).get('mask_head'):
+            raise InputError(
+                '--tta: mmdet merges boxes, not masks: leave it out, or test the boxes alone by '
+                '--cfg-options model.roi_head.mask_head=None test_evaluator.metric=bbox'
+            )
+        if cfg.default_scope != 'mmdet':
+            raise InputError('--tta: mmdet merges upright boxes, not rotated ones: leave it out')
         merged = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
-        wrapper = dict(type='mmdet.DetTTAModel', tta_cfg=merged)
+        wrapper = dict(type='DetTTAModel', tta_cfg=merged)  # in MMEngine's own registry
         keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
         pack = {**pack, 'meta_keys': (*keys, 'flip', 'flip_direction')}
     elif is_segmentor(cfg):
         wrapper = dict(type='mmseg.SegTTAModel')
     else:
         wrapper = dict(type='mmpretrain.AverageClsScoreTTA')
-    flips = [dict(type='RandomFlip', prob=probability) for probability in (1.0, 0.0)]
+    # Merged predictions keep the annotations of the first view, which must be the image as it is.
+    flips = [dict(type='RandomFlip', prob=probability) for probability in (0.0, 1.0)]
     augment = dict(type='TestTimeAug', transforms=[flips, [pack]])
     dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], augment]
     cfg.model = ConfigDict(**(cfg.get('tta_model') or wrapper), module=cfg.model)

@@ -384,9 +384,11 @@ class AsViT(Backbone):
         act_cfg: Config = dict(type='GELU'),  # noqa: B006
         init_cfg: Config | list[Config] | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
         rates = drop_rate, attn_drop_rate, drop_path_rate
-        check(in_channels, rates, frozen_stages, with_cp, norm_cfg, act_cfg, merge_rounding)
+        check(
+            in_channels, rates, frozen_stages, with_cp, norm_cfg, act_cfg, merge_rounding, init_cfg
+        )
+        super().__init__(init_cfg=init_cfg)
         self.out_indices = as_stages(out_indices)
         check_projection(token_projection)
         self.token_projection = token_projection

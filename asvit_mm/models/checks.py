@@ -16,6 +16,7 @@ def check(
     norm_cfg: Any,
     act_cfg: Any,
     merge_rounding: Any,
+    init_cfg: Any,
 ) -> None:
     """Check those settings of ``AsViT`` that no other function checks.
 
@@ -27,14 +28,19 @@ def check(
     """
     _require(_is_int(in_channels, 1), f'{in_channels = }', 'an integer from 1 up')
     for name, rate in zip(('drop_rate', 'attn_drop_rate', 'drop_path_rate'), rates, strict=True):
-        _require(0 <= rate < 1, f'{name} = {rate!r}', 'a number from 0 to below 1')
+        number = isinstance(rate, int | float) and 0 <= rate < 1
+        _require(number, f'{name} = {rate!r}', 'a number from 0 to below 1')
     frozen = _is_int(frozen_stages, -1, NUM_STAGES)
     _require(frozen, f'{frozen_stages = }', '-1 (none), 0 (embedding) to 4')
     _require(isinstance(with_cp, bool), f'{with_cp = }', 'True or False')
-    layer_norm = norm_cfg is None or norm_cfg.get('type') in ('LN', 'LayerNorm')
+    kind = norm_cfg.get('type') if isinstance(norm_cfg, Mapping) else None
+    layer_norm = norm_cfg is None or kind in ('LN', 'LayerNorm')
     _require(layer_norm, f'{norm_cfg = }', 'LN, since tokens are (..., C), or None')
     activation = isinstance(act_cfg, Mapping) and 'type' in act_cfg
     _require(activation, f'{act_cfg = }', "a dict such as dict(type='GELU')")
+    given = init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg or {}]
+    configs = all(isinstance(one, Mapping) for one in given)
+    _require(configs, f'{init_cfg = }', "dict(type='Pretrained', checkpoint='PATH'), or None")
     roundings = ', '.join(MERGE_ROUNDINGS)
     _require(merge_rounding in MERGE_ROUNDINGS, f'{merge_rounding = }', f'one of {roundings}')
 

@@ -1,5 +1,6 @@
 """A config that trains a named network on one's own images."""
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -172,7 +173,7 @@ def _find_weights(settings: WriteConfigSettings) -> str | None:
         from ..zoo import fetch
 
         return fetch(str(settings.arch))[1]
-    return str(Path(settings.weights).resolve())
+    return os.path.realpath(settings.weights)
 
 
 def _check_order(network: NamedNetwork, checkpoint: str | None) -> None:

@@ -155,7 +155,7 @@ def metafile_of(config: str) -> Path:
     """The zoo's metafile that has an entry for the config, or else the one beside the config."""
     path = Path(config)
     for model in models().values():
-        if model.config.resolve() == path.resolve():
+        if os.path.realpath(model.config) == os.path.realpath(path):
             return model.metafile.resolve()
     return path.with_name('metafile.yml')
 

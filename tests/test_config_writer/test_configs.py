@@ -336,6 +336,23 @@ def test_windows_are_fixed_where_splits_leave_no_room():
         growing.check_token_stride(16)
 
 
+@pytest.mark.parametrize(
+    ('schedule', 'words'),
+    [
+        ('16|8|4@1.0', 'an end and one stride'),
+        ('16/1@0.5,4@1.0', 'an end and one stride'),
+        ('16*0.5@0.5,4@1.0', 'an end and one stride'),
+        ([dict(end=0.5, stride=[8], weights=[1]), dict(end=1.0, stride=4)], 'an end and one stride'),
+        ('6@0.5,4@1.0', 'a multiple of 4'),
+        ('16@0.5,8@1.0', 'ends at stride 8, not the full grid'),
+        ('16@8,4@50', 'ends at epoch 50 and the run has 60'),
+    ],
+)  # fmt: skip
+def test_schedules_that_cannot_be_fitted_are_refused(schedule, words):
+    with pytest.raises(InputError, match=words):
+        fit_phases(schedule, TINY, 32, 60)
+
+
 def test_what_saves_nothing_is_refused(user_config):
     with pytest.raises(InputError, match='save nothing in a run of 60 with images of 4 pixels'):
         fit_phases(PHASES, TINY, 4, 60)

@@ -1,5 +1,6 @@
 """Recipes of image folders: chosen by the images, trained for any number of epochs."""
 
+import itertools
 import logging
 from types import SimpleNamespace
 
@@ -48,12 +49,20 @@ def written(folder, arch=TINY, img_size=None, **options):
         (9_469, 128, None, dict(epochs=300, batch_size=64, small=False, mixing=False)),
         (1_281_167, 224, None, dict(epochs=300, batch_size=128, mixing=True)),
         (300, 224, None, dict(epochs=300, batch_size=32, mixing=False)),
+        (100_000, 224, None, dict(epochs=150, mixing=False)),
+        (200_000, 224, None, dict(epochs=300, mixing=True)),
         (None, 224, None, dict(epochs=100, batch_size=64)),
     ],
 )
 def test_the_plan_follows_the_images_and_the_length(images, size, epochs, expected):
     plan = plan_training(size, images, 10, epochs=epochs)
     assert {name: getattr(plan, name) for name in expected} == expected
+
+
+def test_a_few_more_images_change_the_epochs_little():
+    chosen = [plan_training(32, images, 10).epochs for images in range(1_000, 300_000, 100)]
+    assert max(abs(a - b) for a, b in itertools.pairwise(chosen)) <= 2
+    assert (min(chosen), max(chosen)) == (100, 300)
 
 
 def test_the_header_has_the_reasons(folder):

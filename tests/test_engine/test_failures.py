@@ -10,7 +10,7 @@ from asvit_mm.engine.runner import latest_checkpoint
 from asvit_mm.errors import InputError
 
 from ..test_checkpoints.test_doors import CONFIG
-from ..test_tools.runs import Here, write_images
+from ..test_tools.runs import Here, ended, torchrun, write_images
 
 AMP = "optim_wrapper.update(type='AmpOptimWrapper')"
 WANDB = (
@@ -95,13 +95,30 @@ def test_the_whole_traceback_is_kept(here):
     assert 'Traceback (most recent call last)' in (here.folder / kept).read_text()
 
 
+@pytest.mark.slow
+def test_two_processes_that_fail_alike_say_so_once(here):
+    """In the first step, after they have met."""
+    (here.folder / 'config.py').write_text(f"{CONFIG}\nmodel['head']['in_channels'] = 100\n")
+    status, _, errors = ended(torchrun('train.py', 'config.py', '--work-dir', 'w', cwd=here.folder))
+    (said,) = [line for line in errors.splitlines() if line.startswith('error: ')]
+    assert status != 0
+    assert said.startswith('error: config.py: training failed: RuntimeError: mat1 and mat2')
+    for name in ('traceback.txt', 'rank1_traceback.txt'):
+        assert 'mat1 and mat2' in (here.folder / 'w' / name).read_text()
+
+
 def test_more_classes_and_fields_that_nothing_reads_are_reported(here):
     (here.folder / 'config.py').write_text(
         f"{CONFIG}\nmodel['head']['num_classes'] = 3\ncustom_hoks = []\ntrain_cfg['max_epochs'] = 1\n"
+        "default_hooks = dict(checkpoin=dict(type='CheckpointHook'), other=dict(type='IterTimerHook'))\n"
+        'env_cfg = dict(cudnn_benchmar=True)\n'
     )
     said = here.run('train.py', 'config.py')
     assert 'model.head has 3: some are never trained' in said
     assert "nothing reads 'custom_hoks' of config.py: did you mean 'custom_hooks'?" in said
+    assert "'default_hooks.checkpoin' of config.py: did you mean 'checkpoint'?" in said
+    assert "'env_cfg.cudnn_benchmar' of config.py: did you mean 'cudnn_benchmark'?" in said
+    assert said.count('did you mean') == 3
 
 
 @pytest.mark.parametrize('workers', [0, 1])

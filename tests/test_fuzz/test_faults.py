@@ -1,5 +1,7 @@
 """Processes that are killed at random instants, and disks that are full: resumed, the files are the same."""
 
+import contextlib
+import json
 import os
 import random
 import resource
@@ -7,19 +9,43 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from asvit_mm.arch import as_architecture
+from asvit_mm.config_writer.configs import config_text
 from asvit_mm.data.image_sets import DIGITS, write_image_set
+from asvit_mm.data.source import describe_data
 
 from ..test_checkpoints.test_doors import CONFIG
 from ..test_tools.kills import files
 from ..test_tools.runs import PROCESSES, TINY, TOOLS, _run, write_images
 
 pytestmark = pytest.mark.slow
+TINY_NETWORK = '4,2,2|2,1,2|2,1,2|2,1,2|16'
+SMALL = ' '.join(
+    f'{part}_dataloader.{setting}' for part in ('train', 'val')
+    for setting in ('dataset.indices=192', 'num_workers=0', 'persistent_workers=False')
+)  # fmt: skip
 RUNS = {
     'search': ['search.py', '--data', 'digits', '--steps', '6', *TINY],
     'scale': ['scale.py', 'seed', '--data', 'digits', '--min-params', '4M', '--max-params', '9M', *TINY],
+    'correlate': [
+        'analysis_tools/correlate.py', '--data', 'images', '--num-archs', '6', '--epochs', '1', '--measures',
+        'params', 'length_distortion', '--repeat', '1', '--img-size', '16', '--batch-size', '2',
+        '--device', 'cpu',
+    ],
+    'train': [
+        'train.py', 'config.py', '--cfg-options', *SMALL.split(), 'train_cfg.max_epochs=6',
+        'default_hooks.logger.interval=1',
+    ],
 }  # fmt: skip
-KILLS = 8
+# The last file that a run writes, and how often it is killed.
+ENDS = {
+    'search': ('result.json', 8),
+    'scale': ('result.json', 8),
+    'correlate': ('report.html', 5),
+    'train': ('epoch_6.pth', 6),
+}
 
 
 @pytest.fixture(scope='module')
@@ -60,22 +86,59 @@ def completed(argv, folder):
     return files(folder / 'run')
 
 
+def learned(run):
+    """The weights of a training's last and best checkpoints, and the loss of every step."""
+    weights = {
+        path.name: torch.load(path, weights_only=False)['state_dict'] for path in run.glob('*.pth')
+    }
+    lines = [
+        json.loads(line)
+        for file in sorted(run.glob('*/vis_data/scalars.json'))
+        for line in file.read_text().splitlines()
+    ]
+    return weights, {line['step']: line['loss'] for line in lines if 'loss' in line}
+
+
 @pytest.mark.parametrize('name', RUNS)
 def test_killed_at_random_instants(place, name):
-    argv, cut = words(name), place('cut')
-    whole = completed(argv, place('whole'))
-    rng, killed = random.Random(name), 0
-    for _ in range(4 * KILLS):
+    argv, cut, undisturbed = words(name), place('cut'), place('whole')
+    if name == 'correlate':
+        for folder in (cut, undisturbed):
+            write_images(folder)
+    if name == 'train':
+        for folder in (cut, undisturbed):
+            with contextlib.chdir(folder):  # paths in the config are relative
+                data = describe_data('data/digits', 32)
+                (folder / 'config.py').write_text(config_text(as_architecture(TINY_NETWORK), data))
+    whole = completed(argv, undisturbed)
+    rng, killed, (last, kills) = random.Random(name), 0, ENDS[name]
+    for _ in range(4 * kills):
         process = started(argv, cut)
         process.join(rng.uniform(0.2, 4.0))
         if process.exitcode is None:
             process.kill()
             process.join()
             killed += 1
-        if killed == KILLS or (cut / 'run/result.json').exists():
+        if killed == kills or (cut / 'run' / last).exists():
             break
     assert killed > 0
-    assert completed(argv, cut) == whole
+    again = completed(argv, cut)
+    if name == 'correlate':  # logs and report hold times
+        again, whole = (
+            {path: text for path, text in one.items() if path.startswith(('records', 'study'))}
+            for one in (again, whole)
+        )
+        assert len(whole) == 7
+    if name != 'train':
+        assert again == whole
+        return
+    # Its logs hold times.
+    (one, losses), (other, expected) = learned(cut / 'run'), learned(undisturbed / 'run')
+    assert losses == expected
+    assert len(losses) > 6
+    assert one.keys() == other.keys()
+    for checkpoint, weights in one.items():
+        torch.testing.assert_close(weights, other[checkpoint], rtol=0, atol=0)
 
 
 def limited(argv, folder, size):

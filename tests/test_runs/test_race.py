@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 from dataclasses import replace
+from signal import SIGKILL
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from asvit_mm.runs.settings import ScaleSettings, SearchSettings
 from asvit_mm.runs.training import Split, training_config
 from asvit_mm.utils.command_line import as_arguments
 
-from ..test_tools.kills import cut, files
+from ..test_tools.kills import cut, files, stopped
 from ..test_tools.runs import ended, torchrun, write_images
 
 QUICK = dict(data='digits', img_size=16, batch_size=4, repeat=1, device='cpu', race_minutes=0.01)
@@ -80,6 +81,27 @@ def test_cut_after_the_plan_it_ends_as_it_would_have(finished, copied, line):
     kept = b''.join(lines[: max(begin + 1, line)])
     cut(copied, len(kept) + 9)
     (copied / '.race.abcdefgh').mkdir()
+    result = run_search(replace(SETTINGS, resume=True))
+    assert files(copied) == files(finished / 'run')
+    assert result.race['finalists'][0]['arch'] == str(result.architecture)
+
+
+@pytest.mark.slow
+def test_killed_inside_a_training_it_has_the_same_winner(finished, copied):
+    lines = (copied / 'trace.jsonl').read_bytes().splitlines(keepends=True)
+    begin = 1 + next(i for i, text in enumerate(lines) if b'"plan"' in text)
+    cut(copied, len(b''.join(lines[:begin])))
+    words = [
+        *as_arguments(replace(SETTINGS, resume=True), leave_out=('work_dir',)),
+        '--work-dir',
+        'run',
+    ]
+    status, errors = stopped(
+        *('search.py', *words), cwd=copied.parent, trace=copied / 'trace.jsonl', lines=begin + 1,
+        signal=SIGKILL, ready=lambda: any(copied.glob('.race.*/training/*')),
+    )  # fmt: skip
+    assert status == -SIGKILL, errors
+    assert len(races(copied)) < len(races(finished / 'run'))
     result = run_search(replace(SETTINGS, resume=True))
     assert files(copied) == files(finished / 'run')
     assert result.race['finalists'][0]['arch'] == str(result.architecture)

@@ -10,7 +10,7 @@ from signal import signal as on_signal
 from .runs import TOOLS
 
 
-def stopped(name, *args, cwd, trace, lines, signal):
+def stopped(name, *args, cwd, trace, lines, signal, ready=lambda: True):
     """:func:`stop` a tool that is started here."""
     process = subprocess.Popen(
         [sys.executable, TOOLS / name, *map(str, args)],
@@ -22,14 +22,14 @@ def stopped(name, *args, cwd, trace, lines, signal):
         # A suite that a shell started in the background hands down that Ctrl-C is ignored.
         preexec_fn=lambda: on_signal(SIGINT, SIG_DFL),
     )
-    return stop(process, trace=trace, lines=lines, signal=signal)
+    return stop(process, trace=trace, lines=lines, signal=signal, ready=ready)
 
 
-def stop(process, *, trace, lines, signal):
-    """Send a process ``signal`` when the trace has that many lines; its status, and its stderr."""
+def stop(process, *, trace, lines, signal, ready=lambda: True):
+    """Send a process ``signal`` once the trace has so many lines and it is ``ready``: status and stderr."""
     try:
         deadline = time.monotonic() + 120
-        while not trace.exists() or trace.read_bytes().count(b'\n') < lines:
+        while not trace.exists() or trace.read_bytes().count(b'\n') < lines or not ready():
             assert time.monotonic() < deadline
             assert process.poll() is None, process.communicate()
             time.sleep(0.002)
