@@ -1,6 +1,7 @@
 """Search of a seed and its scaling, both without training."""
 
 from .evaluator import ComplexityMeasure, Measure, Measurement, Memo, Request
+from .filling import draw_filling, with_finer_tokens
 from .limits import Budget, Clock, Latency
 from .methods import (
     METHODS,
@@ -43,6 +44,7 @@ __all__ = [
     'Step',
     'call_on_all_ranks',
     'choose_finalists',
+    'draw_filling',
     'help_main_rank',
     'iterate_search',
     'larger_networks',
@@ -54,5 +56,6 @@ __all__ = [
     'result_of',
     'space_for',
     'survivors',
+    'with_finer_tokens',
     'with_helpers',
 ]
