@@ -6,7 +6,7 @@ Source: As-ViT (arXiv 2202.11921), section 3.4.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..nas import (
     draw_filling,
     larger_networks,
     measure_proxies,
+    space_for,
     with_finer_tokens,
 )
 from ..report.plots import plot_scaling
@@ -293,13 +294,18 @@ class _Scale(Run[ScaleSettings]):
         settings, auto = self.settings, self.largest
         if not (self.race and (settings.max_params or settings.max_flops or settings.targets)):
             return iter(())
-        topologies = [auto.topology, *read_front(settings.arch)]
+        rng, count = np.random.default_rng(settings.seed), settings.finalists or 0
+        space = space_for(self.data.img_size, auto.topology.stride)
+        found = dict.fromkeys([auto.topology, *read_front(settings.arch)])
+        # As measures promise little at an equal size, every other topology is any of the space.
+        pairs = zip(cycle(found), [space.sample(rng) for _ in range(count)], strict=False)
+        topologies = [arch for pair in pairs for arch in pair]
         return draw_filling(
             with_finer_tokens(list(dict.fromkeys(topologies)), self.data.img_size),
             max(2, round(2 * sum(best.depths) / len(best.depths))),
             self.budget,
-            DRAWN * (settings.finalists or 0),
-            np.random.default_rng(settings.seed),
+            DRAWN * count,
+            rng,
         )
 
     def _append(self, scaling: _Scaling, member: Member) -> None:
