@@ -14,7 +14,7 @@ from .methods import (
 )
 from .parallel import SharedMeasure, call_on_all_ranks, help_main_rank, with_helpers
 from .pareto import pareto_front, percentile_scores
-from .race import Cost, Round, choose_finalists, plan_race, survivors
+from .race import Cost, Round, choose_finalists, going_on, plan_race, survivors
 from .ranking import rank_networks
 from .reinforce import Reinforce
 from .scaling import AutoScaling, Candidate, Member, larger_networks, measure_proxies
@@ -45,6 +45,7 @@ __all__ = [
     'call_on_all_ranks',
     'choose_finalists',
     'draw_filling',
+    'going_on',
     'help_main_rank',
     'iterate_search',
     'larger_networks',
