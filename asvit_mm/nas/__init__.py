@@ -1,6 +1,7 @@
 """Search of a seed and its scaling, both without training."""
 
 from .evaluator import ComplexityMeasure, Measure, Measurement, Memo, Request
+from .filling import draw_filling, with_finer_tokens
 from .limits import Budget, Clock, Latency
 from .methods import (
     METHODS,
@@ -13,7 +14,7 @@ from .methods import (
 )
 from .parallel import SharedMeasure, call_on_all_ranks, help_main_rank, with_helpers
 from .pareto import pareto_front, percentile_scores
-from .race import Cost, Round, choose_finalists, plan_race, survivors
+from .race import Cost, Round, choose_finalists, going_on, plan_race, survivors
 from .ranking import rank_networks
 from .reinforce import Reinforce
 from .scaling import AutoScaling, Candidate, Member, larger_networks, measure_proxies
@@ -43,6 +44,8 @@ __all__ = [
     'Step',
     'call_on_all_ranks',
     'choose_finalists',
+    'draw_filling',
+    'going_on',
     'help_main_rank',
     'iterate_search',
     'larger_networks',
@@ -54,5 +57,6 @@ __all__ = [
     'result_of',
     'space_for',
     'survivors',
+    'with_finer_tokens',
     'with_helpers',
 ]

@@ -55,6 +55,10 @@ class Budget:
         """Whether the classifier is within every limit."""
         return all(limit.count(arch) <= limit.value for limit in self._limits)
 
+    def usage(self, arch: Architecture) -> float:
+        """Share that the classifier uses of the tighter limit; 0 if there is no limit."""
+        return max((limit.count(arch) / limit.value for limit in self._limits), default=0.0)
+
     def __str__(self) -> str:
         """The limits in words: '3,000,000 parameters or 400,000,000 multiply-adds'."""
         return ' or '.join(f'{x.value:,} {x.unit}' for x in self._limits) or 'no limit'

@@ -1,10 +1,11 @@
-"""A race of finalists by successive halving: who takes part, how long each round trains, who goes on.
+"""A race of finalists by successive halving (by thirds): who takes part, how long rounds train, who goes on.
 
 Source: Jamieson and Talwalkar, Non-stochastic best arm identification and hyperparameter optimization, arXiv
 1502.07943. There a network goes on where it stopped; here every round trains anew, for longer, with the whole
 schedule of the recipe: accuracies in the middle of a schedule rank networks worse than those at its end.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass
 from itertools import zip_longest
@@ -72,11 +73,11 @@ def _distance(first: Architecture, second: Architecture) -> int:
     return sum(a != b for a, b in zip_longest(first.numbers, second.numbers))
 
 
-def halving(count: int) -> list[int]:
-    """Networks of each round: all, then the better half, rounded up, down to the two that decide."""
+def round_sizes(count: int) -> list[int]:
+    """Networks of each round: all, then the best third, rounded up, down to the two that decide."""
     sizes = [count]
     while sizes[-1] > 2:
-        sizes.append(-(-sizes[-1] // 2))
+        sizes.append(max(2, -(-sizes[-1] // 3)))
     return sizes
 
 
@@ -93,7 +94,7 @@ def plan_race(
         batch_size: a training sees at least one batch, however little time there is.
     """
     ordered = sorted(costs, key=lambda cost: -cost.per_image)
-    sizes = halving(len(costs))
+    sizes = round_sizes(len(costs))
     plan = []
     for size in sizes:
         slowest = ordered[:size]
@@ -125,3 +126,22 @@ def survivors(accuracies: Sequence[float | None], costs: Sequence[float], count:
         return (float('inf') if accuracy is None else -accuracy, costs[i])
 
     return sorted(range(len(accuracies)), key=key)[:count]
+
+
+def going_on(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
+    """The ``count`` networks of ``ranked`` that take part in the next round, in the same order.
+
+    As long as there is room each base stride keeps its share, and at least one: networks with finer tokens
+    are the better ones of long trainings more often than of short ones (docs/search.md).
+    """
+    if count <= 1:
+        return list(ranked[:count])
+    strides = Counter(arch.stride for arch in ranked)
+    room = {s: max(1, count * number // len(ranked)) for s, number in strides.items()}
+    kept: list[Architecture] = []
+    for arch in ranked:
+        if room[arch.stride]:
+            room[arch.stride] -= 1
+            kept.append(arch)
+    chosen = set([*kept, *(arch for arch in ranked if arch not in kept)][:count])
+    return [arch for arch in ranked if arch in chosen]

@@ -30,7 +30,7 @@ from ..arch import PRESETS, Architecture
 from ..data.source import DataSource, describe_data
 from ..engine.distributed import find_share
 from ..errors import InputError, one_line
-from ..nas import Cost, Round, call_on_all_ranks, plan_race, survivors
+from ..nas import Cost, Round, call_on_all_ranks, going_on, plan_race, survivors
 from ..utils.files import file_name
 from .folder import RunFolder
 from .progress import show_progress
@@ -159,9 +159,10 @@ class Race:
                 ]
                 if 'top1' not in found[ranked[0]]:
                     raise InputError(f'no finalist could be trained ({failures[ranked[0]]})')
-                order = [*ranked, *order[len(ranked) :]]
                 keep = plan[number].networks if number < len(plan) else 1
-                standing = [arch for arch in ranked[:keep] if arch not in failures]
+                standing = going_on([arch for arch in ranked if arch not in failures], keep)
+                behind = [arch for arch in ranked if arch not in standing]
+                order = [*standing, *behind, *order[len(ranked) :]]
                 self.leader, curve = ranked[0], found[ranked[0]].get('curve', [])
         return {
             'images': self.available,

@@ -57,7 +57,7 @@ NOISE_COST = (
 # The format of asvit_mm.export that a runtime of --latency-runtime runs.
 RUNTIMES = {'torch': None, 'onnxruntime': 'onnx', 'openvino': 'openvino'}
 Known = Mapping[Request, Measurement]
-Measured = Mapping[Architecture, Measurement]
+Measured = dict[Architecture, Measurement]
 S = TypeVar('S', bound=RunSettings)
 
 
@@ -127,11 +127,16 @@ class Run(ABC, Generic[S]):
         Args:
             found: what the run found without training; the winner if no race was asked for.
             ranked: further networks, the best first.
-            measured: the measurement of each.
+            measured: the measurements; those of finalists that have none yet are added.
         """
         if self.race is None:
             return found, None
         finalists = choose_finalists([found], ranked, self.settings.finalists or 0)
+        new = [arch for arch in finalists if arch not in measured]
+        for arch, (measurement, _) in zip(new, self.memo(new), strict=True):
+            self.folder.append({'finalist': True, 'arch': str(arch), **measurement.to_record()})
+            measured[arch] = measurement
+        finalists = [arch for arch in finalists if measured[arch].refused is None]
         race = self.race.run(finalists, self.budget.macs, self.folder)
         for one in race['finalists']:
             arch = Architecture.parse(one['arch'])

@@ -3,15 +3,27 @@
 Source: As-ViT (arXiv 2202.11921), section 3.4.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..arch import Architecture, as_architecture
 from ..errors import InputError
-from ..nas import AutoScaling, Candidate, Member, larger_networks, measure_proxies
+from ..nas import (
+    AutoScaling,
+    Candidate,
+    Member,
+    draw_filling,
+    larger_networks,
+    measure_proxies,
+    space_for,
+    with_finer_tokens,
+)
 from ..report.plots import plot_scaling
 from ..report.report import write_scale_report
 from ..utils.files import relative
@@ -20,6 +32,9 @@ from .progress import format_value, show_progress
 from .results import Network, ScaleResult, network_record, read_found, read_scale_result
 from .run import Run, read_budget, run_on_main_rank
 from .settings import MAX_PARAMS, MIN_PARAMS, ScaleSettings, as_count
+
+# Networks that use up the limits, drawn for each finalist: the finalists are those that differ most.
+DRAWN = 4
 
 
 def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> ScaleResult:
@@ -53,6 +68,16 @@ def read_topology(spec: str | Architecture) -> Architecture:
     if spec.endswith('.json'):
         spec = read_found(Path(spec))['arch']
     return as_architecture(spec).seed
+
+
+def read_front(spec: str | Architecture) -> list[Architecture]:
+    """The topologies on the front of a search, from its result.json; none where ``spec`` is another one."""
+    spec = str(spec)
+    if not spec.endswith('.json'):
+        return []
+    front = read_found(Path(spec)).get('front')
+    found = [one.get('arch') for one in front or () if isinstance(one, Mapping)]
+    return [as_architecture(arch).seed for arch in found if isinstance(arch, str)]
 
 
 def inherit(settings: ScaleSettings) -> ScaleSettings:
@@ -176,7 +201,8 @@ class _Scale(Run[ScaleSettings]):
             for candidate in member.candidates
         }
         best = self.largest.current
-        found, race = self.run_race(best, self._ranked(), measured)
+        ranked = chain(self._filling(best), self._ranked())
+        found, race = self.run_race(best, ranked, measured)
         network = self.network(found, measured[found])
         because = str(self.largest.stopped) if race is None else 'it won the race'
         larger, (front, points) = larger_networks(found), self.front(measured, race)
@@ -259,6 +285,28 @@ class _Scale(Run[ScaleSettings]):
             whole.sort(key=lambda c: sum(c.ranks or ()))
             ranked += [candidate.arch for candidate in whole]
         return ranked
+
+    def _filling(self, best: Architecture) -> Iterator[Architecture]:
+        """Networks of other topologies, tokens and depths than the best, which use up the limits.
+
+        There are none without a limit on parameters or multiply-adds, as there is nothing to fill.
+        """
+        settings, auto = self.settings, self.largest
+        if not (self.race and (settings.max_params or settings.max_flops or settings.targets)):
+            return iter(())
+        rng, count = np.random.default_rng(settings.seed), settings.finalists or 0
+        space = space_for(self.data.img_size, auto.topology.stride)
+        found = dict.fromkeys([auto.topology, *read_front(settings.arch)])
+        # As measures promise little at an equal size, every other topology is any of the space.
+        pairs = zip(cycle(found), [space.sample(rng) for _ in range(count)], strict=False)
+        topologies = [arch for pair in pairs for arch in pair]
+        return draw_filling(
+            with_finer_tokens(list(dict.fromkeys(topologies)), self.data.img_size),
+            max(2, round(2 * sum(best.depths) / len(best.depths))),
+            self.budget,
+            DRAWN * count,
+            rng,
+        )
 
     def _append(self, scaling: _Scaling, member: Member) -> None:
         network = network_record(member.chosen.arch, self.configs)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asvit_mm.arch import SEARCH_SPACE
-from asvit_mm.nas import Cost, choose_finalists, plan_race, survivors
-from asvit_mm.nas.race import MIN_EPOCHS, halving
+from asvit_mm.nas import Cost, choose_finalists, going_on, plan_race, survivors
+from asvit_mm.nas.race import MIN_EPOCHS, round_sizes
 
 
 def seed(*indices):
@@ -32,10 +32,10 @@ def test_finalists_may_differ_in_their_stride():
 
 
 @pytest.mark.parametrize(
-    ('count', 'rounds'), [(2, [2]), (3, [3, 2]), (5, [5, 3, 2]), (8, [8, 4, 2])]
+    ('count', 'rounds'), [(2, [2]), (3, [3, 2]), (5, [5, 2]), (8, [8, 3, 2]), (20, [20, 7, 3, 2])]
 )
-def test_every_round_halves(count, rounds):
-    assert halving(count) == rounds
+def test_the_best_third_goes_on(count, rounds):
+    assert round_sizes(count) == rounds
 
 
 costs = st.lists(
@@ -48,7 +48,7 @@ costs = st.lists(
 @given(costs, st.floats(60, 7200), st.integers(1, 4), st.integers(200, 50_000))
 def test_a_plan_keeps_its_time_and_every_training_sees_a_batch(costs, seconds, processes, images):
     plan = plan_race(costs, seconds, processes, images, 64)
-    assert [one.networks for one in plan] == halving(len(costs))
+    assert [one.networks for one in plan] == round_sizes(len(costs))
     ordered = sorted(costs, key=lambda cost: -cost.per_image)
     for one in plan:
         assert 64 <= one.images <= images
@@ -75,3 +75,15 @@ def test_longer_rounds_for_fewer_networks():
 def test_the_most_accurate_goes_on_and_of_equal_ones_the_cheapest():
     assert survivors([50.0, None, 60.0, 60.0], [1, 1, 9, 8], 4) == [3, 2, 0, 1]
     assert survivors([50.0, None, 60.0, 60.0], [1, 1, 9, 8], 2) == [3, 2]
+
+
+def test_each_base_stride_keeps_its_share_until_two_decide():
+    coarse = [seed(i) for i in range(5)]
+    fine = [replace(arch, stride=2) for arch in coarse]
+    ranked = [*coarse, *fine]
+    assert going_on(ranked, 4) == [*coarse[:2], *fine[:2]]
+    assert going_on(ranked, 3) == [*coarse[:2], fine[0]]
+    assert going_on([*coarse, fine[0]], 2) == [coarse[0], fine[0]]
+    assert going_on(ranked, 1) == coarse[:1]
+    assert going_on(coarse, 3) == coarse[:3]
+    assert going_on([*fine[:1], *coarse], 9) == [*fine[:1], *coarse]

@@ -10,8 +10,9 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from asvit_mm.arch import PRESETS
+from asvit_mm.arch import PRESETS, Architecture
 from asvit_mm.errors import InputError
+from asvit_mm.nas import Budget
 from asvit_mm.runs import race
 from asvit_mm.runs.race import Race
 from asvit_mm.runs.scale import run_scaling
@@ -268,3 +269,25 @@ def test_what_a_network_fails_of_is_told_from_a_mistake(tmp_path, monkeypatch, k
     else:
         assert race.train(training) == {'failed': f'{kind.__name__}: no more'}
     assert 'in fail' in (tmp_path / 'race' / 'a.txt').read_text()
+
+
+@pytest.mark.slow
+def test_finalists_of_scaling_fill_the_limits_in_several_ways(copied):
+    limits = dict(max_params='2M', max_flops='8M')
+    settings = ScaleSettings('run/result.json', work_dir='scaled', finalists=4, **QUICK, **limits)
+    result = run_scaling(settings)
+    found = [Architecture.parse(one['arch']) for one in result.race['finalists']]
+    assert len({arch.seed for arch in found}) > 2
+    assert {arch.stride for arch in found} == {2, 4}
+    budget = Budget(10, 16, 2_000_000, 8_000_000)
+    assert all(0.8 <= budget.usage(arch) <= 1 for arch in found)
+    whole = files(copied.parent / 'scaled')
+    # Of the race it has times, which are measured again.
+    del whole['trace.jsonl']
+    trace = copied.parent / 'scaled' / 'trace.jsonl'
+    lines = trace.read_bytes().splitlines(keepends=True)
+    # Between the measurements of two finalists.
+    (first, *_) = (i for i, line in enumerate(lines) if json.loads(line).get('finalist'))
+    cut(copied.parent / 'scaled', len(b''.join(lines[: first + 1])))
+    run_scaling(replace(settings, resume=True))
+    assert {**files(copied.parent / 'scaled'), **whole} == files(copied.parent / 'scaled')
