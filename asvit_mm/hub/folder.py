@@ -26,7 +26,7 @@ from ..arch import PRESETS, as_architecture
 from ..checkpoints.reading import check_fit, read_checkpoint, save_safetensors
 from ..engine.config import is_detector, is_segmentor, load_config
 from ..errors import InputError, one_line
-from ..preprocessing import as_config, preprocessing_of
+from ..preprocessing import as_config, preprocessing_of, resize_with_pillow
 from ..timm import AsVisionTransformer, default_cfgs, keep_what_timm_has
 from ..utils.files import atomic_write_bytes, atomic_write_text
 from ..version import __version__
@@ -140,6 +140,8 @@ def write_folder(
 ) -> Path:
     """Write the four files; config.json, without which no loader opens the folder, last.
 
+    Images of a classifier are resized by Pillow in every loader, whatever ``cfg`` resizes them by.
+
     Args:
         cfg: of the whole model.
         weights: of the whole model, under its names.
@@ -160,8 +162,10 @@ def write_folder(
     params = sum(value.numel() for value in weights.values())
     cfg = Config({**cfg.to_dict(), 'load_from': None, 'resume': False})
     cfg.pop('work_dir', None)
+    task = _task(cfg)
+    resized = task == 'image-classification' and resize_with_pillow(cfg)
     contents: tuple[str | bytes, ...] = (
-        write_card(name, config, params, results, _task(cfg)),
+        write_card(name, config, params, results, task, resized=resized),
         f'# {name}, with all that it inherits.\n{cfg.pretty_text}',
         save_safetensors(weights, header),
         json.dumps(config, indent=2) + '\n',

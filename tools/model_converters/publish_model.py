@@ -84,6 +84,7 @@ def write_hub_folder(given: PublishSettings, arguments: dict[str, Any]) -> Path:
     if metrics is not None:
         command = f'python tools/test.py {folder}/config.py {folder}/model.safetensors'
         results = as_results(metrics, given.evaluate or '', command)
+        cfg = load_config(str(folder / 'config.py'))  # with which it was measured
         write_folder(folder, cfg, trained.weights, classes, results)
     return folder
 

@@ -1,0 +1,85 @@
+"""docs/doors.md: every door's lines, as a new user copies them, and what they print."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+
+from .pages import OPTIONAL, ROOT, blocks, make_workplace
+from .test_tools.runs import forked
+
+PAGE = ROOT / 'docs/doors.md'
+SECTIONS = re.split(r'^## (.+)\n', PAGE.read_text(encoding='utf-8'), flags=re.MULTILINE)[1:]
+FOLDERS, *DOORS = [(title, blocks(text)) for title, text in zip(*[iter(SECTIONS)] * 2, strict=True)]
+
+
+def is_there(code):
+    needed = [package for mark, package in OPTIONAL.items() if mark in code]
+    if 'transformers' in needed:
+        return 'ASVIT_MM_TRANSFORMERS' in os.environ
+    return all(map(find_spec, needed))
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope='module')
+def clone(tmp_path_factory):
+    """A clone in which the folders of the first section are written."""
+    folder = make_workplace(tmp_path_factory.mktemp('clone'))
+    (folder / 'docs').symlink_to(ROOT / 'docs')
+    run(FOLDERS[1][0][1], folder)
+    return folder
+
+
+def run(code, folder):
+    """What a block prints in a fresh process."""
+    (folder / 'block.py').write_text(code)
+    if 'transformers' in code:  # which mmpretrain does not go together with
+        path = os.pathsep.join([*sys.path, os.environ['ASVIT_MM_TRANSFORMERS']])
+        command = [sys.executable, 'block.py']
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, 'PYTHONPATH': path},
+            capture_output=True,
+            text=True,
+        )
+        status, output = done.returncode, done.stdout + done.stderr * bool(done.returncode)
+    else:
+        status, output = forked(['block.py'], folder)
+    assert status == 0, output[-3000:]
+    return output
+
+
+@pytest.mark.parametrize(('door', 'parts'), DOORS, ids=[door for door, _ in DOORS])
+def test_ten_lines_at_most(door, parts):
+    """From pip to the prediction, the two that write the folder included."""
+    (kind, install), (language, code), (output, _), *_ = parts
+    assert (kind, language, output) == ('bash', 'python', 'text')
+    assert lines(install)[0].startswith("pip install '.[mminstall")
+    written = 2 if re.search(r"\b(digits|scenes)['/]", code) else 0
+    assert written + len(lines(install)) + len(lines(code)) <= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('door', 'parts'), DOORS, ids=[door for door, _ in DOORS])
+def test_the_lines_print_what_stands_below_them(door, parts, clone):
+    for i, (kind, text) in enumerate(parts):
+        if kind == 'bash' and i == 0:
+            for line in lines(text):
+                if line.startswith('python '):
+                    status, output = forked(shlex.split(line)[1:], clone)
+                    assert status == 0, output[-3000:]
+        elif kind == 'python':
+            if not is_there(text):
+                pytest.skip(f'{door} is not installed')
+            output = run(text, clone)
+            below = parts[i + 1 : i + 2]
+            if below and below[0][0] == 'text':
+                assert output.rstrip().endswith(below[0][1].rstrip())
