@@ -2,19 +2,16 @@
 
 import os
 import re
-import shlex
-import subprocess
 import sys
 from importlib.util import find_spec
 
 import pytest
 
-from .pages import OPTIONAL, ROOT, blocks, make_workplace
-from .test_tools.runs import forked
+from .pages import OPTIONAL, ROOT, fenced, make_workplace, run_script
 
 PAGE = ROOT / 'docs/doors.md'
 SECTIONS = re.split(r'^## (.+)\n', PAGE.read_text(encoding='utf-8'), flags=re.MULTILINE)[1:]
-FOLDERS, *DOORS = [(title, blocks(text)) for title, text in zip(*[iter(SECTIONS)] * 2, strict=True)]
+FOLDERS, *DOORS = [(title, fenced(text)) for title, text in zip(*[iter(SECTIONS)] * 2, strict=True)]
 
 
 def is_there(code):
@@ -33,28 +30,16 @@ def clone(tmp_path_factory):
     """A clone in which the folders of the first section are written."""
     folder = make_workplace(tmp_path_factory.mktemp('clone'))
     (folder / 'docs').symlink_to(ROOT / 'docs')
-    run(FOLDERS[1][0][1], folder)
+    done = run(FOLDERS[1][0][1], folder)
+    assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
 
 def run(code, folder):
-    """What a block prints in a fresh process."""
+    """What a block prints; transformers, which mmpretrain does not go together with, has its own place."""
     (folder / 'block.py').write_text(code)
-    if 'transformers' in code:  # which mmpretrain does not go together with
-        path = os.pathsep.join([*sys.path, os.environ['ASVIT_MM_TRANSFORMERS']])
-        command = [sys.executable, 'block.py']
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env={**os.environ, 'PYTHONPATH': path},
-            capture_output=True,
-            text=True,
-        )
-        status, output = done.returncode, done.stdout + done.stderr * bool(done.returncode)
-    else:
-        status, output = forked(['block.py'], folder)
-    assert status == 0, output[-3000:]
-    return output
+    extra = [os.environ['ASVIT_MM_TRANSFORMERS']] if 'transformers' in code else []
+    return run_script('python block.py', folder, PYTHONPATH=os.pathsep.join([*sys.path, *extra]))
 
 
 @pytest.mark.parametrize(('door', 'parts'), DOORS, ids=[door for door, _ in DOORS])
@@ -72,14 +57,13 @@ def test_ten_lines_at_most(door, parts):
 def test_the_lines_print_what_stands_below_them(door, parts, clone):
     for i, (kind, text) in enumerate(parts):
         if kind == 'bash' and i == 0:
-            for line in lines(text):
-                if line.startswith('python '):
-                    status, output = forked(shlex.split(line)[1:], clone)
-                    assert status == 0, output[-3000:]
+            commands = [line for line in lines(text) if not line.startswith('pip ')]
+            done = run_script('\n'.join(commands), clone)
+            assert done.returncode == 0, done.stderr[-3000:]
         elif kind == 'python':
             if not is_there(text):
                 pytest.skip(f'{door} is not installed')
-            output = run(text, clone)
-            below = parts[i + 1 : i + 2]
-            if below and below[0][0] == 'text':
-                assert output.rstrip().endswith(below[0][1].rstrip())
+            done = run(text, clone)
+            assert done.returncode == 0, done.stderr[-3000:]
+            for _, below in (part for part in parts[i + 1 : i + 2] if part[0] == 'text'):
+                assert done.stdout.endswith(below)

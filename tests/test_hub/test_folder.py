@@ -126,19 +126,16 @@ def assert_same_pixels(theirs, ours, folder):
 def prepared(model, file):
     """An image as mmpretrain feeds it to a model that get_model returned."""
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        steps = Compose(map(TRANSFORMS.build, model._config.test_dataloader.dataset.pipeline))
+        steps = Compose(
+            [TRANSFORMS.build(s) for s in model._config.test_dataloader.dataset.pipeline]
+        )
     packed = steps({'img_path': str(file)})
     data = {'inputs': packed['inputs'][None], 'data_samples': [DataSample()]}
     return model.data_preprocessor(data)['inputs'][0]
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name.endswith('_in1k') else [])
-        for name in CLASSIFIERS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CLASSIFIERS)
 @torch.no_grad()
 def test_every_classifier_of_the_zoo_through_every_door(name, tmp_path, transformers_door):
     """Its output has the figures of docs/doors.md: ``-rP``."""
