@@ -38,8 +38,8 @@ def run_formats(settings: FormatSettings) -> dict[str, Any]:
     torch.set_num_threads(settings.threads or 1)
     if settings.json is not None:
         check_writable(Path(settings.json))
-    for name in settings.formats:
-        require_packages(name)
+    for form in settings.formats:
+        require_packages(form)
     for name in settings.models:
         if not find(name).classifies:
             raise InputError(f'{name} is no classifier: of others only backbones are exported')
