@@ -2,7 +2,8 @@
 
 A config has a test pipeline and a data preprocessor for pixels of 0 to 255, timm a dict for pixels of 0 to 1.
 Both resize with the same interpolation, but OpenCV (a config's default) and Pillow (timm's) weight the pixels
-differently: values agree where an image has the network's size or the config resizes with Pillow.
+differently: values agree where an image has the network's size or the config resizes with Pillow, which
+:func:`resize_with_pillow` makes it do.
 """
 
 import math
@@ -17,6 +18,7 @@ from .export.network import read_pixels
 from .tokens import as_pair
 
 LEVELS = 255
+INTERPOLATIONS = ('nearest', 'bilinear', 'bicubic', 'box', 'hamming', 'lanczos')  # Pillow's
 EXPRESSIBLE = 'Resize, with or without CenterCrop, or ResizeEdge (short side) and CenterCrop'
 
 
@@ -48,6 +50,21 @@ def preprocessing_of(cfg: Config) -> dict[str, Any]:
     else:
         size, geometry = _geometry(cfg)
     return {'input_size': (channels, *size), **geometry, **found}
+
+
+def resize_with_pillow(cfg: Config) -> bool:
+    """Let the test and validation images of a classifier's config, in place, be resized as timm does.
+
+    Returns:
+        whether they were resized otherwise.
+    """
+    changed = False
+    for pipeline in _pipelines(cfg):
+        for step in pipeline:
+            if str(step['type']).rpartition('.')[2] in ('Resize', 'ResizeEdge'):
+                changed |= step.get('backend') != 'pillow'
+                step['backend'] = 'pillow'
+    return changed
 
 
 def as_config(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,6 +121,11 @@ def _geometry(cfg: Config) -> tuple[tuple[int, int], dict[str, Any]]:
             )
     size = scales if crop is None else as_pair(crop, 'crop_size')
     interpolation = first.get('interpolation', 'bilinear')
+    if interpolation not in INTERPOLATIONS:
+        raise InputError(
+            f'{cfg.filename}: timm has no interpolation {interpolation!r}: one of '
+            f'{", ".join(INTERPOLATIONS)}'
+        )
     share = _crop_share(size, scales, str(cfg.filename))
     return size, dict(interpolation=interpolation, crop_pct=share, crop_mode=mode)
 
@@ -117,11 +139,17 @@ def _crop_share(size: tuple[int, int], scales: tuple[int, int], name: str) -> fl
 
 
 def _pipeline(cfg: Config) -> list[Any]:
-    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
-    dataset = loader.get('dataset') or {}
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    found = dataset.get('pipeline') or cfg.get('test_pipeline')
-    if not found:
+    if not (found := _pipelines(cfg)):
         raise InputError(f'{cfg.filename or "the config"} has no test pipeline to describe')
-    return list(found)
+    return list(found[0])
+
+
+def _pipelines(cfg: Config) -> list[Any]:
+    """The steps for test images: those of the loaders, and those that a config calls so."""
+    datasets = [(cfg.get(f'{part}_dataloader') or {}).get('dataset') for part in ('test', 'val')]
+    found = []
+    for dataset in datasets:
+        while dataset and 'dataset' in dataset:
+            dataset = dataset['dataset']
+        found.append((dataset or {}).get('pipeline'))
+    return [pipeline for pipeline in (*found, cfg.get('test_pipeline')) if pipeline]

@@ -29,9 +29,11 @@ INLINE = re.compile(r'(\w+=\S+ )*((python|torchrun) .*(\btools/|-m )|(bash )?too
 
 def blocks(page):
     """The fenced blocks of a page, in order: pairs of language and text."""
-    return re.findall(
-        r'^```(\w*)\n(.*?)^```$', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE
-    )
+    return fenced(page.read_text(encoding='utf-8'))
+
+
+def fenced(text):
+    return re.findall(r'^```(\w*)\n(.*?)^```$', text, re.DOTALL | re.MULTILINE)
 
 
 def code(page, language):

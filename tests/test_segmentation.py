@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 from mmengine.optim import build_optim_wrapper
@@ -11,10 +12,12 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 from PIL import Image
 
-from asvit_mm.analysis.flops import count_config
+from asvit_mm import save_pretrained
+from asvit_mm.analysis.flops import count_config, count_prediction
 from asvit_mm.arch import as_architecture
 from asvit_mm.data.scenes import CLASSES, write_scenes
 from asvit_mm.engine.config import load_config
+from asvit_mm.hub import AsViTForImageClassification
 
 from .test_configs import ROOT, decayed_groups
 
@@ -25,7 +28,7 @@ from mmseg.structures import SegDataSample
 
 SIZES = ('small', 'base', 'large')
 FOLDER = ROOT / 'configs/ade20k'
-SCENES = ROOT / 'configs/scenes/asvit-3.0m-10mf_upernet_b8-400_scenes-128x128.py'
+SCENES = ROOT / 'configs/scenes/asvit-3.0m-10mf_upernet_b16-1600_scenes-64x64.py'
 
 
 def leaf(size):
@@ -91,6 +94,10 @@ def test_costs_in_the_metafile_are_the_counted_ones():
         (data,) = (entry['Metadata'] for entry in entries if entry['Name'] == path.stem)
         shape = tuple(map(int, data['Image Size'].split('x')))
         assert count_config(path, shape) == (data['Parameters'], data['FLOPs'])
+    # Windows that do not tile a crop are padded.
+    cfg = load_config(leaf('small'), {'model.backbone.window_size': (28, 28, 14, 7)})
+    counts, _ = count_prediction(built(cfg).eval(), cfg, (512, 512))
+    assert counts[''] == pytest.approx(249.4e9, abs=0.1e9)
 
 
 def test_a_training_step_gives_every_parameter_a_gradient():
@@ -122,6 +129,29 @@ def test_a_photograph_is_segmented():
     labels = result.pred_sem_seg.data
     assert labels.shape == (1, *photograph.shape[:2])
     assert 0 <= labels.min() <= labels.max() < 150
+
+
+@torch.no_grad()
+def test_a_folder_of_a_segmentor_as_far_as_the_loaders_know_it(tmp_path):
+    cfg = load_config(SCENES)
+    model = init_model(cfg, device='cpu')
+    model.dataset_meta = dict(classes=cfg.classes, palette=cfg.palette)  # as of a trained one
+    folder = save_pretrained(model, tmp_path / 'scenes')
+    again = init_model(str(folder / 'config.py'), str(folder / 'model.safetensors'), device='cpu')
+    assert again.dataset_meta == dict(classes=list(cfg.classes), palette=cfg.palette)
+    assert again.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+    x = torch.randn(1, 3, 64, 96)
+    last = model.eval().backbone(x)[-1]
+    for opened in (
+        timm.create_model(f'local-dir:{folder}', pretrained=True).eval(),
+        AsViTForImageClassification.from_pretrained(folder),
+    ):
+        assert opened.num_classes == 0
+        assert torch.equal(opened.forward_features(x), last)
+    card = (folder / 'README.md').read_text()
+    assert 'pipeline_tag: image-segmentation' in card
+    assert 'from mmseg.apis import' in card
 
 
 @pytest.mark.slow

@@ -34,6 +34,11 @@ CLASSIFIERS = (
     *(f'mmpretrain:swin-{size}_16xb64_in1k' for size in ('tiny', 'small', 'base')),
     *(f'mmpretrain:convnext-{size}_32xb128_in1k' for size in ('tiny', 'small', 'base')),
 )
+ZOO = (
+    'asvit-3.0m-10mf_b64-progressive_digits',
+    'asvit-2.6m-33mf_b64_mnist5k',
+    'asvit-small_8xb128_in1k',
+)
 _CASCADE = '4conv1fc-giou_amp-ms-crop-3x_coco.py'
 DETECTORS = (
     *(str(CONFIGS / f'coco/mask-rcnn_asvit-{size}_fpn_1x_coco.py') for size in 'sb'),
@@ -284,6 +289,22 @@ class DetectorSettings(TimingSettings):
     shape: Sequence[int] = (800, 1344)
     """pixels of the image: a side, or height and width (default: 800 1344, COCO's padded)"""
     rounds: int = option(default=3, at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatSettings(TimingSettings):
+    """Settings of comparing export formats."""
+
+    models: Sequence[str] = positional(default=ZOO, nargs='*')
+    """classifiers of the zoo; one without weights has random ones and no accuracy"""
+    formats: Sequence[Literal['onnx', 'onnx-int8', 'openvino', 'torch']] = (
+        'onnx',
+        'onnx-int8',
+        'openvino',
+    )
+    """of tools/model_converters/export.py"""
+    device: Literal['cpu'] = 'cpu'
+    """where they run"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,13 @@ _HISTORY: list[Any] = [
 ]
 
 
+def classes_of(meta: Any) -> dict[str, list[Any]]:
+    """Names and colours of the classes, as ``classes`` and ``palette``, of a dataset_meta of MMEngine."""
+    found = meta if isinstance(meta, dict) else {}
+    lists = {key: found.get(key) for key in ('classes', 'palette')}
+    return {key: list(value) for key, value in lists.items() if isinstance(value, (list, tuple))}
+
+
 def read_checkpoint(path: str | os.PathLike[str], map_location: Any = 'cpu') -> dict[str, Any]:
     """The content of a checkpoint: weights, plain data and the history of a log; nothing in it is run.
 

@@ -87,6 +87,8 @@ def write_card(
     params: int,
     results: Sequence[Mapping[str, Any]],
     task: str,
+    *,
+    resized: bool,
 ) -> str:
     """The text of README.md.
 
@@ -96,6 +98,7 @@ def write_card(
         params: parameters of the whole model.
         results: as in a metafile; those that were measured with these weights.
         task: the Hub's name of what the model does, a key of :data:`USAGE`.
+        resized: whether the results are of images that OpenCV resized.
     """
     classifies = task == 'image-classification'
     data = ModelCardData(
@@ -127,6 +130,8 @@ def write_card(
         for result in results
         for metric, value in result['Metrics'].items()
     ]
+    if resized and results:
+        rows.append(('Measured', "with OpenCV's resizing, from which Pillow's differs a little"))
     table = ''.join(f'| {key} | {value} |\n' for key, value in rows)
     return (
         f'---\n{data.to_yaml()}\n---\n\n# {name}\n\n'

@@ -23,11 +23,11 @@ from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 from ..arch import PRESETS, as_architecture
-from ..checkpoints.reading import check_fit, read_checkpoint, save_safetensors
+from ..checkpoints.reading import check_fit, classes_of, read_checkpoint, save_safetensors
 from ..engine.config import is_detector, is_segmentor, load_config
 from ..errors import InputError, one_line
 from ..models.classifier import classifier_config
-from ..preprocessing import as_config, preprocessing_of
+from ..preprocessing import as_config, preprocessing_of, resize_with_pillow
 from ..timm import AsVisionTransformer, default_cfgs, keep_what_timm_has
 from ..utils.files import atomic_write_bytes, atomic_write_text
 from ..version import __version__
@@ -104,8 +104,8 @@ def save_pretrained(model: str | nn.Module, folder: str | os.PathLike[str]) -> P
     Files of an earlier model in the folder are replaced.
 
     Args:
-        model: name of a model of the zoo that has weights; a classifier that mmpretrain's ``get_model`` or
-            a detector that mmdet's ``init_detector`` returned; or a model of :mod:`asvit_mm.timm`.
+        model: name of a model of the zoo that has weights; what mmpretrain's ``get_model``, mmdet's
+            ``init_detector`` or mmseg's ``init_model`` returned; or a model of :mod:`asvit_mm.timm`.
         folder: to write.
 
     Returns:
@@ -123,46 +123,50 @@ def save_pretrained(model: str | nn.Module, folder: str | os.PathLike[str]) -> P
         results = [r for r in find(model).results if r.get('Source') == 'measured here']
         meta, weights = content.get('meta', {}), content['state_dict']
         weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
-        classes = dict(meta.get('dataset_meta') or {}).get('classes')
-        return write_folder(Path(folder), load_config(config), weights, classes, results)
+        return write_folder(Path(folder), load_config(config), weights, meta, results)
     cfg, classes = _describe(model)
     # Copies: tensors of a model may share their memory, and those of a file may not.
     weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
     weights = {key: value.contiguous() for key, value in weights.items()}
-    return write_folder(Path(folder), cfg, weights, classes)
+    return write_folder(Path(folder), cfg, weights, {'dataset_meta': classes})
 
 
 def write_folder(
     folder: Path,
     cfg: Config,
     weights: Mapping[str, Tensor],
-    classes: Sequence[str] | None = None,
+    meta: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Write the four files; config.json, without which no loader opens the folder, last.
 
+    Images of a classifier are resized by Pillow in every loader, whatever ``cfg`` resizes them by.
+
     Args:
         cfg: of the whole model.
         weights: of the whole model, under its names.
-        classes: names of the classes.
+        meta: of the checkpoint; its ``dataset_meta`` has names and colours of the classes.
         results: see :func:`~asvit_mm.hub.card.write_card`.
 
     Raises:
         InputError: see :func:`save_pretrained`.
     """
-    config = describe_for_timm(cfg, classes)
+    classes = classes_of(meta.get('dataset_meta'))
+    config = describe_for_timm(cfg, classes.get('classes'))
     name = Path(cfg.filename).stem if cfg.filename else folder.resolve().name
     if name == 'config':  # of a folder like this one
         name = Path(cfg.filename).resolve().parent.name
     _check_fit(config, weights, name)
     header: dict[str, Any] = {'config': name, 'asvit_mm_version': __version__}
     if classes:
-        header['dataset_meta'] = {'classes': list(classes)}
+        header['dataset_meta'] = classes
     params = sum(value.numel() for value in weights.values())
     cfg = Config({**cfg.to_dict(), 'load_from': None, 'resume': False})
     cfg.pop('work_dir', None)
+    task = _task(cfg)
+    resized = task == 'image-classification' and resize_with_pillow(cfg)
     contents: tuple[str | bytes, ...] = (
-        write_card(name, config, params, results, _task(cfg)),
+        write_card(name, config, params, results, task, resized=resized),
         f'# {name}, with all that it inherits.\n{cfg.pretty_text}',
         save_safetensors(weights, header),
         json.dumps(config, indent=2) + '\n',
@@ -245,18 +249,18 @@ def _check_fit(config: Mapping[str, Any], weights: Mapping[str, Tensor], name: s
             ) from None
 
 
-def _describe(model: nn.Module) -> tuple[Config, Sequence[str] | None]:
-    """The config of a model and the names of its classes."""
+def _describe(model: nn.Module) -> tuple[Config, Any]:
+    """The config of a model and its dataset_meta, as MMEngine calls names and colours of the classes."""
     if isinstance(model, AsVisionTransformer):
-        return _config_of(model), dict(getattr(model, 'pretrained_cfg', {})).get('label_names')
+        names = dict(getattr(model, 'pretrained_cfg', {})).get('label_names')
+        return _config_of(model), {'classes': names}
     cfg = getattr(model, '_config', None) or getattr(model, 'cfg', None)
     if not isinstance(cfg, Config):
         raise InputError(
-            f'{type(model).__name__} does not know its config: build it with get_model of mmpretrain or '
-            'init_detector of mmdet, or give a name of the zoo'
+            f'{type(model).__name__} does not know its config: build it with get_model of mmpretrain, '
+            'init_detector of mmdet or init_model of mmseg, or give a name of the zoo'
         )
-    meta = getattr(model, '_dataset_meta', None) or getattr(model, 'dataset_meta', None) or {}
-    return cfg, meta.get('classes')
+    return cfg, getattr(model, '_dataset_meta', None) or getattr(model, 'dataset_meta', None)
 
 
 def _config_of(model: AsVisionTransformer) -> Config:

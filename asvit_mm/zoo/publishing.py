@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..checkpoints.hosting import WEIGHTS_URL, local_path, sha256
-from ..checkpoints.reading import check_fit, read_checkpoint, save_safetensors
+from ..checkpoints.reading import check_fit, classes_of, read_checkpoint, save_safetensors
 from ..config_writer.shipped import shipped_tools
 from ..engine.arguments import run_tool
 from ..engine.models import build_model, load_model_config
@@ -89,9 +89,8 @@ def read_trained(
         'asvit_mm_version': __version__,
         **{key: meta[key] for key in ('epoch', 'iter') if key in meta},
     }
-    classes = dict(meta.get('dataset_meta') or {}).get('classes')
-    if isinstance(classes, (list, tuple)):
-        kept['dataset_meta'] = {'classes': list(classes)}
+    if classes := classes_of(meta.get('dataset_meta')):
+        kept['dataset_meta'] = classes
     return TrainedWeights(weights, kept, _date(meta, checkpoint))
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ import asvit_mm
 from asvit_mm import zoo
 from asvit_mm.data.image_sets import DIGITS, write_image_set
 from asvit_mm.errors import InputError
+from asvit_mm.export.formats import FORMATS, deploy
 from asvit_mm.hub import AsViTForImageClassification
 
 from ..hub_server import served_hub
@@ -31,6 +33,7 @@ from ..hub_server import served_hub
 TRAINED = 'asvit-3.0m-10mf_b64-progressive_digits'
 DETECTOR = 'mask-rcnn_asvit-3.0m-10mf_fpn_12e_scenes'
 CLASSIFIERS = [model.name for model in zoo.index.models().values() if model.classifies]
+NO_TRANSFORMERS = 'set ASVIT_MM_TRANSFORMERS=FOLDER after pip install --target FOLDER transformers'
 SMALL = dict(arch='5,2,2,1|3,2,3,2|2,1,2,1|3,1,2,1|16,16', img_size=24, num_classes=3)
 
 
@@ -64,15 +67,78 @@ def digits(tmp_path_factory):
     return asvit_mm.save_pretrained(TRAINED, tmp_path_factory.mktemp('hub') / TRAINED)
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name.endswith('_in1k') else [])
-        for name in CLASSIFIERS
-    ],
-)
+@pytest.fixture(scope='module')
+def transformers_door(tmp_path_factory):
+    """Opens a folder in transformers, in a process of its own: logits of images, pixels of its pictures.
+
+    ``import mmpretrain.models`` fails where transformers is installed: ASVIT_MM_TRANSFORMERS names a folder
+    of its own. None where that is not set.
+    """
+    if 'ASVIT_MM_TRANSFORMERS' not in os.environ:
+        yield None
+        return
+    code = """
+import sys, torch, asvit_mm.timm
+from pathlib import Path
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModelForImageClassification
+for line in sys.stdin:
+    folder = Path(line.strip())
+    model, info = AutoModelForImageClassification.from_pretrained(folder, output_loading_info=True)
+    assert not any(info.values()), info
+    with torch.no_grad():
+        logits = model(torch.load(folder / 'images.pt')).logits
+    process = AutoImageProcessor.from_pretrained(folder)
+    files = sorted((folder / 'pictures').iterdir())
+    pixels = [process(Image.open(file))['pixel_values'][0] for file in files]
+    torch.save((logits, pixels), folder / 'found.pt')
+    print('opened', flush=True)
+"""
+    command = dict(
+        args=[sys.executable, '-c', code], env=elsewhere(tmp_path_factory.mktemp('home'))
+    )
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(**command, **pipes) as process:
+
+        def open_folder(folder, x):
+            torch.save(x, folder / 'images.pt')
+            print(folder, file=process.stdin, flush=True)
+            assert process.stdout.readline() == 'opened\n'
+            return torch.load(folder / 'found.pt')
+
+        yield open_folder
+        process.stdin.close()
+
+
+def assert_same_pixels(theirs, ours, folder):
+    """What mmpretrain and timm read from files, of the network's size, small and large; returns it."""
+    folder.mkdir()
+    rng, transform = np.random.default_rng(0), create_transform(**resolve_model_data_config(ours))
+    size = ours.pretrained_cfg['input_size'][1:]
+    found = []
+    for name, shape in {'a.png': size, 'b.png': (20, 31), 'c.jpg': (300, 401)}.items():
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), dtype=np.uint8)).save(folder / name)
+        found.append(transform(Image.open(folder / name)))
+        assert difference(found[-1], prepared(theirs, folder / name)) <= 1e-6
+    return found
+
+
+def prepared(model, file):
+    """An image as mmpretrain feeds it to a model that get_model returned."""
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        steps = Compose(
+            [TRANSFORMS.build(s) for s in model._config.test_dataloader.dataset.pipeline]
+        )
+    packed = steps({'img_path': str(file)})
+    data = {'inputs': packed['inputs'][None], 'data_samples': [DataSample()]}
+    return model.data_preprocessor(data)['inputs'][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CLASSIFIERS)
 @torch.no_grad()
-def test_every_classifier_of_the_zoo_through_every_door(name, tmp_path):
+def test_every_classifier_of_the_zoo_through_every_door(name, tmp_path, transformers_door):
+    """Its output has the figures of docs/doors.md: ``-rP``."""
     if zoo.find(name).weights:
         reference = get_model(name, pretrained=True)
         folder = asvit_mm.save_pretrained(name, tmp_path / 'folder')
@@ -97,28 +163,28 @@ def test_every_classifier_of_the_zoo_through_every_door(name, tmp_path):
     backbone.init_weights()
     assert difference(backbone.eval()(x)[0], reference.backbone(x)[0]) <= 1e-6
 
-    # Preprocessing: of an image of the network's size, and of another where both resize with Pillow.
-    size = opened.pretrained_cfg['input_size'][1:]
-    assert_same_preprocessing(reference, opened, size)
-    if name.endswith('_in1k'):
-        assert_same_preprocessing(reference, opened, (300, 401))
-        assert_same_preprocessing(reference, opened, (320, 240))
+    pixels = assert_same_pixels(again, opened, folder / 'pictures')
+    if transformers_door is not None:
+        logits, theirs = transformers_door(folder, x)
+        assert difference(logits, expected) <= 1e-6
+        assert all(map(torch.equal, theirs, pixels))
 
-
-def assert_same_preprocessing(theirs, ours, size):
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    transform = create_transform(**resolve_model_data_config(ours))
-    assert difference(transform(Image.fromarray(pixels)), prepared(theirs, pixels)) <= 1e-6
-
-
-def prepared(model, pixels):
-    """An RGB image (H, W, 3) as mmpretrain feeds it to a model that get_model returned."""
-    _, *pipeline = model._config.test_dataloader.dataset.pipeline
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        steps = Compose([TRANSFORMS.build(step) for step in pipeline])
-    packed = steps({'img': pixels[..., ::-1].copy(), 'img_shape': pixels.shape[:2]})
-    data = {'inputs': packed['inputs'][None], 'data_samples': [DataSample()]}
-    return model.data_preprocessor(data)['inputs'][0]
+    # The runtimes sum in other orders. A progressive config has another's network.
+    if 'progressive_in1k' not in name:
+        largest = float(expected.abs().max())
+        print(f'{name}: logits of up to {largest:.2f}')
+        found = {
+            form: deploy(again, x, form)()[0]
+            for form in ('onnx', 'openvino')
+            if all(map(find_spec, FORMATS[form].packages))
+        }
+        exact = again.double()(x.double())
+        for form, logits in {'eager': expected, **found}.items():
+            apart = difference(logits, expected)
+            print(f'{form}: {apart:.1e} from eager, {difference(logits, exact):.1e} from float64')
+            assert apart <= 2e-6 * max(1.0, largest)
+            if zoo.find(name).weights:
+                assert apart <= 1e-6 * largest
 
 
 def test_a_model_of_32_pixels_says_so(digits):
@@ -177,8 +243,7 @@ def test_models_of_timm_and_of_the_mixin_are_saved_alike(tmp_path):
         theirs = get_model(str(folder / 'config.py'), pretrained=str(folder / 'model.safetensors'))
         assert difference(opened(x), model(x)) == 0
         assert difference(theirs(x), model(x)) <= 1e-6
-        for size in ((24, 24), (50, 40)):
-            assert_same_preprocessing(theirs, opened, size)
+        assert_same_pixels(theirs, opened, folder / 'pictures')
     assert (first / 'config.json').read_text() == (tmp_path / 'second/config.json').read_text()
 
 
@@ -296,14 +361,18 @@ def test_a_folder_of_another_library_is_refused(tmp_path):
 # ---- Names of the Hub, on a server here; transformers breaks mmpretrain's models and has a folder of its own
 
 
+def elsewhere(home, **environment):
+    """The variables of a process of its own, with the cache of the Hub in ``home``."""
+    path = os.pathsep.join([*sys.path, os.environ.get('ASVIT_MM_TRANSFORMERS', '')])
+    here = {**os.environ, 'HF_HOME': str(home), 'HF_HUB_DISABLE_XET': '1', 'PYTHONPATH': path}
+    return {**here, **environment}
+
+
 def run_elsewhere(code, home, **environment):
-    """Run Python in a process of its own, with the cache of the Hub in ``home``; what it printed."""
-    extra = os.environ.get('ASVIT_MM_TRANSFORMERS', '')
-    path = os.pathsep.join([*sys.path, extra])
-    variables = {**os.environ, 'HF_HOME': str(home), 'HF_HUB_DISABLE_XET': '1', 'PYTHONPATH': path}
+    """Run Python in a process of its own; what it printed."""
     done = subprocess.run(
         [sys.executable, '-c', code],
-        env={**variables, **environment},
+        env=elsewhere(home, **environment),
         capture_output=True,
         text=True,
     )
@@ -329,31 +398,23 @@ with torch.no_grad():
 
 
 @pytest.mark.slow
-def test_transformers(digits, tmp_path):
-    """From a folder and by a name, with its image processor; ASVIT_MM_TRANSFORMERS has the installation."""
-    found = 'from importlib.util import find_spec; print(find_spec("transformers") is not None)'
-    if run_elsewhere(found, tmp_path).strip() != 'True':
-        pytest.skip('transformers is not there: pip install --target FOLDER transformers, and '
-                    'ASVIT_MM_TRANSFORMERS=FOLDER')  # fmt: skip
-    code = f"""
-import numpy as np, timm, torch, asvit_mm.timm
+@pytest.mark.skipif('ASVIT_MM_TRANSFORMERS' not in os.environ, reason=NO_TRANSFORMERS)
+def test_names_of_the_hub_in_transformers(digits, tmp_path):
+    code = """
+import torch, asvit_mm.timm
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification
-image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-ours = timm.create_model('local-dir:{digits}', pretrained=True).eval()
-transform = timm.data.create_transform(**timm.data.resolve_model_data_config(ours))
-for name in ({str(digits)!r}, 'somebody/digits'):
-    model, info = AutoModelForImageClassification.from_pretrained(name, output_loading_info=True)
-    assert not any(info.values()), info
-    assert model.config.id2label[7] == '7'
-    pixels = AutoImageProcessor.from_pretrained(name)(image)['pixel_values']
-    assert (pixels[0] - transform(image)).abs().max() <= 1e-6
-    with torch.no_grad():
-        assert (model(pixels).logits - ours(pixels)).abs().max() <= 1e-6
-print('equal')
+model = AutoModelForImageClassification.from_pretrained('somebody/digits')
+image = Image.new('RGB', (32, 32), 'white')
+pixels = AutoImageProcessor.from_pretrained('somebody/digits')(image)['pixel_values']
+print(tuple(pixels.shape), model.config.id2label[model(pixels).logits.argmax().item()])
 """
+    opened = timm.create_model(f'local-dir:{digits}', pretrained=True).eval()
+    transform = create_transform(**resolve_model_data_config(opened))
+    expected = opened(transform(Image.new('RGB', (32, 32), 'white'))[None]).argmax().item()
     with served_hub({'somebody/digits': digits}) as address:
-        assert run_elsewhere(code, tmp_path, HF_ENDPOINT=address).splitlines()[-1] == 'equal'
+        printed = run_elsewhere(code, tmp_path, HF_ENDPOINT=address)
+    assert printed.splitlines()[-1] == f'(1, 3, 32, 32) {expected}'
 
 
 def test_the_import_needs_no_model_of_mmpretrain(tmp_path):

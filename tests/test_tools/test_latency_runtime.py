@@ -9,7 +9,6 @@ import pytest
 from .runs import TINY
 
 RUN = ('--work-dir', 'run', '--data', 'digits', '--max-latency', 10_000)
-DEPLOYED = ('--latency-runtime', 'onnxruntime')
 
 
 @pytest.mark.parametrize(
@@ -31,15 +30,18 @@ def test_a_runtime_that_is_not_installed(here, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_budget_in_onnxruntime_is_kept_and_resumed(here):
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+def test_a_budget_in_a_runtime_is_kept_and_resumed(here, runtime):
+    pytest.importorskip(runtime)
+    deployed = ('--latency-runtime', runtime)
     steps = ('--steps', 2, '--method', 'evolution')
-    here.run('search.py', *RUN, *DEPLOYED, *steps, *TINY)
+    here.run('search.py', *RUN, *deployed, *steps, *TINY)
     folder = here.folder / 'run'
     result, run = (json.loads((folder / f).read_text()) for f in ('result.json', 'run.json'))
-    assert result['latency_runtime'] == run['settings']['latency_runtime'] == 'onnxruntime'
-    assert run['versions']['onnxruntime'] == version('onnxruntime')
+    assert result['latency_runtime'] == run['settings']['latency_runtime'] == runtime
+    assert run['versions'][runtime] == version(runtime)
     assert 0 < result['latency_ms'] < 10_000
-    assert 'in onnxruntime were considered' in (folder / 'report.html').read_text()
+    assert f'in {runtime} were considered' in (folder / 'report.html').read_text()
     trace = (folder / 'trace.jsonl').read_bytes()
     first = trace[: trace.index(b'\n') + 1]
     for name in ('result.json', 'report.html'):
@@ -47,6 +49,6 @@ def test_a_budget_in_onnxruntime_is_kept_and_resumed(here):
     (folder / 'trace.jsonl').write_bytes(first)
     line = here.refusal('search.py', *RUN, *steps, *TINY, '--resume')
     assert 'latency_runtime' in line
-    here.run('search.py', *RUN, *DEPLOYED, *steps, *TINY, '--resume')
+    here.run('search.py', *RUN, *deployed, *steps, *TINY, '--resume')
     assert (folder / 'trace.jsonl').read_bytes().startswith(first)
-    assert json.loads((folder / 'result.json').read_text())['latency_runtime'] == 'onnxruntime'
+    assert json.loads((folder / 'result.json').read_text())['latency_runtime'] == runtime

@@ -69,14 +69,14 @@ def write_hub_folder(given: PublishSettings, arguments: dict[str, Any]) -> Path:
 
     cfg = load_config(given.config, arguments['options'])
     trained = read_trained(given.config, given.checkpoint, **arguments)
-    classes = trained.meta.get('dataset_meta', {}).get('classes')
     folder = given.out_dir / Path(given.config).stem
-    write_folder(folder, cfg, trained.weights, classes)
+    write_folder(folder, cfg, trained.weights, trained.meta)
     metrics = measure(given, str(folder / 'config.py'), folder / 'model.safetensors')
     if metrics is not None:
         command = f'python tools/test.py {folder}/config.py {folder}/model.safetensors'
         results = as_results(metrics, given.evaluate or '', command)
-        write_folder(folder, cfg, trained.weights, classes, results)
+        cfg = load_config(str(folder / 'config.py'))  # with which it was measured
+        write_folder(folder, cfg, trained.weights, trained.meta, results)
     return folder
 
 
