@@ -10,8 +10,11 @@ from .evaluator import Measure, Measurement, Memo, Request
 from .limits import Budget
 from .ranking import rank_networks
 
-# Width of stage 1 of the first proxy; width of a network over its proxy's; growth of the proxy in a step.
+# Width of stage 1 of the first proxy, at most; width of a network over its proxy's; growth of the proxy in
+# a step.
 START_WIDTH = 8
+# Narrower ones would be rounded back to their width by every growth.
+NARROWEST_START = 3
 WIDTH_FACTOR = 4
 WIDTH_GROWTH = (0.05, 0.10, 0.15, 0.20)
 
@@ -29,6 +32,16 @@ def larger_networks(arch: Architecture) -> list[Architecture]:
         for stage in range(NUM_STAGES)
     ]
     return [arch.with_size(depths, width) for depths in deeper for width in widths]
+
+
+def _starts(topology: Architecture) -> list[Architecture]:
+    """What scaling may start from: the width of a seed, and then narrower ones for small budgets.
+
+    Their proxies have at least one channel per head.
+    """
+    narrowest = max(NARROWEST_START, topology.stage_heads[0])
+    widths = range(START_WIDTH, narrowest - 1, -1)
+    return [topology.with_size(SEED_DEPTHS, width * WIDTH_FACTOR) for width in widths]
 
 
 def proxy_of(arch: Architecture) -> Architecture:
@@ -116,7 +129,8 @@ class AutoScaling:
             candidate is left.
 
     Attributes:
-        current: the network that the next step starts from; the very first is not part of the series.
+        current: the network that the next step starts from; the very first is not part of the series. It is
+            as wide as a seed, or narrower where the budget has no room for a step from there.
         series: the networks so far.
         stopped: why growing ended; None until then.
 
@@ -130,7 +144,10 @@ class AutoScaling:
         self.topology = topology
         self.budget = budget
         self.min_params = min_params
-        self.current = topology.with_size(SEED_DEPTHS, START_WIDTH * WIDTH_FACTOR)
+        starts = _starts(topology)
+        self.current = next(
+            (start for start in starts if any(map(budget.fits, larger_networks(start)))), starts[-1]
+        )
         self.series: list[Member] = []
         self.stopped: str | None = None
         most = budget.max_params

@@ -1,6 +1,7 @@
 """Scaling on a cheap measure; the first step's candidates and the budget by hand."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -162,8 +163,8 @@ def test_what_is_too_slow_is_not_measured_and_never_chosen():
     ('low', 'high', 'words'),
     [
         (9_000_000, 8_000_000, 'at most 8,000,000'),
-        (1000, 100_000, 'give at least 2,'),
-        (None, 100_000, 'give at least 2,'),
+        (1000, 100_000, 'give at least 525,914'),
+        (None, 100_000, 'give at least 525,914'),
     ],
 )
 def test_impossible_budgets_are_refused_before_any_work(low, high, words):
@@ -181,6 +182,19 @@ def test_the_figure_that_a_refusal_names_is_enough():
     assert scaling(low=1000, high=enough).step().chosen.params == enough
     with pytest.raises(InputError):
         scaling(low=1000, high=enough - 1)
+
+
+@pytest.mark.parametrize(('heads', 'narrowest'), [(16, 12), (32, 16), (64, 32)])
+def test_a_small_budget_is_scaled_to_from_a_narrower_start(heads, narrowest):
+    topology = replace(SEED, heads=heads)
+    least = min(map(COUNT, larger_networks(topology.with_size((1, 1, 1, 1), narrowest))))
+    search = AutoScaling(topology, Budget(10, 32, least))
+    assert search.current.width == narrowest
+    # No wider start has room for a step.
+    for width in range(narrowest + 4, 33, 4):
+        assert min(map(COUNT, larger_networks(topology.with_size((1, 1, 1, 1), width)))) > least
+    with pytest.raises(InputError, match=f'give at least {least:,}'):
+        AutoScaling(topology, Budget(10, 32, least - 1))
 
 
 def test_a_candidate_without_kappa_loses_to_any_other():
