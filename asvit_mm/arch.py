@@ -302,6 +302,13 @@ class SearchSpace:
             for name, allowed in self.choices.items()
         ]
 
+    def __contains__(self, arch: Architecture) -> bool:
+        """Whether the topology of ``arch`` is one of the space."""
+        try:
+            return self.decode(self.encode(arch)) == arch.seed
+        except ValueError:
+            return False
+
     def sample(self, rng: 'np.random.Generator') -> Architecture:
         """A uniformly random seed."""
         return self.decode([int(rng.integers(len(values))) for values in self.choices.values()])

@@ -14,7 +14,7 @@ from .methods import (
 )
 from .parallel import SharedMeasure, call_on_all_ranks, help_main_rank, with_helpers
 from .pareto import pareto_front, percentile_scores
-from .race import Cost, Round, choose_finalists, going_on, plan_race, survivors
+from .race import Cost, Round, choose_finalists, going_on, plan_race, rank_by_accuracy
 from .ranking import rank_networks
 from .reinforce import Reinforce
 from .scaling import AutoScaling, Candidate, Member, larger_networks, measure_proxies
@@ -53,10 +53,10 @@ __all__ = [
     'pareto_front',
     'percentile_scores',
     'plan_race',
+    'rank_by_accuracy',
     'rank_networks',
     'result_of',
     'space_for',
-    'survivors',
     'with_finer_tokens',
     'with_helpers',
 ]

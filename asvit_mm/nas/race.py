@@ -113,8 +113,8 @@ def plan_race(
     return plan
 
 
-def survivors(accuracies: Sequence[float | None], costs: Sequence[float], count: int) -> list[int]:
-    """Indices of the ``count`` networks of the highest accuracy, best first; of equal ones the cheaper.
+def rank_by_accuracy(accuracies: Sequence[float | None], costs: Sequence[float]) -> list[int]:
+    """Indices of the networks, the most accurate first; of equal ones the cheaper.
 
     Args:
         accuracies: of the round; None for a network that could not be trained, which comes last.
@@ -125,14 +125,15 @@ def survivors(accuracies: Sequence[float | None], costs: Sequence[float], count:
         accuracy = accuracies[i]
         return (float('inf') if accuracy is None else -accuracy, costs[i])
 
-    return sorted(range(len(accuracies)), key=key)[:count]
+    return sorted(range(len(accuracies)), key=key)
 
 
 def going_on(ranked: Sequence[Architecture], count: int) -> list[Architecture]:
     """The ``count`` networks of ``ranked`` that take part in the next round, in the same order.
 
-    As long as there is room each base stride keeps its share, and at least one: networks with finer tokens
-    are the better ones of long trainings more often than of short ones (docs/search.md).
+    As long as there is room each base stride keeps its share, and at least one, so that no short round
+    decides between strides: finer tokens were worse after a few epochs and better after twenty
+    (docs/search.md).
     """
     if count <= 1:
         return list(ranked[:count])

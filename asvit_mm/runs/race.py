@@ -30,7 +30,7 @@ from ..arch import PRESETS, Architecture
 from ..data.source import DataSource, describe_data
 from ..engine.distributed import find_share
 from ..errors import InputError, one_line
-from ..nas import Cost, Round, call_on_all_ranks, going_on, plan_race, survivors
+from ..nas import Cost, Round, call_on_all_ranks, going_on, plan_race, rank_by_accuracy
 from ..utils.files import file_name
 from .folder import RunFolder
 from .progress import show_progress
@@ -151,10 +151,9 @@ class Race:
                         failures[arch] = str(record.get('failed'))
                 ranked = [
                     standing[i]
-                    for i in survivors(
+                    for i in rank_by_accuracy(
                         [found[arch].get('top1') for arch in standing],
                         [macs(arch) for arch in standing],
-                        len(standing),
                     )
                 ]
                 if 'top1' not in found[ranked[0]]:

@@ -131,17 +131,30 @@ class Run(ABC, Generic[S]):
         """
         if self.race is None:
             return found, None
-        finalists = choose_finalists([found], ranked, self.settings.finalists or 0)
-        new = [arch for arch in finalists if arch not in measured]
-        for arch, (measurement, _) in zip(new, self.memo(new), strict=True):
-            self.folder.append({'finalist': True, 'arch': str(arch), **measurement.to_record()})
-            measured[arch] = measurement
-        finalists = [arch for arch in finalists if measured[arch].refused is None]
+        finalists = self._finalists(found, list(ranked), measured)
         race = self.race.run(finalists, self.budget.macs, self.folder)
         for one in race['finalists']:
             arch = Architecture.parse(one['arch'])
             one |= self.network(arch, measured[arch])
         return Architecture.parse(race['finalists'][0]['arch']), race
+
+    def _finalists(
+        self, found: Architecture, ranked: list[Architecture], measured: Measured
+    ) -> list[Architecture]:
+        """The finalists, measured; those that are too slow are replaced."""
+        wanted = self.settings.finalists or 0
+        while True:
+            finalists = choose_finalists([found], ranked, wanted)
+            new = [arch for arch in finalists if arch not in measured]
+            if not new:
+                break
+            for arch, (measurement, _) in zip(new, self.memo(new), strict=True):
+                self.folder.append({'finalist': True, 'arch': str(arch), **measurement.to_record()})
+                measured[arch] = measurement
+            ranked = [a for a in ranked if a not in measured or measured[a].refused is None]
+        if len(finalists) < wanted and not self.folder.replaying:
+            print(f'note: {len(finalists)} of {wanted} finalists: no others are within the limits')
+        return finalists
 
     def front(
         self, measured: Measured, race: Mapping[str, Any] | None

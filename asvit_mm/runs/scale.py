@@ -33,8 +33,8 @@ from .results import Network, ScaleResult, network_record, read_found, read_scal
 from .run import Run, read_budget, run_on_main_rank
 from .settings import MAX_PARAMS, MIN_PARAMS, ScaleSettings, as_count
 
-# Networks that use up the limits, drawn for each finalist: the finalists are those that differ most.
-DRAWN = 4
+# Networks that use up the limits, drawn for each finalist: some may be too much alike, or too slow.
+DRAWN = 3
 
 
 def run_scaling(settings: ScaleSettings, tools: Path = Path('tools')) -> ScaleResult:
@@ -162,6 +162,12 @@ class _Scale(Run[ScaleSettings]):
         ]
         self.largest = self.scalings[-1].auto
         self.budget = self.largest.budget
+        # What the finalists are drawn from: nothing where there is no limit to fill.
+        self.front_topologies: list[Architecture] = []
+        limited = settings.max_params or settings.max_flops or settings.targets
+        self.fills = bool(settings.finalists and limited and settings.min_params is None)
+        if self.fills:
+            self.front_topologies = read_front(settings.arch)
 
     def fingerprint(self) -> dict[str, Any]:
         targets = [scaling.target for scaling in self.scalings if scaling.target is not None]
@@ -171,6 +177,7 @@ class _Scale(Run[ScaleSettings]):
             'min_params': self.largest.min_params,
             'max_params': None if targets else self.largest.budget.max_params,
             'targets': targets or None,
+            **({'front': [*map(str, self.front_topologies)]} if self.fills else {}),
         }
 
     def smallest(self) -> tuple[list[Architecture], str]:
@@ -289,14 +296,17 @@ class _Scale(Run[ScaleSettings]):
     def _filling(self, best: Architecture) -> Iterator[Architecture]:
         """Networks of other topologies, tokens and depths than the best, which use up the limits.
 
-        There are none without a limit on parameters or multiply-adds, as there is nothing to fill.
+        There are none without a limit on parameters or multiply-adds, as there is nothing to fill, and none
+        with a minimum, at which scaling stops instead.
         """
-        settings, auto = self.settings, self.largest
-        if not (self.race and (settings.max_params or settings.max_flops or settings.targets)):
+        if not self.fills:
             return iter(())
-        rng, count = np.random.default_rng(settings.seed), settings.finalists or 0
-        space = space_for(self.data.img_size, auto.topology.stride)
-        found = dict.fromkeys([auto.topology, *read_front(settings.arch)])
+        topology = self.largest.topology
+        rng, count = np.random.default_rng(self.settings.seed), self.settings.finalists or 0
+        space = space_for(self.data.img_size, topology.stride)
+        # The front may be of larger images, with splits that these have no tokens for.
+        front = [arch for arch in self.front_topologies if arch in space]
+        found = dict.fromkeys([topology, *front])
         # As measures promise little at an equal size, every other topology is any of the space.
         pairs = zip(cycle(found), [space.sample(rng) for _ in range(count)], strict=False)
         topologies = [arch for pair in pairs for arch in pair]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asvit_mm.arch import SEARCH_SPACE
-from asvit_mm.nas import Cost, choose_finalists, going_on, plan_race, survivors
+from asvit_mm.nas import Cost, choose_finalists, going_on, plan_race, rank_by_accuracy
 from asvit_mm.nas.race import MIN_EPOCHS, round_sizes
 
 
@@ -73,8 +73,7 @@ def test_longer_rounds_for_fewer_networks():
 
 
 def test_the_most_accurate_goes_on_and_of_equal_ones_the_cheapest():
-    assert survivors([50.0, None, 60.0, 60.0], [1, 1, 9, 8], 4) == [3, 2, 0, 1]
-    assert survivors([50.0, None, 60.0, 60.0], [1, 1, 9, 8], 2) == [3, 2]
+    assert rank_by_accuracy([50.0, None, 60.0, 60.0], [1, 1, 9, 8]) == [3, 2, 0, 1]
 
 
 def test_each_base_stride_keeps_its_share_until_two_decide():

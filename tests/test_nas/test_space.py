@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from asvit_mm.arch import SEARCH_SPACE
@@ -20,3 +22,8 @@ def test_no_split_leaves_windows_of_a_single_token(size, stride):
     arch = space.decode([len(values) - 1 for values in space.choices.values()])
     assert arch.stride == stride
     assert space.decode(space.encode(arch)) == arch
+    assert arch in space
+    assert replace(arch, stride=1 if stride > 1 else 2) not in space
+    assert arch.with_size((2, 1, 1, 1), 64) in space
+    if len(space.choices['S1']) < 3:
+        assert SEARCH_SPACE.decode([0, 2, *[0] * 10]) not in space

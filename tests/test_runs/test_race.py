@@ -4,18 +4,19 @@ import contextlib
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from signal import SIGKILL
 
 import pytest
 import torch
 from mmengine.runner import Runner
 
-from asvit_mm.arch import PRESETS, Architecture
+from asvit_mm.arch import PRESETS, Architecture, as_architecture
 from asvit_mm.errors import InputError
-from asvit_mm.nas import Budget
+from asvit_mm.nas import Budget, Clock
 from asvit_mm.runs import race
 from asvit_mm.runs.race import Race
-from asvit_mm.runs.scale import run_scaling
+from asvit_mm.runs.scale import _Scale, run_scaling
 from asvit_mm.runs.search import run_search
 from asvit_mm.runs.settings import ScaleSettings, SearchSettings
 from asvit_mm.runs.training import Split, training_config
@@ -291,3 +292,32 @@ def test_finalists_of_scaling_fill_the_limits_in_several_ways(copied):
     cut(copied.parent / 'scaled', len(b''.join(lines[: first + 1])))
     run_scaling(replace(settings, resume=True))
     assert {**files(copied.parent / 'scaled'), **whole} == files(copied.parent / 'scaled')
+
+
+@pytest.mark.slow
+def test_a_finalist_that_is_too_slow_is_replaced(here, monkeypatch):
+    monkeypatch.setattr(Clock, '__call__', lambda clock, arch: 100.0 if arch.stride == 2 else 1.0)
+    limits = dict(max_params='2.3M', max_flops='8M', max_latency=10)
+    result = run_scaling(ScaleSettings('seed', work_dir='run', finalists=4, **QUICK, **limits))
+    lines = map(json.loads, (here.folder / 'run' / 'trace.jsonl').read_text().splitlines())
+    measured = [line for line in lines if 'finalist' in line]
+    assert any('refused' in line for line in measured)
+    found = [Architecture.parse(one['arch']) for one in result.race['finalists']]
+    assert [arch.stride for arch in found] == [4] * 4
+    assert len({arch.seed for arch in found}) > 1
+
+
+@pytest.mark.slow
+def test_the_front_of_the_search_belongs_to_a_race_that_fills_limits(copied):
+    def fingerprint(**settings):
+        return _Scale(ScaleSettings('run/result.json', **QUICK, **settings), Path()).fingerprint()
+
+    found = json.loads((copied / 'result.json').read_text())['front']
+    front = fingerprint(finalists=2, max_params='2M')['front']
+    assert front == [str(as_architecture(one['arch']).seed) for one in found]
+    for others in (
+        dict(finalists=2),
+        dict(max_params='2M'),
+        dict(finalists=2, max_params='4M', min_params='2M'),
+    ):
+        assert 'front' not in fingerprint(**others)
