@@ -96,6 +96,8 @@ def test_our_own_table(here, monkeypatch):
     assert len(again) == 9
     page = (here.folder / 'study' / 'report.md').read_text()
     assert '(4 networks have two)' in page
+    assert 'over the first 9 networks' in page
+    assert 'in cells' not in page  # there are too few pairs
     report = json.loads((here.folder / 'study' / 'report.json').read_text())
     (row,) = (row for row in report['rows'] if row['name'] == 'short_20')
     assert row['across_seeds']['tau'] == 1
