@@ -14,18 +14,16 @@ import numpy as np
 from scipy import stats
 
 from ..arch import Architecture, as_architecture
-from ..cost import count_macs, count_params
 from ..errors import InputError, one_line
-from ..nas import space_for
+from ..nas import Budget, space_for
+from ..nas.filling import LEAST_USAGE, WIDTH_STEP
 from ..utils.files import atomic_write_json, read_object
 from .settings import BUDGETS, BenchBudget
 from .statistics import CONFIDENCE
 
 SCHEMA = 2
-# A network uses at least this share of the tighter of its budget's limits.
-LEAST_USAGE = 0.8
 DEPTHS = (4, 4, 8, 4)
-WIDTH_STEP = 4
+RECORD_ADVICE = 'remove it: it is made again'
 # In a wheel the table lies beside this file, in a checkout where it is documented.
 PLACES = (
     Path(__file__).with_name('bench_table.json'),
@@ -36,6 +34,7 @@ PLACES = (
 def draw_networks(budget: BenchBudget, seed: int = 0) -> list[Architecture]:
     """Networks whose topology, stride and depths are random, as wide as a random usage allows."""
     rng = np.random.default_rng([seed, budget.max_params, budget.max_macs])
+    limits = limits_of(budget)
     spaces = [space_for(budget.img_size, stride) for stride in budget.strides]
     drawn: dict[Architecture, None] = {}
     while len(drawn) < budget.networks:
@@ -45,12 +44,17 @@ def draw_networks(budget: BenchBudget, seed: int = 0) -> list[Architecture]:
         widest = None
         for width in range(WIDTH_STEP * -(-topology.heads // 8 // WIDTH_STEP), 1024, WIDTH_STEP):
             arch = topology.with_size(depths, width)
-            if budget.usage(arch) > wanted:
+            if limits.usage(arch) > wanted:
                 break
             widest = arch
-        if widest and budget.usage(widest) >= LEAST_USAGE:
+        if widest and limits.usage(widest) >= LEAST_USAGE:
             drawn[widest] = None
     return list(drawn)
+
+
+def limits_of(budget: BenchBudget) -> Budget:
+    """The limits on a network's classifier."""
+    return Budget(budget.classes, budget.img_size, budget.max_params, budget.max_macs)
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,11 @@ class TrainedBudget:
     data: str
     train_images: int
     recipe: Mapping[str, Any]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a record of a training has in common with those of the table's networks."""
+        return {'data': self.data, 'img_size': self.limits.img_size, 'recipe': self.recipe}
 
     @property
     def steps(self) -> int:
@@ -208,12 +217,7 @@ def load_bench(path: str | Path | None = None) -> Bench:
 
 def _network(row: Mapping[str, Any], limits: BenchBudget) -> BenchNetwork:
     arch = as_architecture(row['arch'])
-    runs = []
-    for run in row['runs']:
-        values = {**run, 'short_loss': {int(k): float(v) for k, v in run['short_loss'].items()}}
-        runs.append(BenchRun(**values))
-        if not 0 <= float(values['top1']) <= 100:
-            raise ValueError(f'top-1 is {run["top1"]}')
+    runs = [_run(run) for run in row['runs']]
     if not runs:
         raise ValueError(f'{arch} has no run')
     found = BenchNetwork(**{**row, 'arch': arch, 'runs': tuple(runs)})
@@ -223,36 +227,75 @@ def _network(row: Mapping[str, Any], limits: BenchBudget) -> BenchNetwork:
     return found
 
 
+def _run(row: Mapping[str, Any]) -> BenchRun:
+    short = {int(k): float(v) for k, v in row['short_loss'].items()}
+    if not 0 <= float(row['top1']) <= 100:
+        raise ValueError(f'top-1 is {row["top1"]}')
+    return BenchRun(**{**row, 'short_loss': short})
+
+
 def network_costs(arch: Architecture, budget: BenchBudget) -> dict[str, Any]:
     """``params``, ``macs`` and ``usage`` of a network's classifier, as the table has them."""
+    limits = limits_of(budget)
     return {
-        'params': count_params(arch, budget.classes, img_size=budget.img_size),
-        'macs': count_macs(arch, budget.img_size, budget.classes),
-        'usage': round(budget.usage(arch), 4),
+        'params': limits.params(arch),
+        'macs': limits.macs(arch),
+        'usage': round(limits.usage(arch), 4),
     }
 
 
-def write_table(folder: str | Path, here: Mapping[str, str]) -> Path:
+def read_record(file: Path) -> dict[str, Any]:
+    """The record of a training.
+
+    Raises:
+        InputError: the file has none.
+    """
+    record = read_object(file, RECORD_ADVICE)
+    try:
+        _run({f.name: record[f.name] for f in fields(BenchRun)})
+        as_architecture(record['arch'])
+        # 'N training and M test images of K classes'
+        record['train_images'] = int(record['data'].split()[0])
+        known = record['budget'] in BUDGETS and isinstance(record['recipe'], dict)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, InputError) as error:
+        raise InputError(
+            f'{file} is no record of a training ({one_line(error)}): {RECORD_ADVICE}'
+        ) from error
+    if not known:
+        raise InputError(f'{file} is of no known budget or recipe: {RECORD_ADVICE}')
+    return record
+
+
+def read_records(folder: str | Path) -> list[dict[str, Any]]:
+    """The records of the table's networks in a folder, in the table's order; other files do not matter.
+
+    Raises:
+        InputError: a file that is named like a record is none.
+    """
+    records = []
+    for budget in BUDGETS:
+        of_budget = []
+        for file in Path(folder).glob(f'{budget}-*.json'):
+            record = read_record(file)
+            place = budget, record.get('index'), record['seed']
+            if record['budget'] != budget or not all(isinstance(x, int) for x in place[1:]):
+                raise InputError(f'{file} is of no network of the table: {RECORD_ADVICE}')
+            of_budget.append(record)
+        records += sorted(of_budget, key=lambda record: (record['index'], record['seed']))
+    return records
+
+
+def write_table(folder: str | Path) -> Path:
     """Write table.json from the records in ``folder``, however many of them there are.
 
-    Args:
-        here: ``device`` and ``torch`` of records that do not say it.
+    Raises:
+        InputError: see :func:`read_records`.
     """
-    folder = Path(folder)
-    records = [
-        read_object(file, 'remove it: it is made again')
-        for file in folder.glob('*.json')
-        if file.name != 'table.json'
-    ]
-    names = list(BUDGETS)
-    records.sort(key=lambda r: (names.index(r['budget']), r['index'], r['seed']))
     budgets: dict[str, Any] = {}
     networks: dict[tuple[str, int], dict[str, Any]] = {}
-    for record in records:
+    for record in read_records(folder):
         budget = BUDGETS[record['budget']]
-        about = {key: record[key] for key in ('data', 'recipe')}
-        # 'N training and M test images of K classes'
-        about['train_images'] = int(about['data'].split()[0])
+        about = {key: record[key] for key in ('data', 'recipe', 'train_images')}
         budgets.setdefault(budget.name, {**asdict(budget), **about})
         entry = networks.setdefault(
             (budget.name, record['index']),
@@ -262,6 +305,6 @@ def write_table(folder: str | Path, here: Mapping[str, str]) -> Path:
                 'runs': [],
             },
         )
-        entry['runs'].append({f.name: {**here, **record}[f.name] for f in fields(BenchRun)})
+        entry['runs'].append({f.name: record[f.name] for f in fields(BenchRun)})
     table = {'schema': SCHEMA, 'budgets': budgets, 'networks': list(networks.values())}
-    return atomic_write_json(folder / 'table.json', table)
+    return atomic_write_json(Path(folder) / 'table.json', table)

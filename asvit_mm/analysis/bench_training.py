@@ -1,5 +1,6 @@
 """Train networks of the table's budgets: the table itself (:mod:`.bench`), and what searches found."""
 
+import hashlib
 import os
 import statistics
 import time
@@ -19,12 +20,21 @@ from ..arch import Architecture, as_architecture
 from ..data.folder import class_images, scan_folder
 from ..data.images import read_image
 from ..errors import InputError
+from ..models.classifier import build_classifier, classifier_config
 from ..runs.results import read_found
 from ..runs.settings import find_device
 from ..utils.files import atomic_write_json, first_difference, read_object, relative
 from ..utils.timing import device_name
-from .bench import draw_networks, load_bench, network_costs, write_table
-from .plain_training import Images, PlainRecipe, build_classifier, train_side_by_side
+from .bench import (
+    TrainedBudget,
+    draw_networks,
+    load_bench,
+    network_costs,
+    read_record,
+    read_records,
+    write_table,
+)
+from .plain_training import Images, PlainRecipe, train_side_by_side
 from .settings import BUDGETS, BenchSettings, BudgetTrainingSettings, OutcomeSettings
 
 # Of training, the mean loss of steps k/2 to k: what a training of k steps would have shown.
@@ -33,23 +43,31 @@ SHORT_STEPS = (20, 40, 80, 160, 320)
 
 @dataclass(frozen=True)
 class BenchItem:
-    """A network of a budget and a seed."""
+    """A network of a budget and a seed.
+
+    Attributes:
+        index: see :class:`.bench.BenchNetwork`; None of a network that is not the table's.
+    """
 
     budget: str
-    index: int
+    index: int | None
     arch: Architecture
     seed: int
 
     def record(self, folder: Path) -> Path:
         """The file of its record."""
-        return folder / f'{self.budget}-{self.index:03d}-{self.seed}.json'
+        if self.index is None:
+            name = hashlib.sha256(str(self.arch).encode()).hexdigest()[:16]
+        else:
+            name = f'{self.index:03d}'
+        return folder / f'{self.budget}-{name}-{self.seed}.json'
 
     def check(self, folder: Path, about: Mapping[str, Any]) -> None:
         """Raise an InputError if there is a record of another network, or not ``about`` the same."""
         file, advice = self.record(folder), 'give another --work-dir'
         if not file.exists():
             return
-        mine, found = {**about, 'arch': str(self.arch)}, read_object(file, advice)
+        mine, found = {**about, 'arch': str(self.arch)}, read_record(file)
         if difference := first_difference({key: found.get(key) for key in mine}, mine):
             raise InputError(f'{str(file)!r} is of another table ({difference}): {advice}')
 
@@ -61,8 +79,9 @@ def run_bench(settings: BenchSettings) -> None:
         InputError: a mistake in the settings, or records of other images, or trained otherwise.
     """
     folder = Path(settings.work_dir)
-    here = train_items(bench_items(settings.budgets), settings, folder)
-    print(f'written: {relative(write_table(folder, here))}')
+    read_records(folder)  # what cannot be read is said before the training
+    train_items(bench_items(settings.budgets), settings, folder)
+    print(f'written: {relative(write_table(folder))}')
 
 
 def bench_items(budgets: Sequence[str]) -> list[BenchItem]:
@@ -87,11 +106,16 @@ def run_outcome(settings: OutcomeSettings) -> None:
     networks (those that are equal count half) and those of ``each`` run.
 
     Raises:
-        InputError: a mistake in the settings, a network that exceeds its budget, or no table of the budget.
+        InputError: a mistake in the settings, a network that exceeds its budget, no table of the budget, or
+            one of other images or another recipe.
     """
     bench = load_bench(settings.table)
-    items: list[BenchItem] = []
-    given: list[dict[str, Any]] = []
+    folder = Path(settings.work_dir)
+    file, advice = folder / 'report.json', 'remove it, or give another --work-dir'
+    report = read_object(file, advice) if file.exists() else {'budgets': {}}
+    if not isinstance(report.get('budgets'), dict):
+        raise InputError(f'{str(file)!r} is no report of what searches found: {advice}')
+    given: list[tuple[str, Architecture, dict[str, Any]]] = []
     for text in settings.found:
         name, equals, what = text.partition('=')
         if not equals or name not in BUDGETS:
@@ -104,35 +128,37 @@ def run_outcome(settings: OutcomeSettings) -> None:
         if '|' not in what:
             search = read_found(path / 'result.json' if path.is_dir() else path)
         arch = as_architecture(search['arch'] if search else what)
-        costs = network_costs(arch, BUDGETS[name])
+        costs = network_costs(arch, bench.budgets[name].limits)
         if costs['usage'] > 1:
             raise InputError(
                 f'{arch} exceeds {name}: it has {costs["params"]:,} parameters and '
                 f'{costs["macs"]:,} multiply-adds; search within the limits of the budget'
             )
-        index = sum(other['budget'] == name for other in given)
         about = {'settings': (search or {}).get('settings'), 'arch': str(arch), **costs}
-        given.append({'budget': name, 'given': what, **about})
-        items += [BenchItem(name, index, arch, seed) for seed in range(settings.seeds)]
-    folder = Path(settings.work_dir)
-    train_items(items, settings, folder / 'records')
-    missing = [item for item in items if not item.record(folder / 'records').exists()]
+        given.append((name, arch, {'budget': name, 'given': what, **about}))
+    names = list(dict.fromkeys(name for name, _, _ in given))
+
+    def trainings(name: str, arch: Architecture) -> list[BenchItem]:
+        return [BenchItem(name, None, arch, seed) for seed in range(settings.seeds)]
+
+    # Two searches may have found the same network.
+    items = list(dict.fromkeys(x for name, arch, _ in given for x in trainings(name, arch)))
+    records = folder / 'records'
+    train_items(items, settings, records, {name: bench.budgets[name] for name in names})
+    missing = [item for item in items if not item.record(records).exists()]
     if missing:
         print(f'{len(missing)} of {len(items)} trainings are missing: no report yet')
         return
-    file = folder / 'report.json'
-    report = read_object(file, 'remove it') if file.exists() else {'budgets': {}}
-    for name in dict.fromkeys(item.budget for item in items):
+    for name in names:
         table = sorted(network.top1 for network in bench.of(name))
         rows = []
-        for i, row in enumerate(x for x in given if x['budget'] == name):
-            mine = [x for x in items if (x.budget, x.index) == (name, i)]
-            records = [read_object(x.record(folder / 'records'), 'remove it') for x in mine]
-            each = [record['top1'] for record in records]
+        for arch, row in ((arch, row) for budget, arch, row in given if budget == name):
+            runs = [read_record(item.record(records)) for item in trainings(name, arch)]
+            each = [run['top1'] for run in runs]
             mean = statistics.fmean(each)
             percentiles = [float(stats.percentileofscore(table, x, 'mean')) for x in (mean, *each)]
             results = {'top1': mean, 'percentile': percentiles[0], 'each': percentiles[1:]}
-            rows.append({**row, **results, 'runs': records})
+            rows.append({**row, **results, 'runs': runs})
             print(
                 f'{name}: {row["arch"]} uses {row["usage"]:.0%}, top-1 {mean:.2f} %, percentile '
                 f'{percentiles[0]:.0f} of {len(table)} networks'
@@ -144,18 +170,22 @@ def run_outcome(settings: OutcomeSettings) -> None:
 
 
 def train_items(
-    items: Sequence[BenchItem], settings: BudgetTrainingSettings, folder: Path
-) -> dict[str, str]:
+    items: Sequence[BenchItem],
+    settings: BudgetTrainingSettings,
+    folder: Path,
+    tables: Mapping[str, TrainedBudget] | None = None,
+) -> None:
     """Train this process's share of the items that have no record in ``folder``, and write their records.
 
     Networks that are trained side by side do not influence each other, so neither what is shared nor what
     was there before changes a record, apart from its time.
 
-    Returns:
-        ``device`` and ``torch`` of this process.
+    Args:
+        tables: budgets by name that the networks are to be compared with.
 
     Raises:
-        InputError: budgets that are trained differently, or records of other images, or trained otherwise.
+        InputError: budgets that are trained differently, or records or tables of other images, or trained
+            otherwise.
     """
     MMLogger.get_instance('mmengine').setLevel('WARNING')
     device = find_device(settings.device)
@@ -182,7 +212,12 @@ def train_items(
         'img_size': first.img_size,
         'recipe': asdict(recipe),
     }
-    here = {'device': device_name(device.type), 'torch': str(torch.__version__)}
+    for name, table in (tables or {}).items():
+        if difference := first_difference(table.about, about):
+            raise InputError(
+                f'the networks of the table of {name} were trained otherwise ({difference}): give the '
+                'images that it names, or another --table'
+            )
     for item in items:
         item.check(folder, about)
     share, count = settings.share
@@ -191,7 +226,10 @@ def train_items(
         if time.time() - begin > 60 * settings.minutes:
             break
         group = todo[start : start + settings.together]
-        models = [build_classifier(x.arch, first.img_size, classes, x.seed) for x in group]
+        models = [
+            build_classifier(classifier_config(x.arch, classes, img_size=first.img_size), x.seed)
+            for x in group
+        ]
         trained = train_side_by_side(models, [x.seed for x in group], recipe, train, test)
         for item, network in zip(group, trained, strict=True):
             losses = network.losses
@@ -206,21 +244,28 @@ def train_items(
                 'short_loss': means,
                 'seconds': network.seconds,
                 'beside': len(group) - 1,
-                **here,
+                'device': device_name(device.type),
+                'torch': str(torch.__version__),
             }
             atomic_write_json(item.record(folder), record)
-            print(f'{item.budget} {item.index} seed {item.seed}: {network.top1:.2f} %', flush=True)
-    return here
+            number = item.arch if item.index is None else item.index
+            print(f'{item.budget} {number} seed {item.seed}: {network.top1:.2f} %', flush=True)
 
 
-def read_split(folder: str, img_size: int, device: torch.device) -> tuple[Images, Images]:
-    """The training and test images of an image folder, resized where they are not of ``img_size``."""
+def read_split(
+    folder: str, img_size: int, device: torch.device, most: int | None = None
+) -> tuple[Images, Images]:
+    """The training and test images of an image folder, resized where they are not of ``img_size``.
+
+    Args:
+        most: images of each class, the first ones; None: all.
+    """
     scan = scan_folder(folder)
     splits = []
     if not scan.classes or not scan.val:
         raise InputError(f'{folder!r} needs train/ and test/ with class folders')
     for root in (scan.path, os.path.join(folder, scan.val)):
-        files = class_images(root)
+        files = {name: found[:most] for name, found in class_images(root).items()}
         names = [os.path.join(root, file) for names in files.values() for file in names]
         with ThreadPoolExecutor() as pool:
             pixels = list(pool.map(partial(_square, img_size=img_size), names, chunksize=64))

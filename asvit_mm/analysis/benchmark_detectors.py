@@ -11,7 +11,7 @@ from ..engine.config import is_detector
 from ..engine.models import build_model, load_model_config
 from ..errors import InputError
 from ..tokens import as_pair
-from ..utils.files import check_writable, relative, write_figures
+from ..utils.files import relative, write_figures
 from ..utils.timing import device_name, median_and_spread, now, time_in_turn
 from .benchmark import print_progress
 from .flops import black_image, count_parameters, count_prediction, detect, keep_all_scores
@@ -47,7 +47,6 @@ def run_detectors(settings: DetectorSettings) -> dict[str, Any]:
         torch.set_num_threads(settings.threads)
     size = settings.shape
     shape = as_pair(size[0] if len(size) == 1 else size, '--shape')
-    check_writable(settings.json)  # not when everything is measured
     # All of them before the first is counted: a wrong name must not cost minutes.
     detectors = [Detector(config) for config in settings.configs]
     for detector in detectors:

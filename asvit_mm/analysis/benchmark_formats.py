@@ -13,7 +13,7 @@ from ..export.export import WARMUP, checked_shapes, example_images, largest_diff
 from ..export.formats import FORMATS, require_packages
 from ..export.network import load_weights, prepare_network
 from ..export.settings import ExportSettings
-from ..utils.files import atomic_write_json, check_writable, relative
+from ..utils.files import write_figures
 from ..utils.timing import device_name, median_and_spread, time_in_turn
 from ..zoo.index import fetch, find
 from .benchmark import print_progress
@@ -36,8 +36,6 @@ def run_formats(settings: FormatSettings) -> dict[str, Any]:
         InputError: a model that the zoo does not have, packages or a test set that are not there.
     """
     torch.set_num_threads(settings.threads or 1)
-    if settings.json is not None:
-        check_writable(Path(settings.json))
     for form in settings.formats:
         require_packages(form)
     for name in settings.models:
@@ -64,8 +62,7 @@ def run_formats(settings: FormatSettings) -> dict[str, Any]:
         for one in files
     ]
     print(markdown_table(rows))
-    if settings.json is not None:
-        print(f'written: {relative(atomic_write_json(settings.json, result))}')
+    write_figures(settings.json, result)
     return result
 
 

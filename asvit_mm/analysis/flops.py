@@ -23,7 +23,7 @@ from ..engine.models import build_model, load_model_config
 from ..engine.options import parse_options
 from ..errors import InputError, one_line
 from ..tokens import as_pair
-from ..utils.files import check_writable, write_figures
+from ..utils.files import write_figures
 from ..utils.units import format_count
 from .settings import FlopsSettings
 from .tables import print_table
@@ -58,7 +58,6 @@ def run_flops(settings: FlopsSettings) -> dict[str, Any]:
             that cannot be written.
     """
     config = settings.config
-    check_writable(settings.json)
     cfg = load_model_config(config, parse_options(settings.cfg_options))
     model = build_model(cfg, config)
     # The images of others have another size than those that the backbone was made for.

@@ -15,10 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..arch import Architecture
 from ..errors import InputError
-from ..models.classifier import build_classifier as build
-from ..models.classifier import classifier_config
 
 WARM_UP_STEPS = 3
 
@@ -302,8 +299,3 @@ def accuracy(
     pairs = zip(test.pixels.split(batch), test.labels.split(batch), strict=True)
     right = sum((model(normalize(x)).argmax(1) == y).sum() for x, y in pairs)
     return 100 * float(right) / len(test.labels)
-
-
-def build_classifier(arch: Architecture, img_size: int, classes: int, seed: int) -> nn.Module:
-    """The classifier (images to logits) of an architecture, its weights drawn from a seed."""
-    return build(classifier_config(arch, classes, img_size=img_size), seed)

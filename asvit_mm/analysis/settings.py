@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..arch import Architecture
-from ..cost import count_macs, count_params
 from ..errors import InputError
 from ..runs.settings import (
     MAX_NETWORK_IMAGES,
@@ -21,6 +19,7 @@ from ..runs.settings import (
 from ..token_schedule import PUBLISHED, read_schedule
 from ..tokens import MAX_SIZE, as_pair
 from ..utils.command_line import check_values, option, positional
+from ..utils.files import check_writable
 
 Mode = Literal['inference', 'training']
 Dtype = Literal['float32', 'bfloat16', 'float16']
@@ -73,12 +72,6 @@ class BenchBudget:
     img_size: int = 32
     epochs: int = 20
     classes: int = 10
-
-    def usage(self, arch: Architecture) -> float:
-        """Share that a network's classifier uses of the tighter limit."""
-        params = count_params(arch, self.classes, img_size=self.img_size)
-        macs = count_macs(arch, self.img_size, self.classes)
-        return max(params / self.max_params, macs / self.max_macs)
 
 
 BUDGETS = {
@@ -219,6 +212,9 @@ class CostSettings:
     cfg_options: Sequence[str] = option(default=(), metavar='KEY=VALUE')
     """override settings of the config: pairs with dotted keys, e.g. model.backbone.arch=base"""
 
+    def __post_init__(self) -> None:
+        check_writable(self.json)  # before anything is counted
+
 
 @dataclass(frozen=True, kw_only=True)
 class FlopsSettings(CostSettings):
@@ -247,6 +243,7 @@ class TimingSettings:
     def __post_init__(self) -> None:
         check_values(self)
         find_device(self.device)
+        check_writable(self.json)  # before anything is timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +274,7 @@ class BenchmarkSettings(TimingSettings):
         super().__post_init__()
         for text in self.size:
             parse_size(text)
+        check_writable(self.plot, '--plot')
 
 
 @dataclass(frozen=True, kw_only=True)

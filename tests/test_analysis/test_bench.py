@@ -7,11 +7,19 @@ import torch
 from PIL import Image
 
 from asvit_mm.analysis import bench
-from asvit_mm.analysis.bench import BUDGETS, LEAST_USAGE, BenchBudget, draw_networks, load_bench
+from asvit_mm.analysis.bench import (
+    BUDGETS,
+    BenchBudget,
+    draw_networks,
+    limits_of,
+    load_bench,
+    write_table,
+)
 from asvit_mm.analysis.bench_training import run_bench, run_outcome
 from asvit_mm.analysis.settings import BenchSettings, OutcomeSettings, TrainNetworksSettings
 from asvit_mm.analysis.train_networks import run_training
 from asvit_mm.errors import InputError
+from asvit_mm.nas.filling import LEAST_USAGE
 from asvit_mm.tokens import stage_sizes, window_length
 
 
@@ -22,7 +30,7 @@ def test_networks_use_their_budget(budget):
     assert archs == draw_networks(budget)
     assert {arch.stride for arch in archs} == set(budget.strides)
     for arch in archs:
-        assert LEAST_USAGE <= budget.usage(arch) <= 1
+        assert LEAST_USAGE <= limits_of(budget).usage(arch) <= 1
         stages = zip(stage_sizes(budget.img_size, arch.stride), arch.splits, strict=True)
         assert all(side == 1 or window_length(side, split) > 1 for side, split in stages)
 
@@ -86,6 +94,30 @@ def test_records_of_another_table_are_refused(settings, tmp_path, monkeypatch):
         run_bench(settings(work_dir=work_dir))
 
 
+def test_files_that_are_no_records_are_refused_before_training(settings, tmp_path):
+    """And others in the folder do not matter."""
+    work_dir = tmp_path / 'work'
+    work_dir.mkdir()
+    (work_dir / 'other.json').write_text('{"a": 1}')
+    run_bench(settings(work_dir=str(work_dir), together=4))
+    record = json.loads((work_dir / 'tiny-000-0.json').read_text())
+    bad = work_dir / 'tiny-9.json'
+    for change, words in (
+        ({'budget': 'huge'}, 'no known budget'),
+        ({'budget': 'cifar10-small'}, 'of no network of the table'),
+        ({'index': None}, 'of no network of the table'),
+        ({'top1': 101}, 'top-1 is 101'),
+        ({'data': ''}, 'no record of a training'),
+        ({'arch': '1'}, 'no record of a training'),
+    ):
+        bad.write_text(json.dumps({**record, **change}))
+        with pytest.raises(InputError, match=words):
+            run_bench(settings(work_dir=str(work_dir), data='nowhere'))
+    bad.write_text('{"a": 1}')
+    with pytest.raises(InputError, match=r'no record of a training \(KeyError'):
+        run_bench(settings(work_dir=str(work_dir), data='nowhere'))
+
+
 def test_a_table_is_read_back(settings, tmp_path):
     """Whole or not, with the noise between seeds, and only as it was written."""
     work_dir = tmp_path / 'work'
@@ -93,7 +125,7 @@ def test_a_table_is_read_back(settings, tmp_path):
     assert load_bench(work_dir / 'table.json').networks == ()
     run_bench(settings(work_dir=str(work_dir), together=4))
     (work_dir / 'tiny-001-0.json').unlink()
-    file = bench.write_table(work_dir, {})
+    file = write_table(work_dir)
     table = load_bench(file)
     assert [(n.index, len(n.runs)) for n in table.of('tiny')] == [(0, 2), (2, 1)]
     assert table.budgets['tiny'].limits == TINY
@@ -164,6 +196,12 @@ def test_what_searches_found(settings, tmp_path, capsys):
     assert [run['top1'] for run in first['runs']] == [run.top1 for run in network.runs]
     below, equal = (sum(sign * x < sign * first['top1'] for x in top1) for sign in (1, -1))
     assert first['percentile'] == pytest.approx(100 * (below + (3 - below - equal) / 2) / 3)
+    # Records belong to networks, not to places on the command line.
+    records = {file: file.stat().st_mtime_ns for file in (tmp_path / 'outcome').glob('*/*.json')}
+    run_outcome(settings(OutcomeSettings, **{**options, 'found': [*found[::-1], found[0]]}))
+    assert records == {f: f.stat().st_mtime_ns for f in (tmp_path / 'outcome').glob('*/*.json')}
+    (report,) = json.loads((tmp_path / 'outcome' / 'report.json').read_text())['budgets'].values()
+    assert report['found'] == [second, first, first]
     big = f'tiny={"8,2,3|4,1,2|4,1,4|4,1,6|32"}'
     for wrong, words in (
         (big, 'exceeds tiny'),
@@ -172,6 +210,17 @@ def test_what_searches_found(settings, tmp_path, capsys):
     ):
         with pytest.raises(InputError, match=words):
             run_outcome(settings(OutcomeSettings, **{**options, 'found': [wrong]}))
+    content = table.read_text()
+    for old, new, words in (
+        ('"lr": 0.001', '"lr": 0.002', r'recipe\.lr is 0\.002 there'),
+        ('"data": "140', '"data": "141', "data is '141 training"),
+    ):
+        table.write_text(content.replace(old, new))
+        with pytest.raises(InputError, match=words):
+            run_outcome(settings(OutcomeSettings, **options))
+    (tmp_path / 'outcome' / 'report.json').write_text('{"a": 1}')
+    with pytest.raises(InputError, match='is no report'):
+        run_outcome(settings(OutcomeSettings, **options))
 
 
 def test_bad_settings(settings, tmp_path):

@@ -14,7 +14,12 @@ from asvit_mm.analysis.benchmark import (
     time_models,
 )
 from asvit_mm.analysis.flops import count_multiply_adds
-from asvit_mm.analysis.settings import BenchmarkSettings
+from asvit_mm.analysis.settings import (
+    BenchmarkSettings,
+    CostSettings,
+    FormatSettings,
+    TokenizationSettings,
+)
 from asvit_mm.arch import PRESETS, Architecture
 from asvit_mm.cost import count_macs, count_params
 from asvit_mm.errors import InputError
@@ -84,15 +89,20 @@ def test_unknown_models(name, said):
 
 
 @pytest.mark.parametrize(
-    ('field', 'said'),
+    ('kind', 'field', 'said'),
     [
-        ({'batch_size': 0}, '--batch-size 0 is too small'),
-        ({'size': ('224x',)}, "--size '224x' is not pixels"),
+        (BenchmarkSettings, {'batch_size': 0}, '--batch-size 0 is too small'),
+        (BenchmarkSettings, {'size': ('224x',)}, "--size '224x' is not pixels"),
+        (BenchmarkSettings, {'plot': '.'}, "--plot '.' cannot be written"),
+        (BenchmarkSettings, {'json': '.'}, "--json '.' cannot be written"),
+        (TokenizationSettings, {'json': '.'}, "--json '.' cannot be written"),
+        (FormatSettings, {'json': '.'}, "--json '.' cannot be written"),
+        (CostSettings, {'config': 'x', 'json': '.'}, "--json '.' cannot be written"),
     ],
 )
-def test_settings_out_of_range(field, said):
+def test_bad_settings_are_refused_before_the_work(kind, field, said):
     with pytest.raises(InputError, match=said):
-        BenchmarkSettings(**field)
+        kind(**field)
 
 
 def test_peak_memory():

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from asvit_mm.analysis.cuda_report import report as report_module
+from asvit_mm.analysis.cuda_report import training
 from asvit_mm.analysis.cuda_report.aims import aims
 from asvit_mm.analysis.cuda_report.report import Report, as_markdown
-from asvit_mm.analysis.cuda_report.rows import Job, Skipped, check
+from asvit_mm.analysis.cuda_report.rows import Context, Job, Skipped, check
 from asvit_mm.analysis.cuda_report.settings import PARTS, CudaReportSettings
 from asvit_mm.errors import InputError
 
@@ -65,6 +66,34 @@ def test_all_parts_in_a_rehearsal(tmp_path):
     assert strides['full grid'][:2] == [0, 0]
     assert all(strides['progressive tokenization 80-140'])
     assert (tmp_path / 'report/report.md').read_text() in done.stdout
+
+
+@pytest.mark.parametrize('form', ['folder', 'npz'])
+def test_a_rehearsal_reads_some_images_of_each_class(tmp_path, monkeypatch, form):
+    """The first ones, whether the images lie in class folders or, mixed, in one file."""
+    monkeypatch.setattr(training, 'QUICK_IMAGES', 2)
+    bodies, labels = [], [0, 1, 1, 0, 1, 0, 1]
+    for split in ('train', 'test'):
+        bodies.clear()
+        for i, label in enumerate(labels):
+            folder = tmp_path / 'images' / split / f'class{label}'
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.new('RGB', (32, 32), (30 * i,) * 3).save(folder / f'{i}.png')
+            bodies.append((folder / f'{i}.png').read_bytes())
+    data = {'header': np.frombuffer(b'', np.uint8)}
+    for split in ('train', 'test'):
+        data[f'{split}_data'] = np.frombuffer(b''.join(bodies), np.uint8)
+        data[f'{split}_offsets'] = np.cumsum([0, *map(len, bodies)])
+        data[f'{split}_labels'] = np.array(labels)
+    np.savez(tmp_path / 'images.npz', **data)
+    path = str(tmp_path / ('images' if form == 'folder' else 'images.npz'))
+    for quick, expected in ((True, [(0, 0), (0, 90), (1, 30), (1, 60)]), (False, 7)):
+        context = Context('cpu', quick, tmp_path, path)
+        for images in training._Cifar10(context).splits:
+            found = sorted(
+                zip(images.labels.tolist(), images.pixels[:, 0, 0, 0].tolist(), strict=True)
+            )
+            assert (found if quick else len(found)) == expected
 
 
 def test_a_dead_process_is_a_row_and_the_next_one_goes_on(tmp_path):

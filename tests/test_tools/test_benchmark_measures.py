@@ -26,3 +26,9 @@ def test_measures_against_forward_pass_published_procedure_and_float64(tmp_path)
     assert (
         done.stderr == 'error: give at least 1 round, 0 coordinates, and no or at least 2 ranks\n'
     )
+
+
+def test_figures_that_cannot_be_written(tmp_path):
+    done = tool(TOOL, '--json', '.', cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: --json '.' cannot be written: give a file in another folder\n"

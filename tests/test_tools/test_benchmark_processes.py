@@ -18,7 +18,14 @@ def test_ways_of_running_a_search_side_by_side(tmp_path):
     assert 'traces of one process and of 2: equal' in done.stdout
 
 
-def test_one_line_for_what_cannot_be_run(tmp_path):
-    done = tool(TOOL, '--processes', 1, cwd=tmp_path)
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (('--processes', 1), 'give at least 2 processes, 2 steps and 1 round'),
+        (('--json', '.'), "--json '.' cannot be written: give a file in another folder"),
+    ],
+)
+def test_one_line_for_what_cannot_be_run(tmp_path, words, said):
+    done = tool(TOOL, *words, cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == 'error: give at least 2 processes, 2 steps and 1 round\n'
+    assert done.stderr == f'error: {said}\n'

@@ -69,8 +69,9 @@ def test_our_own_table(here, monkeypatch):
             record = dict(budget='mine', index=i, seed=seed, arch=str(archs[i]), top1=50.0 + i)
             record |= dict(data='256 training images', recipe={'epochs': 2, 'batch': 64})
             record |= dict(short_loss=losses, train_loss=1.0, seconds=8.0, beside=0)
+            record |= dict(device='cpu', torch='2')
             (folder / f'mine-{i:03d}-{seed}.json').write_text(json.dumps(record))
-        write_table(folder, {'device': 'cpu', 'torch': '2'})
+        write_table(folder)
 
     add(range(1, 9))
     args = ('bench/table.json', '--work-dir', 'study', '--img-size', 16, '--batch-size', 2)
@@ -95,6 +96,8 @@ def test_our_own_table(here, monkeypatch):
     assert len(again) == 9
     page = (here.folder / 'study' / 'report.md').read_text()
     assert '(4 networks have two)' in page
+    assert 'over the first 9 networks' in page
+    assert 'in cells' not in page  # there are too few pairs
     report = json.loads((here.folder / 'study' / 'report.json').read_text())
     (row,) = (row for row in report['rows'] if row['name'] == 'short_20')
     assert row['across_seeds']['tau'] == 1

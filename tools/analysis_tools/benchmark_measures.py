@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from asvit_mm.errors import InputError
 from asvit_mm.utils.command_line import make_tool, positional
+from asvit_mm.utils.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class BenchmarkMeasuresSettings:
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.coordinates < 0 or self.ranks < 0 or self.ranks == 1:
             raise InputError('give at least 1 round, 0 coordinates, and no or at least 2 ranks')
+        check_writable(self.json)
 
 
 def explicit_attention() -> Any:

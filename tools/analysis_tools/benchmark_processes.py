@@ -60,11 +60,12 @@ def main() -> None:
         import tempfile
 
         from asvit_mm.analysis.tables import print_table
-        from asvit_mm.utils.files import write_figures
+        from asvit_mm.utils.files import check_writable, write_figures
         from asvit_mm.utils.timing import device_name
 
         if min(args.processes, args.steps) < 2 or args.rounds < 1:
             raise InputError('give at least 2 processes, 2 steps and 1 round')
+        check_writable(args.json)
         ways = {
             'one process, 1 thread': (1, 1),
             f'one process, {args.processes} threads': (1, args.processes),

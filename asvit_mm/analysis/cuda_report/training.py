@@ -39,6 +39,7 @@ from .rows import Context, Figures, Job, Skipped
 ARCH = '8,2,3,2|4,1,2,2|2,1,4,6|2,1,4,2|32,96'
 QUICK_ARCH = '8,2,2,1|2,1,2,1|2,1,2,1|2,1,2,1|16,16'
 SIZE, SIDE, CLASSES, SPLITS = 64, 32, 10, ('train', 'test')
+QUICK_IMAGES = 40  # of each class
 BATCH, LEARNING_RATE, WEIGHT_DECAY, WARMUP = 1024, 1.5e-3, 0.05, 0.05
 SCHEDULE = '80-140'
 
@@ -76,21 +77,24 @@ class _Cifar10:
         if self.context.cifar10 is None:
             raise Skipped('no images: give --cifar10')
         path, device = self.context.cifar10, torch.device(self.context.device)
+        most = QUICK_IMAGES if self.context.quick else None
         if Path(path).is_dir():
-            return read_split(path, SIDE, device)
-        train, test = (_from_npz(path, name).to(device) for name in SPLITS)
+            return read_split(path, SIDE, device, most)
+        train, test = (_from_npz(path, name, most).to(device) for name in SPLITS)
         return train, test
 
 
-def _from_npz(path: str, split: str) -> Images:
-    """JPEG bodies behind one common header."""
+def _from_npz(path: str, split: str, most: int | None) -> Images:
+    """JPEG bodies behind one common header; of each class at most the first ``most``."""
     with np.load(path) as data:
         header, body = data['header'].tobytes(), data[f'{split}_data'].tobytes()
         offsets, labels = data[f'{split}_offsets'], data[f'{split}_labels']
-    files = (io.BytesIO(header + body[a:b]) for a, b in pairwise(offsets))
+    kept = np.sort(np.concatenate([np.flatnonzero(labels == k)[:most] for k in np.unique(labels)]))
+    bounds = list(pairwise(offsets))
+    files = (io.BytesIO(header + body[a:b]) for a, b in (bounds[i] for i in kept))
     with ThreadPoolExecutor() as pool:
         pixels = np.stack(list(pool.map(lambda file: np.asarray(read_image(file)), files)))
-    return Images(torch.from_numpy(pixels), torch.from_numpy(labels).long())
+    return Images(torch.from_numpy(pixels), torch.from_numpy(labels[kept]).long())
 
 
 def _train(context: Context, data: _Cifar10, progressive: bool, parts: int) -> Figures:

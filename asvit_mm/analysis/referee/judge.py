@@ -57,17 +57,7 @@ the networks). Networks at even places are the tuning half ({tuning}), those at 
 
 {table}
 
-- equal size: of the residuals of measure and accuracy after a line in log parameters; equal multiply-adds: \
-after one in their logarithm; equal cost: after both (measures in logarithms where positive).
-- in cells: over pairs of networks of equal width and depth.
-- to best baseline: tau minus that of the best baseline of the tuning half ({best}), paired, on the held-out \
-half.
-- to rank sum: tau at equal cost minus that of the rank sum of length distortion and kappa, which is what \
-the published search and scaling go by, paired, on the held-out half.
-- reliability: expected correlation of one network's value with that of another of the same architecture, \
-over the first {repeated} networks with {repeat} fresh ones each (of losses: over those with two seeds).
-- on noise: tau between the values on images and on noise, of the same networks.
-- seconds: per network, one thread, median.
+{columns}
 
 Of all measures and counts without training, the best at equal cost on the tuning half is {chosen}: \
 {chosen_tuning} there, and {chosen_held_out} on the held-out half; minus the rank sum there: \
@@ -78,6 +68,22 @@ difference in tau on the held-out half, all minus baselines: {gain}.
 {ours}
 ![tau of every measure](tau.png)
 """
+
+# What columns are, by title; those of empty columns are left out.
+COLUMNS = {
+    'equal size': 'of the residuals of measure and accuracy after a line in log parameters; equal '
+    'multiply-adds: after one in their logarithm; equal cost: after both (measures in logarithms where '
+    'positive).',
+    'in cells': 'over pairs of networks of equal width and depth.',
+    'to best baseline': 'tau minus that of the best baseline of the tuning half ({best}), paired, on the '
+    'held-out half.',
+    'to rank sum': 'tau at equal cost minus that of the rank sum of length distortion and kappa, which is '
+    'what the published search and scaling go by, paired, on the held-out half.',
+    'reliability': "expected correlation of one network's value with that of another of the same "
+    'architecture, over the first {repeated} networks with {repeat} fresh ones each{of_losses}.',
+    'on noise': 'tau between the values on images and on noise, of the same networks.',
+    'seconds': 'per network, one thread, median.',
+}
 
 OURS = """
 Loss after k steps: mean loss of steps k/2 to k of the table's own trainings, at the learning rates of the \
@@ -286,6 +292,13 @@ def report(
         ours = OURS.format_map(_words_of_ours(trained[0].bench, target))
     else:
         order, ours = f'in an order drawn with seed {folder.settings.seed}', ''
+    settings: Any = folder.settings
+    in_columns = {
+        'best': _title(found['best']),
+        'repeated': sum(record['place'] < settings.repeated for record in records),
+        'repeat': settings.repeat,
+        'of_losses': ' (of losses: over those with two seeds)' if trained else '',
+    }
     words = {
         'table': markdown_table(
             [{k: v for k, v in row.items() if k not in empty} for row in table]
@@ -293,7 +306,11 @@ def report(
         'target': target,
         'order': order,
         'networks': len(records),
-        'best': _title(found['best']),
+        'columns': '\n'.join(
+            f'- {title}: {text.format_map(in_columns)}'
+            for title, text in COLUMNS.items()
+            if title not in empty
+        ),
         'chosen': _title(found['chosen']),
         'chosen_tuning': _show(chosen['equal_cost_tuning']),
         'chosen_held_out': _show(chosen['equal_cost_held_out']),
