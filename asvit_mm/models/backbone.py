@@ -1,7 +1,7 @@
 """What the OpenMMLab tools expect of a backbone: checkpoints that fit, layer-wise decay, frozen stages."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.model import BaseModule, PretrainedInit
 from torch import nn
@@ -14,14 +14,16 @@ from ..ops.resample import resample_positions
 class Backbone(BaseModule):
     """Base of :class:`~asvit_mm.models.AsViT`, which builds the parts that are named here."""
 
-    init_cfg: Any
-    architecture: Architecture
-    frozen_stages: int
-    out_indices: tuple[int, ...]
-    patch_embed: Any
-    pos_embed: nn.Parameter | None
-    drop_after_pos: Any
-    stages: Any
+    # TorchScript would read them as the types of a scripted network's attributes.
+    if TYPE_CHECKING:
+        init_cfg: Any
+        architecture: Architecture
+        frozen_stages: int
+        out_indices: tuple[int, ...]
+        patch_embed: Any
+        pos_embed: nn.Parameter | None
+        drop_after_pos: Any
+        stages: Any
 
     def init_weights(self) -> None:
         """As MMEngine does, except that the checkpoint of a ``Pretrained`` init_cfg must fit as a whole.
