@@ -24,7 +24,6 @@ DATA_COMMANDS = {
     'mnist5k': 'python -m asvit_mm.data.image_sets mnist5k',
     'scenes': 'python -m asvit_mm.data.scenes',
 }
-# The codebases whose configs are read, and how each is installed.
 # What MMEngine's Runner reads of its settings without complaint about others.
 _READ = {
     'default_hooks': (
@@ -35,6 +34,7 @@ _READ = {
     'env_cfg.dist_cfg': ('backend', 'timeout'),
     'auto_scale_lr': ('enable', 'base_batch_size'),
 }
+# The codebases whose configs are read, and how each is installed.
 CODEBASES = {
     'mmdet': "pip install '.[mminstall]'",
     'mmrotate': "pip install '.[rotated]'",
