@@ -97,6 +97,7 @@ def test_killed_before_the_old_checkpoint_is_removed(here):
 
 
 BY_ITERATIONS = (
+    'custom_hooks = []\n'
     "train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1)\n"
     'default_hooks.update(checkpoint=dict(default_hooks["checkpoint"], by_epoch=False))\n'
 )
