@@ -1,5 +1,7 @@
 """Trainings that are killed while a checkpoint is written, or while an epoch is validated."""
 
+import time
+
 import pytest
 import torch
 from mmengine.runner import Runner, ValLoop
@@ -56,6 +58,7 @@ def test_killed_anywhere_it_ends_as_it_would_have(here, owner, method):
             with pytest.raises(SystemExit) as stopped:
                 here.run(*TRAIN, f'cut{count}')
         assert stopped.value.code == 130
+        time.sleep(1)  # MMEngine names what a run keeps in the process by the second
         here.run(*TRAIN, f'cut{count}', '--resume')
         found = weights(here.folder / f'cut{count}')
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
