@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,10 +96,11 @@ def _print_error(text: str) -> None:
 
 
 def _all_say(text: str, rank: str) -> bool | None:
-    """Whether all processes fail alike; None: those that failed before have said why.
+    """Whether all processes fail alike; None: another process has already printed.
 
     They tell each other through the launcher's key-value store; without one, as before the processes of
-    slurm have met, it is a mistake in what all of them were given.
+    slurm have met, it is a mistake in what all of them were given. Where it has gone, as with rank 0, each
+    speaks for itself.
     """
     from torch.distributed import TCPStore
 
@@ -107,6 +109,8 @@ def _all_say(text: str, rank: str) -> bool | None:
     said = re.sub(r' \(traceback: .*', '', text)
     try:
         host, port = os.environ['MASTER_ADDR'], int(os.environ['MASTER_PORT'])
+        # TCPStore itself would wait long for nobody, and print a stack of C++ frames.
+        socket.create_connection((host, port), 1).close()
         store = TCPStore(host, port, None, False, timeout=_PATIENCE, wait_for_workers=False)
         if store.check([f'{attempt}/printed']):
             return None
@@ -118,6 +122,8 @@ def _all_say(text: str, rank: str) -> bool | None:
         except RuntimeError:
             alike = False
         store.set(f'{attempt}/printed', '1')
-    except (RuntimeError, KeyError, ValueError):
+    except (KeyError, ValueError):
         return True
+    except (RuntimeError, OSError, OverflowError):
+        return rank == '0'
     return alike

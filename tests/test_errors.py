@@ -1,4 +1,5 @@
 import errno
+import socket
 
 import pytest
 
@@ -79,3 +80,18 @@ def test_other_ranks_say_nothing_where_processes_cannot_meet(capsys, monkeypatch
         raise InputError('wrong')
     assert stop.value.code == 2
     assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize(
+    ('rank', 'line'), [('0', 'error: wrong\n'), ('3', 'error: rank 3: wrong\n')]
+)
+def test_each_speaks_where_nobody_listens(capfd, monkeypatch, rank, line):
+    with socket.socket() as taken:
+        taken.bind(('localhost', 0))  # does not listen
+        port = str(taken.getsockname()[1])
+        given = dict(RANK=rank, WORLD_SIZE='4', MASTER_ADDR='localhost', MASTER_PORT=port)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit), one_line_errors():
+            raise InputError('wrong')
+    assert capfd.readouterr().err == line

@@ -151,8 +151,8 @@ def fit_phases(
         phase.strides[0] % BASE_STRIDE for phase in given
     ):
         raise InputError(
-            f'progressive tokenization: {schedule!r} cannot be fitted to an architecture: give each phase '
-            f'an end and one stride, a multiple of {BASE_STRIDE}, alone'
+            f'progressive tokenization: {schedule!r} cannot be fitted to an architecture: a phase may '
+            f'have only an end and one stride, a multiple of {BASE_STRIDE}'
         )
     if given[-1].stride != BASE_STRIDE:
         raise InputError(

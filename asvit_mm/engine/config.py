@@ -24,17 +24,19 @@ DATA_COMMANDS = {
     'mnist5k': 'python -m asvit_mm.data.image_sets mnist5k',
     'scenes': 'python -m asvit_mm.data.scenes',
 }
-# The codebases whose configs are read, and how each is installed.
 # What MMEngine's Runner reads of its settings without complaint about others.
 _READ = {
     'default_hooks': (
         *('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint'),
         'visualization',
     ),
+    # mmpretrain's, which takes any other argument for one of the visualizer.
+    'default_hooks.visualization': ('enable', 'interval', 'show', 'out_dir'),
     'env_cfg': ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'),
     'env_cfg.dist_cfg': ('backend', 'timeout'),
     'auto_scale_lr': ('enable', 'base_batch_size'),
 }
+# The codebases whose configs are read, and how each is installed.
 CODEBASES = {
     'mmdet': "pip install '.[mminstall]'",
     'mmrotate': "pip install '.[rotated]'",
@@ -165,7 +167,9 @@ def report_ignored(cfg: Config) -> None:
             section = section.get(part) if isinstance(section, Mapping) else None
         for key in section if isinstance(section, Mapping) else ():
             close = get_close_matches(str(key), names, n=1, cutoff=0.85) if key not in names else []
-            if close and section.get(close[0]) is None:
+            # A base config sets what the misspelt one is meant to override.
+            inherits = owner == 'default_hooks.visualization'
+            if close and (inherits or section.get(close[0]) is None):
                 name, key = cfg.filename or 'the config', f'{owner}.{key}'.lstrip('.')
                 print(f'note: nothing reads {key!r} of {name}: did you mean {close[0]!r}?')
 

@@ -342,13 +342,8 @@ def _enable_tta(cfg: Config, args: EvaluateSettings) -> None:
         raise InputError(f'--tta: the test dataset of {args.config} has no pipeline to augment')
     pack = dataset.pipeline[-1]
     if is_detector(cfg):
-        if (cfg.model.get('roi_head') or {}).get('mask_head'):
-            raise InputError(
-                '--tta: mmdet merges boxes, not masks: leave it out, or test the boxes alone by '
-                '--cfg-options model.roi_head.mask_head=None test_evaluator.metric=bbox'
-            )
-        if cfg.default_scope != 'mmdet':
-            raise InputError('--tta: mmdet merges upright boxes, not rotated ones: leave it out')
+        if not cfg.get('tta_model'):
+            _check_merged_by_mmdet(cfg)
         merged = dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
         wrapper = dict(type='DetTTAModel', tta_cfg=merged)  # in MMEngine's own registry
         keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
@@ -362,6 +357,21 @@ def _enable_tta(cfg: Config, args: EvaluateSettings) -> None:
     augment = dict(type='TestTimeAug', transforms=[flips, [pack]])
     dataset.pipeline = cfg.get('tta_pipeline') or [*dataset.pipeline[:-1], augment]
     cfg.model = ConfigDict(**(cfg.get('tta_model') or wrapper), module=cfg.model)
+
+
+def _check_merged_by_mmdet(cfg: Config) -> None:
+    if (cfg.model.get('roi_head') or {}).get('mask_head'):
+        raise InputError(
+            '--tta: mmdet merges boxes, not masks: leave it out, or test the boxes alone by '
+            '--cfg-options model.roi_head.mask_head=None test_evaluator.metric=bbox'
+        )
+    if cfg.model.get('mask_head') or cfg.model.get('panoptic_head'):
+        raise InputError(
+            '--tta: mmdet merges boxes, not masks: leave it out, or name a model that merges them as '
+            'tta_model in the config'
+        )
+    if cfg.default_scope != 'mmdet':
+        raise InputError('--tta: mmdet merges upright boxes, not rotated ones: leave it out')
 
 
 def _enable_visualization(cfg: Config, args: EvaluateSettings) -> None:

@@ -57,8 +57,9 @@ def build_classifier(config: Mapping[str, Any], seed: int | None = None) -> nn.M
 
 def init_weights(model: Any) -> None:
     """Draw a model's weights as its ``init_cfg`` says, without MMEngine's line for each of them."""
-    logging.disable(logging.INFO)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.INFO))
     try:
         model.init_weights()
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

@@ -1,5 +1,6 @@
 """Atomic writes (to a temporary sibling, which is then renamed), paths, and reading JSON objects."""
 
+import errno
 import json
 import os
 import re
@@ -31,7 +32,11 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     If it fails, nothing is left behind. Missing parent folders are created when it succeeds.
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory(dir=existing_folder(path), prefix=f'.{path.name}.') as folder:
+    try:
+        made = tempfile.TemporaryDirectory(dir=existing_folder(path), prefix=f'.{path.name}.')
+    except FileNotFoundError as error:  # /proc and its like hold no new files, and say it this way
+        raise PermissionError(errno.EACCES, error.strerror, str(path)) from None
+    with made as folder:
         temporary = Path(folder) / path.name
         yield temporary
         path.parent.mkdir(parents=True, exist_ok=True)

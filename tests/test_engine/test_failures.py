@@ -112,13 +112,15 @@ def test_more_classes_and_fields_that_nothing_reads_are_reported(here):
         f"{CONFIG}\nmodel['head']['num_classes'] = 3\ncustom_hoks = []\ntrain_cfg['max_epochs'] = 1\n"
         "default_hooks = dict(checkpoin=dict(type='CheckpointHook'), other=dict(type='IterTimerHook'))\n"
         'env_cfg = dict(cudnn_benchmar=True)\n'
+        "default_hooks['visualization'] = dict(type='VisualizationHook', enable=False, enabled=True)\n"
     )
     said = here.run('train.py', 'config.py')
     assert 'model.head has 3: some are never trained' in said
     assert "nothing reads 'custom_hoks' of config.py: did you mean 'custom_hooks'?" in said
     assert "'default_hooks.checkpoin' of config.py: did you mean 'checkpoint'?" in said
     assert "'env_cfg.cudnn_benchmar' of config.py: did you mean 'cudnn_benchmark'?" in said
-    assert said.count('did you mean') == 3
+    assert "'default_hooks.visualization.enabled' of config.py: did you mean 'enable'?" in said
+    assert said.count('did you mean') == 4
 
 
 @pytest.mark.parametrize('workers', [0, 1])

@@ -9,6 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from asvit_mm.data.scenes import write_scenes
+from asvit_mm.engine.arguments import EvaluateSettings
+from asvit_mm.engine.runner import _enable_tta
+from asvit_mm.errors import InputError
 
 from ..small_detector import SIZE, TRAIN, VAL, options, place
 from ..test_coco_configs import SCENES
@@ -60,3 +63,17 @@ def test_merged_boxes_are_those_of_the_image_and_of_its_mirror_image(here):
 def test_masks_are_refused(here):
     line = here.refusal('test.py', SCENES, 'x.pth', '--work-dir', 'w', '--tta', *options('masks'))
     assert 'mmdet merges boxes, not masks: leave it out, or test the boxes alone by' in line
+
+
+@pytest.mark.parametrize('head', ['roi_head', 'mask_head', 'panoptic_head'])
+def test_masks_are_left_to_a_model_of_the_config(head):
+    cfg = Config.fromfile(SCENES)
+    if head != 'roi_head':
+        cfg.model.pop('roi_head')
+        cfg.model[head] = dict(type='Some')
+    args = EvaluateSettings(config=str(SCENES), checkpoint='x.pth', tta=True)
+    with pytest.raises(InputError, match='not masks'):
+        _enable_tta(cfg, args)
+    cfg.tta_model = dict(type='MergesMasks')
+    _enable_tta(cfg, args)
+    assert cfg.model.type == 'MergesMasks'

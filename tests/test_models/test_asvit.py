@@ -1,4 +1,5 @@
 import copy
+import logging
 import math
 import subprocess
 import sys
@@ -624,3 +625,12 @@ def test_bad_settings_are_refused_in_one_line(kwargs, said):
         AsViT(**kwargs)
     assert said in str(error.value)
     assert '\n' not in str(error.value)
+
+
+def test_drawing_weights_keeps_what_the_caller_has_silenced():
+    logging.disable(logging.ERROR)
+    try:
+        build_classifier(classifier_config('seed', 10), seed=0)
+        assert logging.root.manager.disable == logging.ERROR
+    finally:
+        logging.disable(logging.NOTSET)

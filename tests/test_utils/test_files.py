@@ -129,3 +129,9 @@ def test_what_is_no_object(tmp_path, data, words):
         read_object(path, 'go away')
     assert words in str(error.value)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.skipif(not os.path.isdir('/proc/self'), reason='needs /proc')
+def test_a_folder_that_holds_no_new_files():
+    with pytest.raises(PermissionError, match=r'/proc/none/a\.py'):
+        atomic_write_text('/proc/none/a.py', 'x')

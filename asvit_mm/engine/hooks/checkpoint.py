@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from ...utils.files import atomic_write_text
 
@@ -15,23 +15,36 @@ class ResumableCheckpointHook(CheckpointHook):
     """Removes an old checkpoint when the new one is written and ``last_checkpoint`` names it, not before.
 
     With ``max_keep_ckpts=1`` MMEngine has no checkpoint at all for a while, and a run that is killed then
-    cannot go on. It also forgets the score of an epoch in whose validation it is killed, and with it which
-    checkpoint is the best: here a resumed run validates the epoch that it goes on from, if ``save_best`` is
-    set.
+    cannot go on. It also forgets the score of a validation in which it is killed, and with it which
+    checkpoint is the best: here a resumed run validates where it goes on from, if ``save_best`` is set and
+    the checkpoint does not hold that score already. Both MMEngine's loops, by epochs and by iterations.
 
     The arguments are those of MMEngine's hook, which the Runner of our tools replaces by this one.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare as MMEngine does, then validate the resumed epoch."""
+        """Prepare as MMEngine does, then validate if a resumed run has not validated its checkpoint."""
         super().before_train(runner)
         loop = runner.train_loop
-        if not (self.save_best and runner._resume and isinstance(loop, EpochBasedTrainLoop)):
+        if isinstance(loop, EpochBasedTrainLoop):
+            now, end = loop.epoch, loop.max_epochs
+        elif isinstance(loop, IterBasedTrainLoop):
+            now, end = loop.iter, loop.max_iters
+        else:
+            return
+        if not (self.save_best and runner._resume) or runner.val_loop is None:
+            return
+        if runner.message_hub.runtime_info.get('validated_iter') == loop.iter:
             return
         loop._decide_current_val_interval()
-        due = loop.epoch % loop.val_interval == 0 or loop.epoch == loop.max_epochs
-        if due and loop.epoch >= max(1, loop.val_begin) and runner.val_loop is not None:
+        if now >= max(1, loop.val_begin) and (now % loop.val_interval == 0 or now == end):
             runner.val_loop.run()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Record what was validated in the checkpoint that MMEngine writes again after a new best score."""
+        # Schedulers that depend on the score have stepped by now: another validation would step them twice.
+        runner.message_hub.update_info('validated_iter', runner.iter)
+        super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         outdated = []
@@ -39,7 +52,9 @@ class ResumableCheckpointHook(CheckpointHook):
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
                 outdated.append(self.keep_ckpt_ids.popleft())
             self.keep_ckpt_ids.append(step)
-            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+            # With the outdated: a run that is killed before it is removed removes it when resumed.
+            kept = [*outdated, *self.keep_ckpt_ids]
+            runner.message_hub.update_info('keep_ckpt_ids', kept)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)

@@ -1,10 +1,13 @@
 """Trainings that are killed while a checkpoint is written, or while an epoch is validated."""
 
+import time
+
 import pytest
 import torch
 from mmengine.runner import Runner, ValLoop
 
 from asvit_mm.checkpoints.reading import read_checkpoint
+from asvit_mm.engine.hooks import checkpoint
 
 from ...test_checkpoints.test_doors import CONFIG
 from ...test_tools.runs import Here, write_images
@@ -55,6 +58,7 @@ def test_killed_anywhere_it_ends_as_it_would_have(here, owner, method):
             with pytest.raises(SystemExit) as stopped:
                 here.run(*TRAIN, f'cut{count}')
         assert stopped.value.code == 130
+        time.sleep(1)  # MMEngine names what a run keeps in the process by the second
         here.run(*TRAIN, f'cut{count}', '--resume')
         found = weights(here.folder / f'cut{count}')
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
@@ -76,3 +80,51 @@ def test_a_checkpoint_that_is_cut_is_not_the_last_one(here):
     for path in (here.folder / 'w').glob('*.pth'):
         assert read_checkpoint(str(path))
     assert 'resumed epoch: 2' in here.run(*TRAIN, 'w', '--resume')
+
+
+def test_killed_before_the_old_checkpoint_is_removed(here):
+    whole = checkpoint.atomic_write_text
+
+    def stop(path, text):
+        whole(path, text)
+        if text.endswith('epoch_2.pth'):
+            raise KeyboardInterrupt
+
+    with here.monkeypatch.context() as patch:
+        patch.setattr(checkpoint, 'atomic_write_text', stop)
+        with pytest.raises(SystemExit):
+            here.run(*TRAIN, 'w')
+    assert (here.folder / 'w' / 'epoch_1.pth').exists()
+    here.run(*TRAIN, 'w', '--resume', '--cfg-options', 'train_cfg.max_epochs=3')
+    assert [path.name for path in (here.folder / 'w').glob('epoch_*.pth')] == ['epoch_3.pth']
+
+
+BY_ITERATIONS = (
+    'custom_hooks = []\n'
+    "train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=1)\n"
+    'default_hooks.update(checkpoint=dict(default_hooks["checkpoint"], by_epoch=False))\n'
+)
+
+
+@pytest.mark.parametrize(('more', 'end'), [('', 'max_epochs'), (BY_ITERATIONS, 'max_iters')])
+def test_what_was_validated_is_not_validated_again(here, more, end):
+    """A scheduler that depends on the score would step twice."""
+    (here.folder / 'config.py').write_text(VALIDATED + more)
+    runs, whole = [], ValLoop.run
+
+    def cut(loop):
+        runs.append(loop.runner.iter)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return whole(loop)
+
+    def train(last, *more):
+        here.run(*TRAIN, 'w', *more, '--cfg-options', f'train_cfg.{end}={last}')
+
+    here.monkeypatch.setattr(ValLoop, 'run', cut)
+    train(1)
+    with pytest.raises(SystemExit):
+        train(2, '--resume')
+    train(2, '--resume')
+    assert runs[0] < runs[1] == runs[2]
+    assert len(runs) == 3
