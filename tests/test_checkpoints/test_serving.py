@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from urllib.request import urlopen
 
 import pytest
@@ -17,9 +18,10 @@ from asvit_mm.errors import InputError
 
 def test_the_weights_of_the_package_until_ctrl_c():
     command = [sys.executable, '-m', 'asvit_mm.checkpoints.serving', '--port', '0']
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
-    )
+    # Where the tests run in the background, Ctrl-C is ignored, and so by their children.
+    heeded = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, **pipes, env=os.environ, preexec_fn=heeded)
     try:
         line = process.stdout.readline()
         address = re.match(r'http://127\.0\.0\.1:\d+', line)[0]

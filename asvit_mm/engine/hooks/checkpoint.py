@@ -34,7 +34,7 @@ class ResumableCheckpointHook(CheckpointHook):
             return
         if not (self.save_best and runner._resume) or runner.val_loop is None:
             return
-        if runner.message_hub.runtime_info.get('validated_iter') == loop.iter:
+        if runner.message_hub.runtime_info.get('iter_validated') == loop.iter:
             return
         loop._decide_current_val_interval()
         if now >= max(1, loop.val_begin) and (now % loop.val_interval == 0 or now == end):
@@ -43,7 +43,8 @@ class ResumableCheckpointHook(CheckpointHook):
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Record what was validated in the checkpoint that MMEngine writes again after a new best score."""
         # Schedulers that depend on the score have stepped by now: another validation would step them twice.
-        runner.message_hub.update_info('validated_iter', runner.iter)
+        # What begins with 'val' would be logged.
+        runner.message_hub.update_info('iter_validated', runner.iter)
         super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:

@@ -128,3 +128,6 @@ def test_what_was_validated_is_not_validated_again(here, more, end):
     train(2, '--resume')
     assert runs[0] < runs[1] == runs[2]
     assert len(runs) == 3
+    logs = [path.read_text() for path in (here.folder / 'w').rglob('*.json')]
+    assert logs
+    assert not any('validated' in log for log in logs)
